@@ -1,0 +1,224 @@
+; entry.asm - from either boot loader to 64-bit C.
+;
+; GRUB (multiboot2) and `qemu -kernel` (PVH) both enter here in 32-bit
+; protected mode without paging. All of this lies at 1 MiB, where its physical
+; address is its own; mm frees it when the kernel no longer needs it. The page
+; tables are data: there is nothing in them that the assembler does not know.
+
+extern boot_start64, boot_trap
+
+MULTIBOOT2_HEADER equ 0xE85250D6
+TAG_END           equ 0
+TAG_MODULE_ALIGN  equ 6
+XEN_NOTE_ENTRY    equ 18            ; XEN_ELFNOTE_PHYS32_ENTRY
+MAGIC_PVH         equ 0x336EC578    ; BOOT_PVH in boot.h
+
+CPUID_EXTENDED    equ 0x80000000
+CPUID_FEATURES    equ 0x80000001
+FEATURE_LM        equ 1 << 29       ; EDX of CPUID_FEATURES
+CR0_LONG_MODE     equ 0x80010033    ; PG, WP, NE, ET, MP, PE
+CR4_PAE           equ 1 << 5
+MSR_EFER          equ 0xC0000080
+EFER_LME          equ 1 << 8
+
+CODE64            equ 0x08
+DATA64            equ 0x10
+DESCRIPTOR_CODE64 equ 0x00AF9A000000FFFF
+DESCRIPTOR_DATA64 equ 0x00CF92000000FFFF
+
+PAGE              equ 4096
+TABLE             equ 0x03          ; present, writable
+LARGE             equ 0x83          ; and a page of 2 MiB
+LARGE_SHIFT       equ 21
+STACK_SIZE        equ 4 * PAGE
+
+COM1_DATA         equ 0x3F8
+COM1_STATUS       equ 0x3FD
+COM1_READY        equ 0x20
+COM1_PATIENCE     equ 100000
+EXIT_PORT         equ 0xF4
+EXIT_BUGCHECK     equ 0x12
+
+; ---- What the loaders look for ----------------------------------------------
+
+section .boot.header progbits alloc noexec nowrite align=8
+header:
+    dd MULTIBOOT2_HEADER, 0, header_end - header
+    dd 0x100000000 - (MULTIBOOT2_HEADER + (header_end - header))
+    dw TAG_MODULE_ALIGN, 0
+    dd 8
+    dw TAG_END, 0
+    dd 8
+header_end:
+
+section .note.pvh note alloc noexec nowrite align=4
+    dd 4, 8, XEN_NOTE_ENTRY
+    db "Xen", 0
+    dq boot_pvh_entry
+
+; ---- 32 bits ----------------------------------------------------------------
+
+section .boot.text progbits alloc exec nowrite align=16
+bits 32
+
+; void boot_pvh_entry(void): QEMU jumps here; EBX = physical hvm_start_info.
+; No stack; does not return.
+global boot_pvh_entry
+boot_pvh_entry:
+    mov eax, MAGIC_PVH
+
+; void boot_multiboot2_entry(void): GRUB jumps here; EAX = its magic, EBX =
+; physical boot information. No stack; does not return.
+global boot_multiboot2_entry
+boot_multiboot2_entry:
+    cli
+    cld
+    mov edi, eax                    ; the two arguments of boot_start64
+    mov esi, ebx
+
+    ; The rest that the kernel needs is tested by boot_start64.
+    mov eax, CPUID_EXTENDED
+    cpuid
+    cmp eax, CPUID_FEATURES
+    jb no_long_mode
+    mov eax, CPUID_FEATURES
+    cpuid
+    test edx, FEATURE_LM
+    jz no_long_mode
+
+    mov eax, CR4_PAE
+    mov cr4, eax
+    mov eax, pml4
+    mov cr3, eax
+    mov ecx, MSR_EFER
+    rdmsr
+    or eax, EFER_LME
+    wrmsr
+    mov eax, CR0_LONG_MODE
+    mov cr0, eax
+    lgdt [gdt_pointer]
+    jmp CODE64:enter64
+
+; Says on COM1 that this is no 64-bit processor, and leaves QEMU; a UART that
+; is never ready is not waited for long. No stack.
+no_long_mode:
+    mov esi, no_long_mode_text
+.next:
+    lodsb
+    test al, al
+    jz .exit
+    mov ah, al
+    mov edx, COM1_STATUS
+    mov ecx, COM1_PATIENCE
+.wait:
+    in al, dx
+    test al, COM1_READY
+    loopz .wait
+    mov edx, COM1_DATA
+    mov al, ah
+    out dx, al
+    jmp .next
+.exit:
+    mov al, EXIT_BUGCHECK
+    out EXIT_PORT, al
+.halt:
+    hlt
+    jmp .halt
+
+; ---- 64 bits ----------------------------------------------------------------
+
+bits 64
+
+; Reached from 32-bit code with EDI = magic, ESI = info; leaves for the higher
+; half, with a stack that stays.
+enter64:
+    mov eax, DATA64
+    mov ds, eax
+    mov es, eax
+    mov ss, eax
+    xor eax, eax
+    mov fs, eax
+    mov gs, eax
+    mov edi, edi                    ; the upper halves are undefined
+    mov esi, esi
+    mov rsp, boot_stack_end
+    xor ebp, ebp                    ; a backtrace ends here
+    mov rax, boot_start64
+    call rax
+
+; ---- Data at 1 MiB ----------------------------------------------------------
+
+section .boot.data progbits alloc noexec write align=4096
+
+; The first 4 GiB at address 0 and at MM_DIRECT_MAP (entry 256), and the first
+; of them again 2 GiB below the end, where the kernel is linked.
+pml4:
+    dq pdpt + TABLE
+    times 255 dq 0
+    dq pdpt + TABLE
+    times 254 dq 0
+    dq pdpt_kernel + TABLE
+pdpt:
+%assign i 0
+%rep 4
+    dq directories + i * PAGE + TABLE
+%assign i i + 1
+%endrep
+    times 508 dq 0
+pdpt_kernel:
+    times 510 dq 0
+    dq directories + TABLE
+    dq 0
+directories:
+%assign i 0
+%rep 4 * 512
+    dq (i << LARGE_SHIFT) | LARGE
+%assign i i + 1
+%endrep
+
+gdt:
+    dq 0, DESCRIPTOR_CODE64, DESCRIPTOR_DATA64
+gdt_pointer:
+    dw gdt_pointer - gdt - 1
+    dq gdt
+
+no_long_mode_text:
+    db "TINT cannot start. Missing: a processor with 64 bits (long mode)"
+    db 13, 10, 0
+
+; ---- The kernel's half ------------------------------------------------------
+
+section .text
+
+; void boot_trap_stubs(void): 32 stubs of 16 bytes, one for each exception;
+; the processor jumps to them through the early IDT. Stack on entry: (error
+; code,) RIP, CS, RFLAGS, RSP, SS. They do not return.
+global boot_trap_stubs
+align 16
+boot_trap_stubs:
+%assign vector 0
+%rep 32
+    align 16
+    %if !(vector == 8 || (vector >= 10 && vector <= 14) || vector == 17 \
+          || vector == 21 || vector == 29 || vector == 30)
+    push 0                          ; the processor pushes no error code
+    %endif
+    push vector
+    jmp trap
+%assign vector vector + 1
+%endrep
+
+; Stack on entry: vector, error code, RIP, ...
+trap:
+    pop rdi
+    pop rsi
+    mov rdx, [rsp]
+    mov rcx, cr2
+    and rsp, -16
+    call boot_trap
+
+section .bss nobits alloc noexec write align=4096
+
+; The stack that kernel_main runs on.
+    resb STACK_SIZE
+boot_stack_end:

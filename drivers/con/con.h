@@ -1,0 +1,68 @@
+// con.h - serial ports: the console on COM1, and COM2 for tools.
+//
+// Both ways are driven by interrupts. Writes stand in the device's queue, one
+// is at the UART; reads are a list of pending IRPs, the oldest first, that
+// meets the bytes that came in:
+//
+//   UART --ISR--> ring --DPC--> oldest read --> IoCompleteRequest
+//   write IRP --StartIo--> out --ISR, 16 bytes at a time--> UART
+//                             '--the last one--> DPC --> IoCompleteRequest
+//
+// Bytes are raw: no echo, no line editing, that is the library's. Before the
+// driver's time, and in a bugcheck, text goes by hal_put_char.
+
+#ifndef TINT_DRIVERS_CON_CON_H
+#define TINT_DRIVERS_CON_CON_H
+
+#include "kernel/wdm.h"
+
+#define CON_IRQL      4
+#define CON_RING_SIZE 4096u    // a power of two
+#define CON_FIFO_SIZE 16u
+
+typedef struct con_port {
+    // Set at initialisation.
+    DEVICE_OBJECT *device;
+    uint16_t base;      // of the UART's registers
+    bool is_console;    // Ctrl-C, and '\n' becomes CR LF
+    KINTERRUPT interrupt;
+
+    // Guarded by the interrupt's lock.
+    const char *echo;       // goes out before out; NULL or "": nothing
+    const char *out;        // of the write at the UART
+    uint32_t out_length;    // not yet in the UART; 0: none is there
+    bool cr_sent;           // before a '\n'
+
+    // Whoever takes one of these by an atomic exchange has it, and the
+    // reference: the driver's dispatch, the ISR, the DPC.
+    EPROCESS *volatile foreground;    // whom Ctrl-C ends
+    EPROCESS *volatile victim;        // was foreground: the DPC ends it
+    volatile bool write_done;         // the DPC completes the current write
+
+    // The ring: put by the ISR at head, taken at tail under the cancel lock.
+    char ring[CON_RING_SIZE];
+    volatile uint32_t head, tail;    // bytes ever put, taken
+    uint32_t dropped;                // found the ring full; for the debugger
+
+    // Guarded by the cancel lock: what is on it can be cancelled.
+    LIST_ENTRY reads;    // of IRP.Tail.ListEntry
+} con_port;
+
+// init.c
+NTSTATUS con_driver_entry(DRIVER_OBJECT *driver);
+
+// io.c
+NTSTATUS con_write(DEVICE_OBJECT *device, IRP *irp);
+NTSTATUS con_read(DEVICE_OBJECT *device, IRP *irp);
+NTSTATUS con_device_control(DEVICE_OBJECT *device, IRP *irp);
+NTSTATUS con_cleanup(DEVICE_OBJECT *device, IRP *irp);
+void con_start_io(DEVICE_OBJECT *device, IRP *irp);
+void con_dpc(KDPC *dpc, DEVICE_OBJECT *device, IRP *irp, void *context);
+
+// uart.c
+bool con_probe(uint16_t base);
+void con_enable(con_port *port);
+void con_transmit(con_port *port);
+bool con_isr(KINTERRUPT *interrupt, void *context);
+
+#endif

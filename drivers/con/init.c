@@ -1,0 +1,68 @@
+// init.c - makes the devices of COM1 (the console) and, if it exists, COM2.
+
+#include "drivers/con/con.h"
+
+// A PC's serial ports.
+static const struct place {
+    const char *name;
+    const char *links[2];
+    uint16_t base;
+    uint8_t irq;
+    bool is_console;
+} places[] = {
+    { "\\Device\\Serial0", { "\\??\\COM1", "\\??\\CON" }, 0x3F8, 4, true },
+    { "\\Device\\Serial1", { "\\??\\COM2", NULL }, 0x2F8, 3, false },
+};
+
+static NTSTATUS create_port(DRIVER_OBJECT *driver, const struct place *place)
+{
+    if (!con_probe(place->base))
+        return STATUS_NO_SUCH_DEVICE;
+    DEVICE_OBJECT *device;
+    NTSTATUS status = IoCreateDevice(driver, sizeof(con_port), place->name,
+                                     FILE_DEVICE_SERIAL_PORT, &device);
+    if (!NT_SUCCESS(status))
+        return status;
+    device->Flags |= DO_BUFFERED_IO;
+    con_port *port = device->DeviceExtension;
+    port->device = device;
+    port->base = place->base;
+    port->is_console = place->is_console;
+    InitializeListHead(&port->reads);
+    IoInitializeDpcRequest(device, con_dpc);
+    for (size_t i = 0; i < ARRAY_SIZE(place->links); i++)
+        if (place->links[i] && NT_SUCCESS(status))
+            status = IoCreateSymbolicLink(place->links[i], place->name);
+    if (NT_SUCCESS(status))
+        status = ke_connect_line(&port->interrupt, place->irq, CON_IRQL, false,
+                                 con_isr, port);
+    if (NT_SUCCESS(status))
+        con_enable(port);
+    return status;
+}
+
+// Entry routine: makes \Device\Serial0 (\??\CON, \??\COM1) and
+// \Device\Serial1 (\??\COM2).
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS, also without COM2
+//          STATUS_NO_SUCH_DEVICE          no console
+//          STATUS_INSUFFICIENT_RESOURCES  no memory, vector or name
+NTSTATUS con_driver_entry(DRIVER_OBJECT *driver)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    driver->DriverStartIo = con_start_io;
+    driver->MajorFunction[IRP_MJ_READ] = con_read;
+    driver->MajorFunction[IRP_MJ_WRITE] = con_write;
+    driver->MajorFunction[IRP_MJ_DEVICE_CONTROL] = con_device_control;
+    driver->MajorFunction[IRP_MJ_CLEANUP] = con_cleanup;
+
+    NTSTATUS status = STATUS_SUCCESS;
+    for (size_t i = 0; i < ARRAY_SIZE(places) && NT_SUCCESS(status); i++) {
+        status = create_port(driver, &places[i]);
+        if (status == STATUS_NO_SUCH_DEVICE && !places[i].is_console)
+            status = STATUS_SUCCESS;
+    }
+    return status;
+}

@@ -1,0 +1,77 @@
+// recover.c - a command that never ends: reset the channel, go on.
+//
+// The watchdog's DPC takes the request from the interrupt under the
+// interrupt's lock: only one of the two can clear armed. Then a timer DPC
+// looks at the channel once a tick until it is ready or given up; nobody polls.
+// The request fails with STATUS_IO_TIMEOUT by the usual DPC, those behind it
+// go on. (A write that timed out may still reach the disk: QEMU lets a held one
+// go when the bus master stops.)
+
+#include "drivers/ide/ide.h"
+
+#define RESET_TICK      100000ll    // 10 ms, in 100 ns
+#define RESET_MAX_TICKS 3100u       // 31 s (ATA/ATAPI-6, clause 9.1)
+
+// Takes the request over unless its interrupt came, or the watchdog barked
+// for the one before. A KSYNCHRONIZE_ROUTINE.
+static bool take_over(void *context)
+{
+    ide_channel *channel = context;
+    if (!channel->armed)
+        return false;
+    // Signed: another processor may have set the stamp a moment ahead of us.
+    int64_t waited = (int64_t)(hal_read_tsc() - channel->watchdog.stamp);
+    if (waited < (int64_t)channel->watchdog.timeout)
+        return false;
+    channel->armed = false;
+    return true;
+}
+
+static void look_again(ide_channel *channel)
+{
+    KeSetTimerEx(&channel->reset_timer, -RESET_TICK, 0, &channel->reset_dpc);
+}
+
+// The watchdog: the present command has been out for too long.
+//
+// IRQL:    == DISPATCH_LEVEL
+void ide_timeout_dpc(KDPC *dpc, void *context, void *argument1, void *argument2)
+{
+    ASSERT_IRQL(==, DISPATCH_LEVEL);
+    (void)dpc, (void)argument1, (void)argument2;
+
+    ide_channel *channel = context;
+    if (!KeSynchronizeExecution(&channel->interrupt, take_over, channel))
+        return;
+    channel->watchdog.busy = false;
+    channel->reset_ticks = 0;
+    hal_out8(channel->bus_master + IDE_BM_COMMAND, 0);
+    hal_out8(channel->control, IDE_CONTROL_RESET);
+    look_again(channel);
+}
+
+// A tick of the reset: the first ends the reset pulse, the others look
+// whether the disks are ready.
+//
+// IRQL:    == DISPATCH_LEVEL
+void ide_reset_dpc(KDPC *dpc, void *context, void *argument1, void *argument2)
+{
+    ASSERT_IRQL(==, DISPATCH_LEVEL);
+    (void)dpc, (void)argument1, (void)argument2;
+
+    ide_channel *channel = context;
+    if (channel->reset_ticks++ == 0) {
+        hal_out8(channel->control, 0);
+        look_again(channel);
+        return;
+    }
+    channel->dead = hal_in8(channel->control) & IDE_STATUS_BUSY;
+    if (channel->dead && channel->reset_ticks < RESET_MAX_TICKS) {
+        look_again(channel);
+        return;
+    }
+    hal_out8(channel->bus_master + IDE_BM_STATUS,
+             IDE_BM_INTERRUPT | IDE_BM_ERROR);
+    channel->failure = STATUS_IO_TIMEOUT;
+    IoRequestDpc(channel->device, channel->device->CurrentIrp, NULL);
+}

@@ -1,0 +1,161 @@
+// hal.h - the processor's surroundings: ports, APICs, clocks, PCI, COM1.
+
+#ifndef TINT_HAL_HAL_H
+#define TINT_HAL_HAL_H
+
+#include "kernel/nt.h"
+
+// ---- Port I/O --------------------------------------------------------------
+
+static inline uint8_t hal_in8(uint16_t port)
+{
+    uint8_t value;
+    __asm__ volatile("inb %1, %0" : "=a"(value) : "Nd"(port) : "memory");
+    return value;
+}
+
+static inline uint16_t hal_in16(uint16_t port)
+{
+    uint16_t value;
+    __asm__ volatile("inw %1, %0" : "=a"(value) : "Nd"(port) : "memory");
+    return value;
+}
+
+static inline uint32_t hal_in32(uint16_t port)
+{
+    uint32_t value;
+    __asm__ volatile("inl %1, %0" : "=a"(value) : "Nd"(port) : "memory");
+    return value;
+}
+
+static inline void hal_out8(uint16_t port, uint8_t value)
+{
+    __asm__ volatile("outb %0, %1" ::"a"(value), "Nd"(port) : "memory");
+}
+
+static inline void hal_out16(uint16_t port, uint16_t value)
+{
+    __asm__ volatile("outw %0, %1" ::"a"(value), "Nd"(port) : "memory");
+}
+
+static inline void hal_out32(uint16_t port, uint32_t value)
+{
+    __asm__ volatile("outl %0, %1" ::"a"(value), "Nd"(port) : "memory");
+}
+
+static inline uint64_t hal_read_tsc(void)
+{
+    uint32_t low, high;
+    __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
+    return (uint64_t)high << 32 | low;
+}
+
+static inline uint64_t hal_read_msr(uint32_t msr)
+{
+    uint32_t low, high;
+    __asm__ volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(msr));
+    return (uint64_t)high << 32 | low;
+}
+
+static inline void hal_write_msr(uint32_t msr, uint64_t value)
+{
+    __asm__ volatile("wrmsr" ::"c"(msr), "a"((uint32_t)value),
+                     "d"((uint32_t)(value >> 32)) : "memory");
+}
+
+// ---- Vectors: the class (vector >> 4) is the IRQL --------------------------
+
+enum {
+    HAL_VECTOR_APC = 0x1F,
+    HAL_VECTOR_DPC = 0x2F,          // also the reschedule IPI
+    HAL_VECTOR_DEVICE_FIRST = 0x30,
+    HAL_VECTOR_DEVICE_LAST = 0xBF,
+    HAL_VECTOR_CLOCK = 0xD1,
+    HAL_VECTOR_IPI = 0xE1,
+    HAL_VECTOR_SPURIOUS = 0xFF,
+};
+
+// ---- Set-up, in this order -------------------------------------------------
+
+// Silences PIC and PIT. Needs nothing; before the first sti.
+void hal_silence_legacy(void);
+// Reads the MADT: local APIC, I/O APICs, ISA overrides, processors. Physical
+// memory is reached through phys_to_virt (the direct map).
+// Returns: STATUS_SUCCESS, or STATUS_NOT_FOUND without a usable MADT
+NTSTATUS hal_parse_acpi(uint64_t rsdp);
+uint32_t hal_processor_count(void);            // in the MADT, usable, <= 32
+uint32_t hal_processor_apic_id(uint32_t index);
+// Physical base of the APIC registers, and where they are mapped afterwards.
+uint64_t hal_lapic_physical(void);
+void hal_set_lapic(volatile void *registers);
+uint32_t hal_io_apic_count(void);
+uint64_t hal_io_apic_physical(uint32_t index);
+void hal_set_io_apic(uint32_t index, volatile void *registers); // masks pins
+// Enables this processor's local APIC: spurious vector, LVTs masked but LINT1,
+// which is an NMI.
+void hal_init_lapic(void);
+uint32_t hal_lapic_id(void);                   // of this processor
+// Measures TSC and local APIC timer against the PIT, asleep in hlt. Interrupts
+// must be deliverable; ends with the PIT silent again.
+void hal_calibrate_clock(void);
+
+// ---- Local APIC ------------------------------------------------------------
+
+void hal_end_of_interrupt(void);
+void hal_send_ipi(uint32_t apic_id, uint8_t vector);
+void hal_send_self_ipi(uint8_t vector);
+// Arms this processor's one-shot timer (HAL_VECTOR_CLOCK) for ticks of the TSC
+// from now; it may come early by the divider's grain or when the delay is
+// longer than the counter reaches, never late by more than that grain.
+void hal_arm_timer(uint64_t tsc_ticks);
+void hal_disarm_timer(void);
+
+// ---- I/O APIC --------------------------------------------------------------
+
+// Routes an ISA interrupt (overrides applied) or, for a number above 15, a
+// global system interrupt to a vector on one processor, and unmasks it.
+void hal_connect_irq(uint32_t irq, uint8_t vector, uint32_t apic_id,
+                     bool level_triggered, bool active_low);
+void hal_disconnect_irq(uint32_t irq);
+
+// ---- Clocks ----------------------------------------------------------------
+
+uint64_t hal_tsc_frequency(void);               // Hz
+uint64_t hal_tsc_to_100ns(uint64_t ticks);
+uint64_t hal_100ns_to_tsc(uint64_t interval);   // saturates
+// The battery clock, in 100 ns since 1601 (UTC).
+uint64_t hal_read_rtc(void);
+
+// ---- PCI -------------------------------------------------------------------
+
+typedef struct hal_pci_function {
+    uint8_t bus, device, function;
+    uint16_t vendor_id, device_id;
+    uint8_t class_code, subclass, programming_interface;
+    uint8_t interrupt_line;
+} hal_pci_function;
+
+uint32_t hal_pci_read(const hal_pci_function *pci, uint8_t offset);
+void hal_pci_write(const hal_pci_function *pci, uint8_t offset,
+                   uint32_t value);
+// Calls each(function, context) for all functions until it returns true.
+void hal_pci_scan(bool (*each)(const hal_pci_function *pci, void *context),
+                  void *context);
+
+// ---- COM1 by polling: boot and bugcheck only -------------------------------
+
+void hal_init_serial(void);
+void hal_put_char(char c);    // '\n' becomes CR LF
+
+// ---- The end ---------------------------------------------------------------
+
+enum {
+    HAL_EXIT_SUCCESS = 0x10,    // QEMU's status 33
+    HAL_EXIT_FAILURE = 0x11,    // 35
+    HAL_EXIT_BUGCHECK = 0x12,   // 37
+};
+
+// Leaves QEMU through port 0xf4, else powers off by ACPI, else halts.
+_Noreturn void hal_exit(uint8_t code);
+
+#endif

@@ -1,0 +1,281 @@
+// complete.c - stage 10, on either road: what a completion means to ring 3.
+//
+// The apc road: a special kernel APC in the asking thread stores the status,
+// sets the event, and queues the user APC or the packet. The direct road, for
+// port-bound requests: the DPC sets the event and queues the IRP itself; the
+// thread that takes the packet stores the status. A thread that is gone when
+// its port-bound request completes makes the apc road end in the direct one.
+
+#include "kernel/io/iop.h"
+
+// ---- The list that a pending request hangs on -----------------------------------
+
+// Port-bound requests without APC routine outlive their thread (CAN-08), so
+// they hang on the file, hold a reference to the thread, and are counted for
+// its process, which waits for them when it dies.
+//
+// IRQL:    == PASSIVE_LEVEL
+void iop_link_irp(IRP *irp)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    FILE_OBJECT *file = irp->OriginalFileObject;
+    KTHREAD *thread = irp->Thread = KeGetCurrentThread();
+    KIRQL old;
+    if (file->CompletionPort && !irp->UserApcRoutine && irp->UserApcContext) {
+        ObReferenceObject(thread);
+        irp->flags |= IRP_ON_FILE;
+        __atomic_add_fetch(&thread->Process->io.count, 1, __ATOMIC_SEQ_CST);
+        KeAcquireSpinLock(&file->irp_lock, &old);
+        InsertTailList(&file->irps, &irp->ThreadListEntry);
+        KeReleaseSpinLock(&file->irp_lock, old);
+    } else {
+        irp->flags |= IRP_ON_THREAD;
+        KeAcquireSpinLock(&thread->io.lock, &old);
+        InsertTailList(&thread->io.irps, &irp->ThreadListEntry);
+        thread->io.count++;
+        KeReleaseSpinLock(&thread->io.lock, old);
+    }
+}
+
+// The process's count has no lock. Whoever waits for 0 clears the event, then
+// looks at the count; whoever gets there counts, then looks at the event: one
+// of the two sees the other. The IRP's reference keeps thread and process.
+static void uncount_for_process(KPROCESS *process)
+{
+    if (__atomic_sub_fetch(&process->io.count, 1, __ATOMIC_SEQ_CST) == 0 &&
+        process->io.none.Header.SignalState == 0)
+        KeSetEvent(&process->io.none, IO_NO_INCREMENT);
+}
+
+// Takes a request off its list; nobody can cancel it any more.
+//
+// IRQL:    <= DISPATCH_LEVEL
+void iop_unlink_irp(IRP *irp)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    KIRQL old;
+    KTHREAD *thread = irp->Thread;
+    if (irp->flags & IRP_ON_FILE) {
+        FILE_OBJECT *file = irp->OriginalFileObject;
+        KeAcquireSpinLock(&file->irp_lock, &old);
+        RemoveEntryList(&irp->ThreadListEntry);
+        KeReleaseSpinLock(&file->irp_lock, old);
+        uncount_for_process(thread->Process);
+    } else if (irp->flags & IRP_ON_THREAD) {
+        KeAcquireSpinLock(&thread->io.lock, &old);
+        RemoveEntryList(&irp->ThreadListEntry);
+        bool waited_for = --thread->io.count == 0 &&
+                          thread->io.none.Header.SignalState == 0;
+        KeReleaseSpinLock(&thread->io.lock, old);
+        if (waited_for)
+            KeSetEvent(&thread->io.none, IO_NO_INCREMENT);
+    }
+    irp->flags &= (uint8_t)~IRP_ON_THREAD;    // ON_FILE: the thread's reference
+}
+
+// ---- Releasing what an IRP owns ----------------------------------------------------
+
+// Unpins and frees the MDL: the device is done with the pages.
+//
+// IRQL:    <= DISPATCH_LEVEL
+void iop_release_mdl(IRP *irp)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    MDL *mdl = irp->MdlAddress;
+    irp->MdlAddress = NULL;
+    if (!mdl || irp->flags & IRP_BORROWED)
+        return;
+    if (mdl->locked)
+        MmUnlockPages(mdl);
+    if (mdl->from_pool)
+        ExFreePoolWithTag(mdl, IOP_TAG);
+}
+
+// Frees an IRP that is on no list, with all that it owns.
+//
+// IRQL:    <= DISPATCH_LEVEL
+void io_discard_irp(IRP *irp)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    iop_release_mdl(irp);
+    if (irp->SystemBuffer && !(irp->flags & IRP_BORROWED))
+        ExFreePoolWithTag(irp->SystemBuffer, IOP_TAG);
+    if (irp->UserEvent)
+        ObDereferenceObject(irp->UserEvent);
+    if (irp->flags & IRP_ON_FILE)
+        ObDereferenceObject(irp->Thread);
+    if (irp->OriginalFileObject)
+        ObDereferenceObject(irp->OriginalFileObject);
+    IoFreeIrp(irp);
+}
+
+// Wakes the kernel caller that waits in io_send_and_wait; the IRP is its to
+// free, so it is not touched afterwards.
+//
+// IRQL:    <= DISPATCH_LEVEL
+void iop_wake_kernel_caller(IRP *irp, KPRIORITY boost)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    KEVENT *event = irp->UserEvent;
+    irp->UserEvent = NULL;
+    *irp->UserIosb = irp->IoStatus;
+    KeSetEvent(event, boost);
+}
+
+// ---- Stage 10 ------------------------------------------------------------------------
+
+// The event of the request; or the file itself, unless it is told not to.
+// A synchronous caller waits for the file in any case (CMP-05).
+static void signal_completion(IRP *irp)
+{
+    FILE_OBJECT *file = irp->OriginalFileObject;
+    bool synchronous = irp->flags & IRP_SYNCHRONOUS;
+    if (irp->UserEvent) {
+        KeSetEvent(irp->UserEvent, IO_NO_INCREMENT);
+        ObDereferenceObject(irp->UserEvent);
+        irp->UserEvent = NULL;
+    } else if (!synchronous && !(file->Flags & FO_SKIP_EVENT)) {
+        KeSetEvent(&file->Event, IO_NO_INCREMENT);
+    }
+    if (synchronous)
+        KeSetEvent(&file->Event, IO_NO_INCREMENT);
+}
+
+// Copies buffered output, stores the IOSB; in the address space of the asking
+// process. Ring 3 may have freed either: then nobody is there to care.
+//
+// IRQL:    <= APC_LEVEL
+void iop_store_results(IRP *irp)
+{
+    ASSERT_IRQL(<=, APC_LEVEL);
+    NTSTATUS status = irp->IoStatus.Status;
+    if (irp->SystemBuffer && irp->UserBuffer && !NT_ERROR(status)) {
+        size_t length = MIN(irp->IoStatus.Information, irp->UserBufferLength);
+        if (!NT_SUCCESS(ke_copy_to_user(irp->UserBuffer, irp->SystemBuffer,
+                                        length)))
+            irp->IoStatus.Status = STATUS_ACCESS_VIOLATION;
+    }
+    // Information first: whoever polls sees Status change last.
+    IO_STATUS_BLOCK *iosb = irp->UserIosb;
+    ke_put_user(&iosb->Information, &irp->IoStatus.Information);
+    uint64_t word = (uint32_t)irp->IoStatus.Status;
+    ke_copy_to_user(&iosb->Pointer, &word, sizeof(word));
+    irp->flags |= IRP_STORED;
+}
+
+static void advance_position(IRP *irp)
+{
+    FILE_OBJECT *file = irp->OriginalFileObject;
+    IO_STACK_LOCATION *top = &irp->stack[irp->StackCount - 1];
+    file->FinalStatus = irp->IoStatus.Status;
+    if (file->DeviceObject->seekable && !NT_ERROR(irp->IoStatus.Status) &&
+        (top->MajorFunction == IRP_MJ_READ ||
+         top->MajorFunction == IRP_MJ_WRITE))
+        file->CurrentByteOffset = top->Parameters.Read.ByteOffset +
+                                  irp->IoStatus.Information;
+}
+
+static void free_after_user_apc(KAPC *apc)
+{
+    io_discard_irp(CONTAINING_RECORD(apc, IRP, Tail.Apc));
+}
+
+// The user APC's kernel half: the arguments are copied, the IRP can go.
+static void user_apc_kernel(KAPC *apc, KNORMAL_ROUTINE **normal,
+                            void **context, void **argument1,
+                            void **argument2)
+{
+    (void)normal, (void)context, (void)argument1, (void)argument2;
+    free_after_user_apc(apc);
+}
+
+static void queue_user_apc(IRP *irp)
+{
+    KAPC *apc = &irp->Tail.Apc;
+    void *iosb = irp->UserIosb;
+    KeInitializeApc(apc, irp->Thread, user_apc_kernel, free_after_user_apc,
+                    (KNORMAL_ROUTINE *)(void *)irp->UserApcRoutine, UserMode,
+                    irp->UserApcContext);
+    if (!KeInsertQueueApc(apc, iosb, NULL, IO_NO_INCREMENT))
+        io_discard_irp(irp);
+}
+
+// Puts the IRP itself into the port, if that still has handles.
+static void queue_packet(IRP *irp)
+{
+    KQUEUE *port = irp->OriginalFileObject->CompletionPort;
+    uint32_t id = irp->id;
+    irp->Tail.packet.is_irp = true;
+    // From here on a taker may free it, unless the port refuses.
+    int32_t before = KeInsertQueue(port, &irp->Tail.packet.entry);
+    ki_trace(TRACE_PORT_INSERT, (uint32_t)before, id);
+    if (before < 0)
+        io_discard_irp(irp);
+}
+
+// Stage 10 in the asking thread (IRP-09). skip_packet: see IOCP-21.
+//
+// IRQL:    == APC_LEVEL
+void iop_finish_irp(IRP *irp, bool skip_packet)
+{
+    ASSERT_IRQL(==, APC_LEVEL);
+    iop_store_results(irp);
+    if (irp->flags & IRP_SYNCHRONOUS)
+        advance_position(irp);
+    signal_completion(irp);
+    iop_unlink_irp(irp);
+    ki_trace(TRACE_IRP_DONE, 0, irp->id);
+    if (irp->UserApcRoutine)
+        queue_user_apc(irp);
+    else if (irp->OriginalFileObject->CompletionPort &&
+             irp->UserApcContext && !skip_packet)
+        queue_packet(irp);
+    else
+        io_discard_irp(irp);
+}
+
+static void complete_apc(KAPC *apc, KNORMAL_ROUTINE **normal, void **context,
+                         void **argument1, void **argument2)
+{
+    (void)normal, (void)context, (void)argument1, (void)argument2;
+    IRP *irp = CONTAINING_RECORD(apc, IRP, Tail.Apc);
+    KTHREAD *thread = KeGetCurrentThread();
+    uint32_t before = thread->irp_id;
+    thread->irp_id = irp->id;    // the thread is borrowed for it
+    iop_finish_irp(irp, false);
+    thread->irp_id = before;
+}
+
+// The direct road: all that needs no address space, then the port.
+static void complete_directly(IRP *irp)
+{
+    ASSERT(irp->flags & IRP_ON_FILE);
+    irp->flags |= IRP_DIRECT;
+    signal_completion(irp);
+    iop_unlink_irp(irp);
+    queue_packet(irp);
+}
+
+// The asking thread ended with our APC in its queue; only port-bound requests
+// outlive their thread.
+static void rundown_apc(KAPC *apc)
+{
+    complete_directly(CONTAINING_RECORD(apc, IRP, Tail.Apc));
+}
+
+// Sends a completed request on its road.
+//
+// IRQL:    <= DISPATCH_LEVEL
+void iop_complete_pending(IRP *irp, KPRIORITY boost)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    iop_release_mdl(irp);
+    if (io_direct_road && (irp->flags & IRP_ON_FILE) && !irp->SystemBuffer) {
+        complete_directly(irp);
+        return;
+    }
+    KeInitializeApc(&irp->Tail.Apc, irp->Thread, complete_apc, rundown_apc,
+                    NULL, KernelMode, NULL);
+    if (!KeInsertQueueApc(&irp->Tail.Apc, NULL, NULL, boost))
+        complete_directly(irp);
+}

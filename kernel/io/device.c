@@ -1,0 +1,291 @@
+// device.c - drivers, their devices, and one request at a time for each.
+
+#include "kernel/io/iop.h"
+
+enum { MAXIMUM_DISKS = 10, LINK_LENGTH = 24 };
+
+static void delete_device(void *object);
+
+OBJECT_TYPE iop_device_type = { .name = "Device", .delete = delete_device };
+
+static uint32_t disk_count;
+static uint64_t request_timeout;
+
+// ---- Drivers and devices ------------------------------------------------------------
+
+static NTSTATUS invalid_request(DEVICE_OBJECT *device, IRP *irp)
+{
+    (void)device;
+    irp->IoStatus.Status = STATUS_INVALID_DEVICE_REQUEST;
+    irp->IoStatus.Information = 0;
+    IoCompleteRequest(irp, IO_NO_INCREMENT);
+    return STATUS_INVALID_DEVICE_REQUEST;
+}
+
+static NTSTATUS succeed(DEVICE_OBJECT *device, IRP *irp)
+{
+    (void)device;
+    irp->IoStatus.Status = STATUS_SUCCESS;
+    irp->IoStatus.Information = 0;
+    IoCompleteRequest(irp, IO_NO_INCREMENT);
+    return STATUS_SUCCESS;
+}
+
+// Makes a driver's object and lets its entry routine fill it in. Drivers stay
+// for ever.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: what the entry routine returns, STATUS_INSUFFICIENT_RESOURCES
+NTSTATUS io_load_driver(const char *name, DRIVER_INITIALIZE *entry)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    DRIVER_OBJECT *driver =
+        ExAllocatePoolWithTag(NonPagedPool, sizeof(*driver), IOP_TAG);
+    if (!driver)
+        return STATUS_INSUFFICIENT_RESOURCES;
+    memset(driver, 0, sizeof(*driver));
+    driver->DriverName = name;
+    for (size_t i = 0; i < ARRAY_SIZE(driver->MajorFunction); i++)
+        driver->MajorFunction[i] = invalid_request;
+    driver->MajorFunction[IRP_MJ_CREATE] = succeed;
+    driver->MajorFunction[IRP_MJ_CLEANUP] = succeed;
+    driver->MajorFunction[IRP_MJ_CLOSE] = succeed;
+    NTSTATUS status = entry(driver);
+    if (!NT_SUCCESS(status) && !driver->DeviceObject)
+        ExFreePoolWithTag(driver, IOP_TAG);
+    return status;
+}
+
+static void delete_device(void *object)
+{
+    DEVICE_OBJECT *device = object;
+    DEVICE_OBJECT **link = &device->DriverObject->DeviceObject;
+    while (*link && *link != device)
+        link = &(*link)->NextDevice;
+    if (*link)
+        *link = device->NextDevice;
+}
+
+static const char *last_part(const char *name)
+{
+    const char *part = name;
+    for (const char *c = name; *c; c++)
+        if (*c == '\\')
+            part = c + 1;
+    return part;
+}
+
+// Makes a device of a driver. name: "\\Device\\X", static, or NULL;
+// extension_size: zeroed bytes for the driver.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS, STATUS_INSUFFICIENT_RESOURCES,
+//          STATUS_OBJECT_NAME_COLLISION
+// NT:      IoCreateDevice (WDK). Left out: DeviceCharacteristics, Exclusive.
+NTSTATUS IoCreateDevice(DRIVER_OBJECT *driver, uint32_t extension_size,
+                        const char *name, uint32_t device_type,
+                        DEVICE_OBJECT **device)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    void *object;
+    NTSTATUS status = ob_create_object(
+        &iop_device_type, sizeof(DEVICE_OBJECT) + extension_size, &object);
+    if (!NT_SUCCESS(status))
+        return status;
+    DEVICE_OBJECT *new = object;
+    new->DriverObject = driver;
+    new->DeviceExtension = new + 1;
+    new->DeviceType = device_type;
+    new->StackSize = 1;
+    new->name = name ? last_part(name) : driver->DriverName;
+    KeInitializeDeviceQueue(&new->DeviceQueue);
+    new->NextDevice = driver->DeviceObject;
+    driver->DeviceObject = new;
+    if (name)
+        status = ob_insert_name(name, new);
+    if (!NT_SUCCESS(status)) {
+        ObDereferenceObject(new);
+        return status;
+    }
+    *device = new;
+    return STATUS_SUCCESS;
+}
+
+// Gives a device a name for programs: "\\??\\X" -> "\\Device\\Y".
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS, STATUS_INSUFFICIENT_RESOURCES,
+//          STATUS_OBJECT_NAME_COLLISION
+// NT:      IoCreateSymbolicLink (WDK).
+NTSTATUS IoCreateSymbolicLink(const char *link, const char *target)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    return ob_create_symbolic_link(link, target);
+}
+
+// Puts source on top of the stack that target is in.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: the device that source lies on now
+// NT:      IoAttachDeviceToDeviceStack (WDK).
+DEVICE_OBJECT *IoAttachDeviceToDeviceStack(DEVICE_OBJECT *source,
+                                           DEVICE_OBJECT *target)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    while (target->AttachedDevice)
+        target = target->AttachedDevice;
+    target->AttachedDevice = source;
+    source->attached_to = target;
+    source->StackSize = (int8_t)(target->StackSize + 1);
+    source->SectorSize = target->SectorSize;
+    source->seekable = target->seekable;
+    return target;
+}
+
+// Makes a disk known as \??\PhysicalDriveN, in the order of the calls.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS, STATUS_INSUFFICIENT_RESOURCES (there are ten)
+NTSTATUS io_register_disk(DEVICE_OBJECT *device, const char *device_name)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    (void)device;
+    char link[LINK_LENGTH];
+    if (disk_count == MAXIMUM_DISKS)
+        return STATUS_INSUFFICIENT_RESOURCES;
+    rtl_snprintf(link, sizeof(link), "\\??\\PhysicalDrive%u", disk_count);
+    NTSTATUS status = IoCreateSymbolicLink(link, device_name);
+    if (NT_SUCCESS(status))
+        disk_count++;
+    return status;
+}
+
+// How many disks there are.
+//
+// IRQL:    any level
+uint32_t io_disk_count(void)
+{
+    return disk_count;
+}
+
+// Sets how long a device may take for one request, in 100 ns.
+//
+// IRQL:    == PASSIVE_LEVEL
+void io_init(uint64_t timeout)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    request_timeout = timeout;
+    KeInitializeSpinLock(&io_files_lock);
+    InitializeListHead(&io_files);
+}
+
+// How long a device may take for one request, in 100 ns.
+//
+// IRQL:    any level
+uint64_t io_request_timeout(void)
+{
+    return request_timeout;
+}
+
+// ---- One request at a time ------------------------------------------------------------
+
+static IRP *irp_of_entry(KDEVICE_QUEUE_ENTRY *entry)
+{
+    return CONTAINING_RECORD(entry, IRP, Tail.DeviceQueueEntry);
+}
+
+// The IRP is queued and the cancel lock held: looks whether it was cancelled
+// before it had its routine (CAN-10). Lets the lock go.
+static void recheck_cancel(DEVICE_OBJECT *device, IRP *irp,
+                           DRIVER_CANCEL *cancel, KIRQL irql)
+{
+    if (irp->Cancel && IoSetCancelRoutine(irp, NULL)) {
+        irp->CancelIrql = irql;
+        cancel(device, irp);
+    } else {
+        IoReleaseCancelSpinLock(irql);
+    }
+}
+
+// Starts a request if the device is idle, else queues it (DVQ-03). With a
+// cancel routine all of it happens under the cancel lock; without one the IRP
+// may be gone as soon as it is queued.
+//
+// IRQL:    <= DISPATCH_LEVEL
+// NT:      IoStartPacket (WDK).
+void IoStartPacket(DEVICE_OBJECT *device, IRP *irp, const uint32_t *key,
+                   DRIVER_CANCEL *cancel)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    KIRQL old = KeRaiseIrqlToDpcLevel();
+    KIRQL irql = DISPATCH_LEVEL;
+    uint32_t id = irp->id;
+    if (cancel) {
+        IoAcquireCancelSpinLock(&irql);
+        IoSetCancelRoutine(irp, cancel);
+    }
+    irp->state = IrpQueued;
+    KDEVICE_QUEUE_ENTRY *entry = &irp->Tail.DeviceQueueEntry;
+    bool queued = key ? KeInsertByKeyDeviceQueue(&device->DeviceQueue, entry,
+                                                 *key)
+                      : KeInsertDeviceQueue(&device->DeviceQueue, entry);
+    if (queued) {
+        ki_trace(TRACE_IRP_QUEUED, 0, id);
+        if (cancel)
+            recheck_cancel(device, irp, cancel, irql);
+    } else {
+        device->CurrentIrp = irp;
+        if (cancel)
+            IoReleaseCancelSpinLock(irql);
+        device->DriverObject->DriverStartIo(device, irp);
+    }
+    KeLowerIrql(old);
+}
+
+// Takes the next request in line to the device; none: the device is idle.
+//
+// IRQL:    == DISPATCH_LEVEL
+// NT:      IoStartNextPacket (WDK).
+void IoStartNextPacket(DEVICE_OBJECT *device, bool cancelable)
+{
+    ASSERT_IRQL(==, DISPATCH_LEVEL);
+    KIRQL irql = DISPATCH_LEVEL;
+    if (cancelable)
+        IoAcquireCancelSpinLock(&irql);
+    device->CurrentIrp = NULL;
+    KDEVICE_QUEUE_ENTRY *entry = KeRemoveDeviceQueue(&device->DeviceQueue);
+    IRP *irp = entry ? irp_of_entry(entry) : NULL;
+    if (irp)
+        device->CurrentIrp = irp;
+    if (cancelable)
+        IoReleaseCancelSpinLock(irql);
+    if (irp)
+        device->DriverObject->DriverStartIo(device, irp);
+}
+
+static void dpc_for_device(KDPC *dpc, void *context, void *argument1,
+                           void *argument2)
+{
+    DEVICE_OBJECT *device = context;
+    device->dpc_routine(dpc, device, argument1, argument2);
+}
+
+// Prepares the device's own DPC.
+//
+// IRQL:    == PASSIVE_LEVEL
+// NT:      IoInitializeDpcRequest (WDK).
+void IoInitializeDpcRequest(DEVICE_OBJECT *device, IO_DPC_ROUTINE *routine)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    device->dpc_routine = routine;
+    KeInitializeDpc(&device->Dpc, dpc_for_device, device);
+}
+
+// Queues the device's own DPC, from its ISR (DPC-12).
+//
+// IRQL:    any level
+// NT:      IoRequestDpc (WDK).
+void IoRequestDpc(DEVICE_OBJECT *device, IRP *irp, void *context)
+{
+    KeInsertQueueDpc(&device->Dpc, irp, context);
+}

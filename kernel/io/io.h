@@ -1,0 +1,104 @@
+// io.h - the I/O manager as the layers above use it: files, ports, sending.
+
+#ifndef TINT_IO_IO_H
+#define TINT_IO_IO_H
+
+#include "kernel/io/device.h"
+#include "kernel/io/irp.h"
+#include "kernel/nt.h"
+#include "kernel/ob/ob.h"
+
+// FILE_OBJECT.Flags
+#define FO_SYNCHRONOUS_IO  0x01u
+#define FO_ALERTABLE_IO    0x02u
+#define FO_SKIP_PORT       0x04u    // FILE_SKIP_COMPLETION_PORT_ON_SUCCESS
+#define FO_SKIP_EVENT      0x08u    // FILE_SKIP_SET_EVENT_ON_HANDLE
+#define FO_CLEANUP_DONE    0x10u
+#define FO_OPENED          0x20u    // the driver agreed to IRP_MJ_CREATE
+#define FO_DIRECTORY       0x40u
+
+// One open of a file or device; what a handle refers to. Itself waitable:
+// Event is its first member (DESIGN: file is a dispatcher object).
+struct FILE_OBJECT {
+    KEVENT Event;                // signalled by requests without an event
+    DEVICE_OBJECT *DeviceObject; // the top of the stack it was opened on
+    void *FsContext;             // the driver's
+    uint32_t Flags;
+    NTSTATUS FinalStatus;        // of the last synchronous request
+    char *FileName;              // what remained of the name; pool, or NULL
+
+    // Set once; guarded by irp_lock while it is being set.
+    KQUEUE *CompletionPort;      // referenced
+    void *CompletionKey;
+
+    // Synchronous handles: a request at a time, and the position.
+    KEVENT Lock;                 // synchronization event, set = free
+    uint64_t CurrentByteOffset;  // guarded by Lock
+
+    KSPIN_LOCK irp_lock;         // guards the list below
+    LIST_ENTRY irps;             // pending, port-bound, without APC routine
+    LIST_ENTRY all_entry;        // on io_files; guarded by io_files_lock
+};
+
+extern OBJECT_TYPE io_file_type, io_port_type;
+extern KSPIN_LOCK io_files_lock;
+extern LIST_ENTRY io_files;
+extern bool io_direct_road;      // port=direct
+
+void io_init(uint64_t request_timeout);
+
+// Opens an NT name. IRQL PASSIVE; waits for the driver.
+// Returns: the driver's status, or STATUS_OBJECT_NAME_NOT_FOUND,
+//          STATUS_OBJECT_NAME_INVALID, STATUS_INSUFFICIENT_RESOURCES
+NTSTATUS io_create_file(const char *name, ACCESS_MASK access,
+                        uint32_t disposition, uint32_t options,
+                        FILE_OBJECT **file, uintptr_t *information);
+
+// Allocates an IRP for a request on file with the next stack location filled
+// in (major, FileObject). It owns a reference to file.
+IRP *io_build_irp(FILE_OBJECT *file, uint8_t major);
+// Frees an IRP that is on no list, with all that it owns: MDL (unpinned),
+// buffers, references to event and file.
+void io_discard_irp(IRP *irp);
+// Sends it. Takes over irp. Waits only for a synchronous handle (CMP-06).
+// Returns: what the service returns, CMP-02..CMP-04
+NTSTATUS io_send(FILE_OBJECT *file, IRP *irp);
+// For kernel callers: sends, waits in any case, and frees the IRP.
+NTSTATUS io_send_and_wait(FILE_OBJECT *file, IRP *irp, uintptr_t *information);
+// Reads into described memory and waits (the image loader).
+NTSTATUS io_read_mdl(FILE_OBJECT *file, MDL *mdl, uint64_t offset,
+                     uintptr_t *read);
+// FileStandardInformation and others that the driver answers.
+NTSTATUS io_query_file(FILE_OBJECT *file, uint32_t information_class,
+                       void *buffer, uint32_t length, uintptr_t *information);
+
+// ---- Cancellation and rundown -----------------------------------------------------
+
+// Asks pending requests to end: those that hang on file, or on thread and are
+// for file (NULL: any). thread, iosb: only this one's (NULL: all).
+// Returns: whether there was one
+bool io_cancel_on_file(FILE_OBJECT *file, KTHREAD *thread,
+                       IO_STATUS_BLOCK *iosb);
+bool io_cancel_on_thread(KTHREAD *thread, FILE_OBJECT *file,
+                         IO_STATUS_BLOCK *iosb);
+// A dying thread: cancels what hangs on it and waits until that is done.
+// PASSIVE, special APCs enabled.
+void io_rundown_thread(void);
+// The last thread of a process, handles closed: cancels its port-bound
+// requests and waits until they are done.
+void io_rundown_process(KPROCESS *process);
+
+// ---- Completion ports --------------------------------------------------------------
+
+NTSTATUS io_create_port(uint32_t concurrency, KQUEUE **port);
+NTSTATUS io_bind_port(FILE_OBJECT *file, KQUEUE *port, void *key);
+NTSTATUS io_post(KQUEUE *port, void *key, void *context, NTSTATUS status,
+                 uintptr_t information);
+// Takes up to count completions; for IRPs it finishes stage 10 where the
+// direct road left it to us. As ke_remove_queue otherwise.
+NTSTATUS io_remove_completion(KQUEUE *port, bool alertable,
+                              const int64_t *timeout,
+                              FILE_IO_COMPLETION_INFORMATION *entries,
+                              uint32_t count, uint32_t *taken);
+
+#endif

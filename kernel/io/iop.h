@@ -1,0 +1,43 @@
+// iop.h - what only kernel/io knows.
+
+#ifndef TINT_IO_IOP_H
+#define TINT_IO_IOP_H
+
+#include "kernel/assert.h"
+#include "kernel/ex/ex.h"
+#include "kernel/io/io.h"
+#include "kernel/rtl/rtl.h"
+
+#define IOP_TAG 0x20706F49u      // "Iop "
+
+extern OBJECT_TYPE iop_device_type;
+
+// A post (NtSetIoCompletion) in a port's queue.
+typedef struct iop_mini_packet {
+    io_packet packet;
+    void *key;
+    void *context;
+    IO_STATUS_BLOCK status;
+} iop_mini_packet;
+
+void iop_initialize_irp(IRP *irp, int8_t stack_size);
+// Puts a request on its file's or its thread's list, and off again.
+void iop_link_irp(IRP *irp);
+void iop_unlink_irp(IRP *irp);
+// Stage 10. skip_packet: an immediate success that wants none (IOCP-21).
+void iop_finish_irp(IRP *irp, bool skip_packet);
+// After the completion routines of a request that was pending.
+void iop_complete_pending(IRP *irp, KPRIORITY boost);
+// A kernel caller's IRP: wakes it.
+void iop_wake_kernel_caller(IRP *irp, KPRIORITY boost);
+void iop_store_results(IRP *irp);
+void iop_release_mdl(IRP *irp);
+void iop_cancel_for_process(KPROCESS *process);
+void iop_cancel_on_file_for_process(FILE_OBJECT *file,
+                                    const KPROCESS *process);
+// Cleanup and close: with an IRP on the stack, so that they cannot fail.
+void iop_send_from_stack(FILE_OBJECT *file, uint8_t major);
+void iop_delete_port(void *object);
+void iop_close_port(EPROCESS *process, void *object, uint32_t handles);
+
+#endif

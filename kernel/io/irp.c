@@ -1,0 +1,192 @@
+// irp.c - allocating, sending and completing IRPs: the driver's side of one.
+//
+// IRPs come from a list per processor, touched with interrupts off and thus
+// without a lock, and from pool when it is empty. complete.c goes on where
+// IoCompleteRequest ends.
+
+#include "kernel/io/iop.h"
+
+enum { LOOKASIDE_LOCATIONS = 2, LOOKASIDE_DEPTH = 256 };
+
+// Makes a fresh IRP of memory that holds stack_size locations (IRP-01).
+//
+// IRQL:    any level
+void iop_initialize_irp(IRP *irp, int8_t stack_size)
+{
+    KPRCB *prcb = KeGetCurrentPrcb();
+    memset(irp, 0, sizeof(IRP) + (size_t)stack_size *
+                                     sizeof(IO_STACK_LOCATION));
+    irp->StackCount = stack_size;
+    irp->CurrentLocation = (int8_t)(stack_size + 1);
+    irp->id = prcb->irp_sequence++ * KeNumberProcessors + prcb->Number + 1;
+}
+
+static IRP *take_from_lookaside(void)
+{
+    IRP *irp = NULL;
+    uint64_t flags = ki_disable_interrupts();
+    KPRCB *prcb = KeGetCurrentPrcb();
+    prcb->irp_balance++;
+    if (prcb->irp_lookaside_depth) {
+        prcb->irp_lookaside_depth--;
+        irp = CONTAINING_RECORD(RemoveHeadList(&prcb->irp_lookaside), IRP,
+                                ThreadListEntry);
+    }
+    ki_restore_interrupts(flags);
+    return irp;
+}
+
+static bool put_into_lookaside(IRP *irp)
+{
+    uint64_t flags = ki_disable_interrupts();
+    KPRCB *prcb = KeGetCurrentPrcb();
+    prcb->irp_balance--;
+    bool kept = irp->lookaside && prcb->irp_lookaside_depth < LOOKASIDE_DEPTH;
+    if (kept) {
+        prcb->irp_lookaside_depth++;
+        InsertHeadList(&prcb->irp_lookaside, &irp->ThreadListEntry);
+    }
+    ki_restore_interrupts(flags);
+    return kept;
+}
+
+// Allocates an IRP for a stack of stack_size devices.
+//
+// IRQL:    <= DISPATCH_LEVEL
+// Returns: NULL when there is no pool
+// NT:      IoAllocateIrp (WDK). Left out: ChargeQuota.
+IRP *IoAllocateIrp(int8_t stack_size)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    bool small = stack_size <= LOOKASIDE_LOCATIONS;
+    size_t locations = small ? LOOKASIDE_LOCATIONS : (size_t)stack_size;
+    IRP *irp = take_from_lookaside();
+    if (irp && !small) {
+        put_into_lookaside(irp);
+        irp = NULL;
+        KeGetCurrentPrcb()->irp_balance++;
+    }
+    if (!irp)
+        irp = ExAllocatePoolWithTag(
+            NonPagedPool, sizeof(IRP) + locations * sizeof(IO_STACK_LOCATION),
+            IOP_TAG);
+    if (!irp) {
+        KeGetCurrentPrcb()->irp_balance--;
+        return NULL;
+    }
+    iop_initialize_irp(irp, stack_size);
+    irp->lookaside = small;
+    return irp;
+}
+
+// Frees an IRP and nothing that it refers to.
+//
+// IRQL:    <= DISPATCH_LEVEL
+// NT:      IoFreeIrp (WDK).
+void IoFreeIrp(IRP *irp)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    if (!put_into_lookaside(irp))
+        ExFreePoolWithTag(irp, IOP_TAG);
+}
+
+// How many IRPs are allocated and not freed, kept ones not counted.
+//
+// IRQL:    any level
+uint64_t io_irp_count(void)
+{
+    int64_t sum = 0;
+    for (uint32_t i = 0; i < KeNumberProcessors; i++)
+        sum += ki_processor[i]->irp_balance;
+    return (uint64_t)sum;
+}
+
+// ---- Down and up the stack --------------------------------------------------------
+
+// Hands an IRP to a device's driver (stage 3). The location that the caller
+// filled as "next" becomes the current one.
+//
+// IRQL:    <= DISPATCH_LEVEL
+// Returns: what the driver's dispatch routine returns
+// NT:      IoCallDriver (WDK).
+NTSTATUS IoCallDriver(DEVICE_OBJECT *device, IRP *irp)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    if (--irp->CurrentLocation <= 0)
+        KeBugCheckEx(NO_MORE_IRP_STACK_LOCATIONS, (uintptr_t)irp, 0, 0, 0);
+    IO_STACK_LOCATION *location = IoGetCurrentIrpStackLocation(irp);
+    location->DeviceObject = device;
+    ki_trace(TRACE_IRP_CALL, location->MajorFunction, irp->id);
+    return device->DriverObject->MajorFunction[location->MajorFunction](
+        device, irp);
+}
+
+// The driver hands the request to the hardware (stage 4).
+//
+// IRQL:    <= DISPATCH_LEVEL
+void io_irp_at_device(IRP *irp, uint32_t unit)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    irp->state = IrpAtDevice;
+    ki_trace(TRACE_DMA_START, unit, irp->id);
+}
+
+// Invoke conditions are OR-ed (IRP-03).
+static bool wants_call(const IO_STACK_LOCATION *location, const IRP *irp)
+{
+    uint8_t control = location->Control;
+    return location->CompletionRoutine &&
+           ((NT_SUCCESS(irp->IoStatus.Status) ? control & SL_INVOKE_ON_SUCCESS
+                                              : control & SL_INVOKE_ON_ERROR) ||
+            (irp->Cancel && control & SL_INVOKE_ON_CANCEL));
+}
+
+// Calls the completion routines upwards; false when one keeps the IRP.
+static bool walk_up(IRP *irp)
+{
+    while (irp->CurrentLocation <= irp->StackCount) {
+        IO_STACK_LOCATION *done = IoGetCurrentIrpStackLocation(irp);
+        irp->PendingReturned = done->Control & SL_PENDING_RETURNED;
+        irp->CurrentLocation++;
+        bool top = irp->CurrentLocation > irp->StackCount;
+        if (wants_call(done, irp)) {
+            DEVICE_OBJECT *device =
+                top ? NULL : IoGetCurrentIrpStackLocation(irp)->DeviceObject;
+            if (done->CompletionRoutine(device, irp, done->Context) ==
+                STATUS_MORE_PROCESSING_REQUIRED)
+                return false;
+        } else if (irp->PendingReturned && !top) {
+            IoMarkIrpPending(irp);    // passed up by itself (IRP-04)
+        }
+    }
+    irp->CurrentLocation = (int8_t)(irp->StackCount + 2);
+    return true;
+}
+
+// Ends a driver's work on an IRP (stages 8 and 9): walks the completion
+// routines from here upwards, then finishes it: inline in the issuing call if
+// nothing was pending, else by a special kernel APC or the port (IRP-08).
+// boost: priority increment of a thread that this wakes.
+//
+// IRQL:    <= DISPATCH_LEVEL, no spin lock held
+// NT:      IoCompleteRequest (WDK).
+void IoCompleteRequest(IRP *irp, KPRIORITY boost)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    if (irp->CurrentLocation > irp->StackCount + 1)
+        KeBugCheckEx(MULTIPLE_IRP_COMPLETE_REQUESTS, (uintptr_t)irp,
+                     irp->id, 0, 0);
+    ASSERT(irp->IoStatus.Status != STATUS_PENDING);    // IRP-07
+    if (irp->CancelRoutine)
+        KeBugCheckEx(CANCEL_STATE_IN_COMPLETED_IRP, (uintptr_t)irp, irp->id,
+                     0, 0);
+    ki_trace(TRACE_IRP_COMPLETE, 0, irp->id);
+    if (!walk_up(irp))
+        return;
+    irp->state = IrpCompleted;
+    if (irp->flags & IRP_KERNEL_WAIT)
+        iop_wake_kernel_caller(irp, boost);
+    else if (irp->PendingReturned)
+        iop_complete_pending(irp, boost);
+    // else io_send finishes it, in the issuing call
+}

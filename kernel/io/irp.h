@@ -1,0 +1,198 @@
+// irp.h - the I/O request packet and its stack locations.
+//
+// The life of an IRP, and who owns it:
+//
+//   IoAllocateIrp          the caller
+//     IoCallDriver         the driver, until it completes or passes it on
+//       IoMarkIrpPending   ... beyond the return from its dispatch routine
+//     IoCompleteRequest    walks the completion routines upwards, then
+//       nothing pending:   the issuing call finishes it inline (io_send)
+//       apc road:          special kernel APC in the issuing thread
+//       direct road:       the port's queue; the taker finishes it
+//   IoFreeIrp
+//
+// While it is pending it hangs on its FILE_OBJECT's list if that file is
+// bound to a port and the caller gave no APC routine, else on its thread's.
+// Lock order: cancel lock > IRP lists > dispatcher lock.
+
+#ifndef TINT_IO_IRP_H
+#define TINT_IO_IRP_H
+
+#include "kernel/ke/ke.h"
+#include "kernel/mm/mm.h"
+#include "kernel/nt.h"
+
+enum {
+    IRP_MJ_CREATE = 0x00,
+    IRP_MJ_CLOSE = 0x02,
+    IRP_MJ_READ = 0x03,
+    IRP_MJ_WRITE = 0x04,
+    IRP_MJ_QUERY_INFORMATION = 0x05,
+    IRP_MJ_SET_INFORMATION = 0x06,
+    IRP_MJ_FLUSH_BUFFERS = 0x09,
+    IRP_MJ_DIRECTORY_CONTROL = 0x0C,
+    IRP_MJ_DEVICE_CONTROL = 0x0E,
+    IRP_MJ_CLEANUP = 0x12,
+    IRP_MJ_MAXIMUM_FUNCTION = 0x1B,
+};
+
+// IO_STACK_LOCATION.Control
+#define SL_PENDING_RETURNED  0x01u
+#define SL_INVOKE_ON_CANCEL  0x20u
+#define SL_INVOKE_ON_SUCCESS 0x40u
+#define SL_INVOKE_ON_ERROR   0x80u
+
+typedef NTSTATUS IO_COMPLETION_ROUTINE(DEVICE_OBJECT *device, IRP *irp,
+                                       void *context);
+typedef void DRIVER_CANCEL(DEVICE_OBJECT *device, IRP *irp);
+
+struct IO_STACK_LOCATION {
+    uint8_t MajorFunction;
+    uint8_t MinorFunction;
+    uint8_t Flags;
+    uint8_t Control;
+    union {
+        struct {
+            uint32_t Length;
+            uint64_t ByteOffset;
+        } Read, Write;           // the same layout: drivers may share code
+        struct {
+            uint32_t Options;
+            ACCESS_MASK access;
+            uint8_t disposition;    // the name is in FileObject->FileName
+        } Create;
+        struct {
+            uint32_t Length;     // of SystemBuffer
+            uint32_t information_class;
+        } QueryFile, SetFile;
+        struct {
+            uint32_t Length;     // of SystemBuffer
+            bool restart;
+        } QueryDirectory;
+        struct {
+            uint32_t OutputBufferLength;
+            uint32_t InputBufferLength;
+            uint32_t IoControlCode;
+        } DeviceIoControl;
+        struct {
+            void *Argument1;
+            void *Argument2;
+        } Others;
+    } Parameters;
+    DEVICE_OBJECT *DeviceObject;
+    FILE_OBJECT *FileObject;
+    IO_COMPLETION_ROUTINE *CompletionRoutine;
+    void *Context;
+};
+
+// What a port's queue holds: an IRP, or a packet of its own (a post).
+typedef struct io_packet {
+    LIST_ENTRY entry;
+    bool is_irp;
+} io_packet;
+
+struct IRP {
+    IO_STATUS_BLOCK IoStatus;
+    uint32_t id;                 // what ring 3 sees of it
+    int8_t StackCount;
+    int8_t CurrentLocation;      // StackCount + 1: not yet sent
+    bool PendingReturned;
+    volatile bool Cancel;
+    KIRQL CancelIrql;
+    uint8_t flags;               // IRP_... below
+    uint8_t state;               // SNAPSHOT_IRP_STATE
+    bool lookaside;              // goes back there, not to the pool
+    MDL *MdlAddress;
+    void *SystemBuffer;          // AssociatedIrp.SystemBuffer
+    void *UserBuffer;            // ring 3's output of a buffered request
+    uint32_t UserBufferLength;
+    IO_STATUS_BLOCK *UserIosb;
+    KEVENT *UserEvent;           // referenced
+    IO_APC_ROUTINE *UserApcRoutine;
+    void *UserApcContext;
+    DRIVER_CANCEL *volatile CancelRoutine;
+    LIST_ENTRY ThreadListEntry;  // on the thread's or the file's list
+    KTHREAD *Thread;             // that asked
+    FILE_OBJECT *OriginalFileObject;    // referenced
+    union {
+        struct {
+            KDEVICE_QUEUE_ENTRY DeviceQueueEntry;
+            LIST_ENTRY ListEntry;       // for the driver that owns it
+            void *DriverContext[4];
+        };
+        KAPC Apc;
+        io_packet packet;
+    } Tail;
+    IO_STACK_LOCATION stack[];   // [0] is the lowest driver's
+};
+
+#define IRP_KERNEL_WAIT  0x01u   // a kernel caller waits on UserEvent; no APC
+#define IRP_ON_THREAD    0x02u   // ThreadListEntry is on the thread's list
+#define IRP_ON_FILE      0x04u   // ... on the file's
+#define IRP_STORED       0x08u   // stage 10 is over but for the packet
+#define IRP_SYNCHRONOUS  0x10u   // io_send waits for it
+#define IRP_DIRECT       0x20u   // took the second road
+#define IRP_BORROWED     0x40u   // MDL, SystemBuffer: the kernel caller's
+
+static inline IO_STACK_LOCATION *IoGetCurrentIrpStackLocation(IRP *irp)
+{
+    ASSERT(irp->CurrentLocation <= irp->StackCount);
+    return &irp->stack[irp->CurrentLocation - 1];
+}
+
+static inline IO_STACK_LOCATION *IoGetNextIrpStackLocation(IRP *irp)
+{
+    ASSERT(irp->CurrentLocation > 1);
+    return &irp->stack[irp->CurrentLocation - 2];
+}
+
+static inline void IoMarkIrpPending(IRP *irp)
+{
+    IoGetCurrentIrpStackLocation(irp)->Control |= SL_PENDING_RETURNED;
+}
+
+static inline void IoSkipCurrentIrpStackLocation(IRP *irp)
+{
+    irp->CurrentLocation++;
+}
+
+static inline void IoCopyCurrentIrpStackLocationToNext(IRP *irp)
+{
+    IO_STACK_LOCATION *next = IoGetNextIrpStackLocation(irp);
+    *next = *IoGetCurrentIrpStackLocation(irp);
+    next->CompletionRoutine = NULL;
+    next->Control = 0;
+}
+
+static inline void IoSetCompletionRoutine(IRP *irp,
+                                          IO_COMPLETION_ROUTINE *routine,
+                                          void *context, bool on_success,
+                                          bool on_error, bool on_cancel)
+{
+    IO_STACK_LOCATION *next = IoGetNextIrpStackLocation(irp);
+    next->CompletionRoutine = routine;
+    next->Context = context;
+    next->Control = (uint8_t)((on_success ? SL_INVOKE_ON_SUCCESS : 0) |
+                              (on_error ? SL_INVOKE_ON_ERROR : 0) |
+                              (on_cancel ? SL_INVOKE_ON_CANCEL : 0));
+}
+
+static inline DRIVER_CANCEL *IoSetCancelRoutine(IRP *irp,
+                                                DRIVER_CANCEL *routine)
+{
+    return __atomic_exchange_n(&irp->CancelRoutine, routine,
+                               __ATOMIC_SEQ_CST);
+}
+
+IRP *IoAllocateIrp(int8_t stack_size);    // IRQL: <= DISPATCH_LEVEL
+void IoFreeIrp(IRP *irp);
+NTSTATUS IoCallDriver(DEVICE_OBJECT *device, IRP *irp);
+void IoCompleteRequest(IRP *irp, KPRIORITY boost);
+bool IoCancelIrp(IRP *irp);
+void IoAcquireCancelSpinLock(KIRQL *irql);
+void IoReleaseCancelSpinLock(KIRQL irql);
+// The driver hands the request to the hardware: state and trace (stage 4).
+void io_irp_at_device(IRP *irp, uint32_t unit);
+uint64_t io_irp_count(void);
+
+#endif

@@ -1,0 +1,184 @@
+// port.c - completion ports: a KQUEUE whose packets are IRPs and posts.
+
+#include "kernel/io/iop.h"
+
+enum { BATCH = 16 };             // packets taken off a port in one go
+
+OBJECT_TYPE io_port_type = {
+    .name = "IoCompletion", .generic_read = IO_COMPLETION_QUERY_STATE,
+    .generic_write = IO_COMPLETION_MODIFY_STATE | SYNCHRONIZE,
+    .valid_access = ALL_ACCESS, .close = iop_close_port,
+    .delete = iop_delete_port,
+};
+
+bool io_direct_road;
+
+// Makes a port. concurrency: how many of its threads may run; 0: one a
+// processor.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS, STATUS_INSUFFICIENT_RESOURCES
+NTSTATUS io_create_port(uint32_t concurrency, KQUEUE **port)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    void *object;
+    NTSTATUS status = ob_create_object(&io_port_type, sizeof(KQUEUE), &object);
+    if (!NT_SUCCESS(status))
+        return status;
+    *port = object;
+    KeInitializeQueue(*port, concurrency);
+    return STATUS_SUCCESS;
+}
+
+static void discard_packet(LIST_ENTRY *entry)
+{
+    io_packet *packet = CONTAINING_RECORD(entry, io_packet, entry);
+    if (packet->is_irp)
+        io_discard_irp(CONTAINING_RECORD(packet, IRP, Tail.packet));
+    else
+        ExFreePoolWithTag(packet, IOP_TAG);
+}
+
+// The last handle runs the port down: waiters return, packets are dropped.
+// Bound files keep the object itself alive (IOCP-12).
+//
+// IRQL:    == PASSIVE_LEVEL
+void iop_close_port(EPROCESS *process, void *object, uint32_t handles)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    (void)process;
+    if (handles)
+        return;
+    LIST_ENTRY *first = KeRundownQueue(object);
+    LIST_ENTRY *entry = first;
+    while (entry) {
+        LIST_ENTRY *next = entry->Flink == first ? NULL : entry->Flink;
+        discard_packet(entry);
+        entry = next;
+    }
+}
+
+// A port that never had a handle has nothing to run down; one that had was
+// run down by iop_close_port.
+//
+// IRQL:    == PASSIVE_LEVEL
+void iop_delete_port(void *object)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    ASSERT(IsListEmpty(&((KQUEUE *)object)->EntryListHead));
+    (void)object;
+}
+
+// Binds a file to a port for good.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS; STATUS_INVALID_PARAMETER: it is bound (IOCP-16), or
+//          not asynchronous (IOCP-17)
+NTSTATUS io_bind_port(FILE_OBJECT *file, KQUEUE *port, void *key)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    if (file->Flags & FO_SYNCHRONOUS_IO)
+        return STATUS_INVALID_PARAMETER;
+    KIRQL old;
+    KeAcquireSpinLock(&file->irp_lock, &old);
+    bool bound = file->CompletionPort;
+    if (!bound) {
+        ObReferenceObject(port);
+        file->CompletionKey = key;
+        __atomic_store_n(&file->CompletionPort, port, __ATOMIC_RELEASE);
+    }
+    KeReleaseSpinLock(&file->irp_lock, old);
+    return bound ? STATUS_INVALID_PARAMETER : STATUS_SUCCESS;
+}
+
+// Posts a packet that no I/O made (IOCP-03).
+//
+// IRQL:    <= DISPATCH_LEVEL
+// Returns: STATUS_SUCCESS, STATUS_INSUFFICIENT_RESOURCES,
+//          STATUS_INVALID_HANDLE (the port was just run down)
+NTSTATUS io_post(KQUEUE *port, void *key, void *context, NTSTATUS status,
+                 uintptr_t information)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    iop_mini_packet *post =
+        ExAllocatePoolWithTag(NonPagedPool, sizeof(*post), IOP_TAG);
+    if (!post)
+        return STATUS_INSUFFICIENT_RESOURCES;
+    *post = (iop_mini_packet){ .key = key, .context = context };
+    post->status.Status = status;
+    post->status.Information = information;
+    int32_t before = KeInsertQueue(port, &post->packet.entry);
+    ki_trace(TRACE_PORT_INSERT, (uint32_t)before, 0);
+    if (before < 0) {
+        ExFreePoolWithTag(post, IOP_TAG);
+        return STATUS_INVALID_HANDLE;
+    }
+    return STATUS_SUCCESS;
+}
+
+// Turns an IRP into what the taker gets. On the direct road the status is
+// stored only now, in the taker's context; a taker of another process gets
+// the packet without that.
+static void unpack_irp(IRP *irp, FILE_IO_COMPLETION_INFORMATION *entry)
+{
+    entry->KeyContext = irp->OriginalFileObject->CompletionKey;
+    entry->ApcContext = irp->UserApcContext;
+    entry->IoStatusBlock = (IO_STATUS_BLOCK){
+        .Pointer = (void *)(uint64_t)(uint32_t)irp->IoStatus.Status,
+        .Information = irp->IoStatus.Information };
+    ki_trace(TRACE_PORT_REMOVE, 0, irp->id);
+    if (!(irp->flags & IRP_STORED) &&
+        irp->Thread->Process == KeGetCurrentThread()->Process) {
+        iop_store_results(irp);
+        ki_trace(TRACE_IRP_DONE, 0, irp->id);
+    }
+    io_discard_irp(irp);
+}
+
+static void unpack(LIST_ENTRY *entry, FILE_IO_COMPLETION_INFORMATION *out)
+{
+    io_packet *packet = CONTAINING_RECORD(entry, io_packet, entry);
+    if (packet->is_irp) {
+        unpack_irp(CONTAINING_RECORD(packet, IRP, Tail.packet), out);
+        return;
+    }
+    iop_mini_packet *post = CONTAINING_RECORD(packet, iop_mini_packet, packet);
+    out->KeyContext = post->key;
+    out->ApcContext = post->context;
+    out->IoStatusBlock = (IO_STATUS_BLOCK){
+        .Pointer = (void *)(uint64_t)(uint32_t)post->status.Status,
+        .Information = post->status.Information };
+    ki_trace(TRACE_PORT_REMOVE, 0, 0);
+    ExFreePoolWithTag(post, IOP_TAG);
+}
+
+// Takes up to count completions off a port (stage 11), waiting for the first.
+// entries: kernel memory.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: as ke_remove_queue
+NTSTATUS io_remove_completion(KQUEUE *port, bool alertable,
+                              const int64_t *timeout,
+                              FILE_IO_COMPLETION_INFORMATION *entries,
+                              uint32_t count, uint32_t *taken)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    static const int64_t no_wait = 0;
+    LIST_ENTRY *batch[BATCH];
+    NTSTATUS status = STATUS_SUCCESS;
+    *taken = 0;
+    do {
+        uint32_t got;
+        uint32_t wanted = MIN(count - *taken, (uint32_t)BATCH);
+        status = ke_remove_queue(port, UserMode, alertable, timeout, batch,
+                                 wanted, &got);
+        for (uint32_t i = 0; i < got; i++)
+            unpack(batch[i], &entries[*taken + i]);
+        *taken += got;
+        if (got < wanted)
+            break;
+        timeout = &no_wait;      // the rest only if it is there
+        alertable = false;
+    } while (*taken < count);
+    return *taken ? STATUS_SUCCESS : status;
+}

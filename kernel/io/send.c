@@ -1,0 +1,178 @@
+// send.c - handing a request to a device stack: where a thread lets go of it.
+//
+// An asynchronous handle returns at once; a synchronous one is the same road
+// plus a wait here. Two threads on one synchronous handle take turns here as
+// well, for the file position's sake. Nothing below waits.
+
+#include "kernel/io/iop.h"
+
+// Allocates an IRP for a request on file, with the next stack location's
+// major function and file filled in. It owns a reference to file.
+//
+// IRQL:    <= APC_LEVEL
+// Returns: NULL when there is no pool
+IRP *io_build_irp(FILE_OBJECT *file, uint8_t major)
+{
+    ASSERT_IRQL(<=, APC_LEVEL);
+    IRP *irp = IoAllocateIrp(file->DeviceObject->StackSize);
+    if (!irp)
+        return NULL;
+    ObReferenceObject(file);
+    irp->OriginalFileObject = file;
+    IO_STACK_LOCATION *location = IoGetNextIrpStackLocation(irp);
+    location->MajorFunction = major;
+    location->FileObject = file;
+    ki_trace(TRACE_IRP_BUILT, major, irp->id);
+    return irp;
+}
+
+// Finished inside the call (IRP-08). An NT error that was never pending
+// leaves everything alone (CMP-02); all else is a completion (CMP-03).
+static NTSTATUS finish_inline(FILE_OBJECT *file, IRP *irp)
+{
+    NTSTATUS status = irp->IoStatus.Status;
+    if (NT_ERROR(status)) {
+        iop_unlink_irp(irp);
+        io_discard_irp(irp);
+        return status;
+    }
+    iop_release_mdl(irp);
+    bool skip_packet = NT_SUCCESS(status) && file->Flags & FO_SKIP_PORT;
+    KIRQL old;
+    KeRaiseIrql(APC_LEVEL, &old);
+    iop_finish_irp(irp, skip_packet);
+    KeLowerIrql(old);
+    return status;
+}
+
+// Waits until the synchronous request is done. An alert, a user APC on an
+// alertable handle, and the thread's end cancel it first (APC-27).
+static NTSTATUS wait_for_request(FILE_OBJECT *file)
+{
+    KTHREAD *thread = KeGetCurrentThread();
+    NTSTATUS status = KeWaitForSingleObject(
+        &file->Event, Executive, UserMode, file->Flags & FO_ALERTABLE_IO,
+        NULL);
+    if (status != STATUS_SUCCESS) {
+        io_cancel_on_thread(thread, file, NULL);
+        KeWaitForSingleObject(&file->Event, Executive, KernelMode, false,
+                              NULL);
+    }
+    return file->FinalStatus;
+}
+
+static void resolve_position(FILE_OBJECT *file, IRP *irp)
+{
+    IO_STACK_LOCATION *location = IoGetNextIrpStackLocation(irp);
+    if ((location->MajorFunction == IRP_MJ_READ ||
+         location->MajorFunction == IRP_MJ_WRITE) &&
+        location->Parameters.Read.ByteOffset == FILE_USE_FILE_POINTER_POSITION)
+        location->Parameters.Read.ByteOffset = file->CurrentByteOffset;
+}
+
+static NTSTATUS send_synchronously(FILE_OBJECT *file, IRP *irp)
+{
+    KTHREAD *thread = KeGetCurrentThread();
+    NTSTATUS status = KeWaitForSingleObject(
+        &file->Lock, Executive, UserMode, file->Flags & FO_ALERTABLE_IO, NULL);
+    if (status != STATUS_SUCCESS) {
+        io_discard_irp(irp);
+        return STATUS_CANCELLED;
+    }
+    resolve_position(file, irp);
+    irp->flags |= IRP_SYNCHRONOUS;
+    KeClearEvent(&file->Event);
+    iop_link_irp(irp);
+    thread->irp_id = irp->id;    // this thread works on this I/O
+    status = IoCallDriver(file->DeviceObject, irp);
+    if (status == STATUS_PENDING)
+        status = wait_for_request(file);
+    else
+        status = finish_inline(file, irp);
+    thread->irp_id = 0;
+    KeSetEvent(&file->Lock, IO_NO_INCREMENT);
+    return status;
+}
+
+// Sends a request that a service built; takes over irp, which may be
+// completed and freed before this returns. Waits only for a synchronous
+// handle (CMP-06).
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: what the service returns, CMP-02..CMP-04
+NTSTATUS io_send(FILE_OBJECT *file, IRP *irp)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    if (file->Flags & FO_SYNCHRONOUS_IO)
+        return send_synchronously(file, irp);
+    uint32_t id = irp->id;
+    if (!irp->UserEvent)
+        KeClearEvent(&file->Event);
+    iop_link_irp(irp);
+    NTSTATUS status = IoCallDriver(file->DeviceObject, irp);
+    if (status != STATUS_PENDING)
+        return finish_inline(file, irp);
+    ki_trace(TRACE_IRP_PENDING, 0, id);
+    return STATUS_PENDING;
+}
+
+// Sends a kernel caller's request, waits in any case, and frees it.
+// information may be NULL.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: the request's final status
+NTSTATUS io_send_and_wait(FILE_OBJECT *file, IRP *irp, uintptr_t *information)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    KEVENT done;
+    IO_STATUS_BLOCK iosb = { .Status = STATUS_SUCCESS };
+    KeInitializeEvent(&done, NotificationEvent, false);
+    irp->flags |= IRP_KERNEL_WAIT;
+    irp->UserEvent = &done;
+    irp->UserIosb = &iosb;
+    IoCallDriver(file->DeviceObject, irp);
+    KeWaitForSingleObject(&done, Executive, KernelMode, false, NULL);
+    io_discard_irp(irp);
+    if (information)
+        *information = iosb.Information;
+    return iosb.Status;
+}
+
+// Reads into described memory and waits; mdl stays the caller's.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: the driver's status, STATUS_INSUFFICIENT_RESOURCES
+NTSTATUS io_read_mdl(FILE_OBJECT *file, MDL *mdl, uint64_t offset,
+                     uintptr_t *read)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    IRP *irp = io_build_irp(file, IRP_MJ_READ);
+    if (!irp)
+        return STATUS_INSUFFICIENT_RESOURCES;
+    IO_STACK_LOCATION *location = IoGetNextIrpStackLocation(irp);
+    location->Parameters.Read.Length = mdl->ByteCount;
+    location->Parameters.Read.ByteOffset = offset;
+    irp->MdlAddress = mdl;
+    irp->flags |= IRP_BORROWED;
+    return io_send_and_wait(file, irp, read);
+}
+
+// Asks the driver for file information: buffer of length bytes in the kernel.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: the driver's status, STATUS_INSUFFICIENT_RESOURCES
+NTSTATUS io_query_file(FILE_OBJECT *file, uint32_t information_class,
+                       void *buffer, uint32_t length, uintptr_t *information)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    IRP *irp = io_build_irp(file, IRP_MJ_QUERY_INFORMATION);
+    if (!irp)
+        return STATUS_INSUFFICIENT_RESOURCES;
+    memset(buffer, 0, length);
+    IO_STACK_LOCATION *location = IoGetNextIrpStackLocation(irp);
+    location->Parameters.QueryFile.Length = length;
+    location->Parameters.QueryFile.information_class = information_class;
+    irp->SystemBuffer = buffer;
+    irp->flags |= IRP_BORROWED;
+    return io_send_and_wait(file, irp, information);
+}

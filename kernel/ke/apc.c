@@ -1,0 +1,367 @@
+// apc.c - queueing and delivering APCs, and the regions that hold them back.
+//
+// The lists are guarded by the dispatcher lock. KernelApcPending and
+// UserApcPending are the truth that every way down looks at; the self-IPI
+// with vector 0x1F only makes sure that one is taken.
+
+#include "kernel/ke/kep.h"
+
+// Prepares an APC; its kind follows from normal and mode (APC-01).
+//
+// IRQL:    any level
+// NT:      KeInitializeApc (ntifs). Left out: Environment.
+void KeInitializeApc(KAPC *apc, KTHREAD *thread, KKERNEL_ROUTINE *kernel,
+                     KRUNDOWN_ROUTINE *rundown, KNORMAL_ROUTINE *normal,
+                     KPROCESSOR_MODE mode, void *context)
+{
+    *apc = (KAPC){
+        .Thread = thread, .KernelRoutine = kernel, .RundownRoutine = rundown,
+        .NormalRoutine = normal, .ApcMode = normal ? mode : KernelMode,
+        .NormalContext = normal ? context : NULL,
+    };
+}
+
+// Specials go behind the specials and ahead of the normals; the thread-exit
+// APC goes to the head; all others to the tail (APC-03).
+static void insert_apc(KTHREAD *thread, KAPC *apc)
+{
+    LIST_ENTRY *head = &thread->ApcState.ApcListHead[apc->ApcMode];
+    LIST_ENTRY *before = head->Blink;
+    if (apc->at_head)
+        before = head;
+    else if (!apc->NormalRoutine)
+        while (before != head && CONTAINING_RECORD(before, KAPC, ApcListEntry)
+                                     ->NormalRoutine)
+            before = before->Blink;
+    rtl_insert_between(before, &apc->ApcListEntry, before->Flink);
+    apc->Inserted = true;
+}
+
+// The thread runs right now: if it is on another processor, or cannot deliver
+// before this processor's level falls, an interrupt carries the news.
+static void notify_running(KTHREAD *thread, KIRQL old)
+{
+    KPRCB *self = KeGetCurrentPrcb();
+    if (thread->processor != self->Number)
+        hal_send_ipi(ki_processor[thread->processor]->apic_id,
+                     HAL_VECTOR_APC);
+    else if (old >= APC_LEVEL && self->interrupt_depth == 0 &&
+             !self->dpc_active)
+        hal_send_self_ipi(HAL_VECTOR_APC);
+}
+
+// Lets the thread know (APC-08, APC-09, APC-10).
+static void announce_apc(KTHREAD *thread, KAPC *apc, KPRIORITY increment,
+                         KIRQL old)
+{
+    KAPC_STATE *state = &thread->ApcState;
+    bool waiting = thread->State == Waiting;
+    if (apc->ApcMode == KernelMode) {
+        state->KernelApcPending = true;
+        bool normal_ok = thread->KernelApcDisable == 0 &&
+                         !state->KernelApcInProgress;
+        if (waiting && thread->WaitIrql == PASSIVE_LEVEL &&
+            thread->SpecialApcDisable == 0 &&
+            (!apc->NormalRoutine || normal_ok))
+            ki_unwait(thread, STATUS_KERNEL_APC, increment);
+    } else if (apc->at_head) {
+        state->UserApcPending = true;
+        if (waiting && thread->WaitMode == UserMode)
+            ki_unwait(thread, STATUS_USER_APC, increment);
+    } else if (waiting && thread->WaitMode == UserMode && thread->Alertable) {
+        state->UserApcPending = true;
+        ki_unwait(thread, STATUS_USER_APC, increment);
+    }
+    if (thread->State == Running)
+        notify_running(thread, old);
+}
+
+// Queues an APC to its thread. increment: priority boost of a thread that it
+// wakes. A special one to oneself at PASSIVE has run when this returns.
+//
+// IRQL:    <= DISPATCH_LEVEL
+// Returns: false if it is queued already, or the thread takes no more (APC-02)
+// NT:      KeInsertQueueApc (ntifs).
+bool KeInsertQueueApc(KAPC *apc, void *argument1, void *argument2,
+                      KPRIORITY increment)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    KTHREAD *thread = apc->Thread;
+    KIRQL old = ki_lock_dispatcher();
+    bool inserted = thread->ApcQueueable && !apc->Inserted;
+    if (inserted) {
+        apc->SystemArgument1 = argument1;
+        apc->SystemArgument2 = argument2;
+        insert_apc(thread, apc);
+        announce_apc(thread, apc, increment, old);
+    }
+    ki_unlock_dispatcher(old);
+    return inserted;
+}
+
+// Takes an APC off its list again.
+//
+// IRQL:    <= DISPATCH_LEVEL
+// Returns: true if it was queued: none of its routines is called
+// NT:      KeRemoveQueueApc (symbol).
+bool KeRemoveQueueApc(KAPC *apc)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    KIRQL old = ki_lock_dispatcher();
+    bool removed = apc->Inserted;
+    if (removed) {
+        RemoveEntryList(&apc->ApcListEntry);
+        apc->Inserted = false;
+    }
+    ki_unlock_dispatcher(old);
+    return removed;
+}
+
+// ---- Delivery ----------------------------------------------------------------------
+
+// Takes the next deliverable APC of the mode off its list (APC-06, APC-07);
+// NULL if there is none. Copies it: its routines may free or requeue it.
+static KAPC *take_apc(KTHREAD *thread, KPROCESSOR_MODE mode, KAPC *copy)
+{
+    KAPC_STATE *state = &thread->ApcState;
+    KAPC *apc = NULL;
+    KIRQL old = ki_lock_dispatcher();
+    if (mode == KernelMode)
+        state->KernelApcPending = false;
+    else
+        state->UserApcPending = false;
+    if (!IsListEmpty(&state->ApcListHead[mode])) {
+        apc = CONTAINING_RECORD(state->ApcListHead[mode].Flink, KAPC,
+                                ApcListEntry);
+        if (mode == KernelMode && apc->NormalRoutine &&
+            (thread->KernelApcDisable || state->KernelApcInProgress))
+            apc = NULL;    // stays; leaving the region looks again
+    }
+    if (apc) {
+        RemoveEntryList(&apc->ApcListEntry);
+        apc->Inserted = false;
+        *copy = *apc;
+    }
+    ki_unlock_dispatcher(old);
+    return apc;
+}
+
+static void deliver_kernel_apcs(KTHREAD *thread)
+{
+    KAPC apc, *original;
+    ki_trace(TRACE_APC_IN, 0, thread->id);
+    while ((original = take_apc(thread, KernelMode, &apc)) != NULL) {
+        apc.KernelRoutine(original, &apc.NormalRoutine, &apc.NormalContext,
+                          &apc.SystemArgument1, &apc.SystemArgument2);
+        if (!apc.NormalRoutine)    // special, or suppressed (APC-05)
+            continue;
+        thread->ApcState.KernelApcInProgress = true;
+        ki_set_irql(DISPATCH_LEVEL);
+        ki_run_held_back(PASSIVE_LEVEL);    // specials may interrupt it
+        apc.NormalRoutine(apc.NormalContext, apc.SystemArgument1,
+                          apc.SystemArgument2);
+        ki_set_irql(APC_LEVEL);
+        thread->ApcState.KernelApcInProgress = false;
+    }
+    ki_trace(TRACE_APC_OUT, 0, thread->id);
+}
+
+// Delivers all kernel APCs that may be; in user mode then one user APC, by
+// turning frame into a call of its routine.
+//
+// IRQL:    == APC_LEVEL
+// NT:      KiDeliverApc (symbol). Left out: ExceptionFrame.
+void KiDeliverApc(KPROCESSOR_MODE mode, KTRAP_FRAME *frame)
+{
+    ASSERT_IRQL(==, APC_LEVEL);
+    KTHREAD *thread = KeGetCurrentThread();
+    if (thread->ApcState.KernelApcPending || mode == KernelMode)
+        deliver_kernel_apcs(thread);
+    if (mode == KernelMode)
+        return;
+
+    KAPC apc, *original = take_apc(thread, UserMode, &apc);
+    if (!original)
+        return;
+    apc.KernelRoutine(original, &apc.NormalRoutine, &apc.NormalContext,
+                      &apc.SystemArgument1, &apc.SystemArgument2);
+    if (apc.NormalRoutine)
+        ki_call_user_apc(frame, &apc);
+    else
+        KeTestAlertThread(UserMode);    // nothing ran: look for the next
+}
+
+// ---- Regions ---------------------------------------------------------------------------
+
+// Leaving the outermost region delivers what it held back (REG-04).
+static void deliver_held_back(KTHREAD *thread)
+{
+    if (thread->KernelApcDisable || thread->SpecialApcDisable ||
+        IsListEmpty(&thread->ApcState.ApcListHead[KernelMode]))
+        return;
+    thread->ApcState.KernelApcPending = true;
+    if (KeGetCurrentIrql() == PASSIVE_LEVEL)
+        ki_run_held_back(PASSIVE_LEVEL);
+}
+
+// Holds back normal kernel APCs, user APCs and termination (REG-03).
+//
+// IRQL:    <= APC_LEVEL
+// NT:      KeEnterCriticalRegion (WDK).
+void KeEnterCriticalRegion(void)
+{
+    ASSERT_IRQL(<=, APC_LEVEL);
+    KeGetCurrentThread()->KernelApcDisable--;
+}
+
+// Leaves it again; the regions may be left in any order (REG-01).
+//
+// IRQL:    <= APC_LEVEL
+// NT:      KeLeaveCriticalRegion (WDK).
+void KeLeaveCriticalRegion(void)
+{
+    ASSERT_IRQL(<=, APC_LEVEL);
+    KTHREAD *thread = KeGetCurrentThread();
+    ASSERT(thread->KernelApcDisable < 0);
+    thread->KernelApcDisable++;
+    deliver_held_back(thread);
+}
+
+// Holds back all APCs (REG-03).
+//
+// IRQL:    <= APC_LEVEL
+// NT:      KeEnterGuardedRegion (WDK).
+void KeEnterGuardedRegion(void)
+{
+    ASSERT_IRQL(<=, APC_LEVEL);
+    KeGetCurrentThread()->SpecialApcDisable--;
+}
+
+// Leaves it again.
+//
+// IRQL:    <= APC_LEVEL
+// NT:      KeLeaveGuardedRegion (WDK).
+void KeLeaveGuardedRegion(void)
+{
+    ASSERT_IRQL(<=, APC_LEVEL);
+    KTHREAD *thread = KeGetCurrentThread();
+    ASSERT(thread->SpecialApcDisable < 0);
+    thread->SpecialApcDisable++;
+    deliver_held_back(thread);
+}
+
+// True inside either region; IRQL does not matter (REG-02).
+//
+// IRQL:    any level
+// NT:      KeAreApcsDisabled (WDK).
+bool KeAreApcsDisabled(void)
+{
+    KTHREAD *thread = KeGetCurrentThread();
+    return thread->KernelApcDisable || thread->SpecialApcDisable;
+}
+
+// True inside a guarded region, or at APC_LEVEL and above (REG-02).
+//
+// IRQL:    any level
+// NT:      KeAreAllApcsDisabled (WDK).
+bool KeAreAllApcsDisabled(void)
+{
+    return KeGetCurrentThread()->SpecialApcDisable ||
+           KeGetCurrentIrql() >= APC_LEVEL;
+}
+
+// ---- Alerts, rundown ---------------------------------------------------------------------
+
+// Says what ends an alertable wait before it begins; the alert comes first
+// (APC-11). Termination ends any UserMode wait (APC-10).
+//
+// IRQL:    == DISPATCH_LEVEL
+// Returns: STATUS_SUCCESS (nothing), STATUS_ALERTED, STATUS_USER_APC
+NTSTATUS ki_test_alert(KPROCESSOR_MODE mode, bool alertable)
+{
+    ASSERT_IRQL(==, DISPATCH_LEVEL);
+    KTHREAD *thread = KeGetCurrentThread();
+    if (alertable) {
+        for (int m = KernelMode; m <= mode; m++) {
+            if (thread->Alerted[m]) {
+                thread->Alerted[m] = false;
+                return STATUS_ALERTED;
+            }
+        }
+        if (mode == UserMode &&
+            !IsListEmpty(&thread->ApcState.ApcListHead[UserMode]))
+            thread->ApcState.UserApcPending = true;
+    }
+    return mode == UserMode && thread->ApcState.UserApcPending
+               ? STATUS_USER_APC
+               : STATUS_SUCCESS;
+}
+
+// Takes the current thread's alert; arranges that its user APCs run on the
+// way to ring 3.
+//
+// IRQL:    <= APC_LEVEL
+// Returns: whether it was alerted
+// NT:      KeTestAlertThread (symbol).
+bool KeTestAlertThread(KPROCESSOR_MODE mode)
+{
+    ASSERT_IRQL(<=, APC_LEVEL);
+    KTHREAD *thread = KeGetCurrentThread();
+    KIRQL old = ki_lock_dispatcher();
+    bool alerted = thread->Alerted[mode];
+    thread->Alerted[mode] = false;
+    if (mode == UserMode &&
+        !IsListEmpty(&thread->ApcState.ApcListHead[UserMode]))
+        thread->ApcState.UserApcPending = true;
+    ki_unlock_dispatcher(old);
+    return alerted;
+}
+
+// Ends the thread's present alertable wait, or its next one (APC-11).
+//
+// IRQL:    <= DISPATCH_LEVEL
+// Returns: whether it was alerted already
+// NT:      KeAlertThread (symbol).
+bool KeAlertThread(KTHREAD *thread, KPROCESSOR_MODE mode)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    KIRQL old = ki_lock_dispatcher();
+    bool alerted = thread->Alerted[mode];
+    if (!alerted) {
+        if (thread->State == Waiting && thread->Alertable &&
+            mode <= thread->WaitMode)
+            ki_unwait(thread, STATUS_ALERTED, EVENT_INCREMENT);
+        else
+            thread->Alerted[mode] = true;
+    }
+    ki_unlock_dispatcher(old);
+    return alerted;
+}
+
+// Refuses further APCs and runs down those that are queued (APC-13): each
+// one's RundownRoutine, or its KernelRoutine's owner keeps it (NULL: it is
+// part of something that outlives the thread).
+//
+// IRQL:    == PASSIVE_LEVEL
+void ke_rundown_apcs(KTHREAD *thread)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    KIRQL old = ki_lock_dispatcher();
+    thread->ApcQueueable = false;
+    ki_unlock_dispatcher(old);
+    for (int mode = KernelMode; mode <= UserMode; mode++) {
+        KAPC copy, *apc;
+        LIST_ENTRY *head = &thread->ApcState.ApcListHead[mode];
+        while (!IsListEmpty(head)) {
+            old = ki_lock_dispatcher();
+            apc = CONTAINING_RECORD(RemoveHeadList(head), KAPC, ApcListEntry);
+            apc->Inserted = false;
+            copy = *apc;
+            ki_unlock_dispatcher(old);
+            if (copy.RundownRoutine)
+                copy.RundownRoutine(apc);
+        }
+    }
+    thread->ApcState.KernelApcPending = false;
+    thread->ApcState.UserApcPending = false;
+}

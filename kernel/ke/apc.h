@@ -1,0 +1,61 @@
+// apc.h - asynchronous procedure calls: work for one particular thread.
+//
+// APCs belong to threads. Two lists per thread, both guarded by the
+// dispatcher lock: kernel (specials ahead of normals) and user. A kernel APC
+// interrupts whatever its thread does below APC_LEVEL; a user APC waits until
+// the thread waits alertably in user mode, and runs on its way out.
+//
+//   idle --KeInsertQueueApc--> inserted --KiDeliverApc--> routines run
+//                                 '--thread exit--> RundownRoutine, or freed
+
+#ifndef TINT_KE_APC_H
+#define TINT_KE_APC_H
+
+#include "kernel/nt.h"
+
+typedef void KNORMAL_ROUTINE(void *context, void *argument1, void *argument2);
+typedef void KKERNEL_ROUTINE(KAPC *apc, KNORMAL_ROUTINE **normal,
+                             void **context, void **argument1,
+                             void **argument2);
+typedef void KRUNDOWN_ROUTINE(KAPC *apc);
+
+struct KAPC {
+    uint8_t Type;
+    KPROCESSOR_MODE ApcMode;
+    bool Inserted;
+    bool at_head;                // the thread-exit APC alone (APC-03)
+    KTHREAD *Thread;
+    LIST_ENTRY ApcListEntry;
+    KKERNEL_ROUTINE *KernelRoutine;
+    KRUNDOWN_ROUTINE *RundownRoutine;
+    KNORMAL_ROUTINE *NormalRoutine;
+    void *NormalContext;
+    void *SystemArgument1;
+    void *SystemArgument2;
+};
+
+typedef struct KAPC_STATE {
+    LIST_ENTRY ApcListHead[2];   // by KPROCESSOR_MODE
+    bool KernelApcInProgress;    // a normal kernel APC's NormalRoutine runs
+    volatile bool KernelApcPending;
+    volatile bool UserApcPending;
+} KAPC_STATE;
+
+void KeInitializeApc(KAPC *apc, KTHREAD *thread, KKERNEL_ROUTINE *kernel,
+                     KRUNDOWN_ROUTINE *rundown, KNORMAL_ROUTINE *normal,
+                     KPROCESSOR_MODE mode, void *context);
+bool KeInsertQueueApc(KAPC *apc, void *argument1, void *argument2,
+                      KPRIORITY increment);
+bool KeRemoveQueueApc(KAPC *apc);
+void KeEnterCriticalRegion(void);
+void KeLeaveCriticalRegion(void);
+void KeEnterGuardedRegion(void);
+void KeLeaveGuardedRegion(void);
+bool KeAreApcsDisabled(void);
+bool KeAreAllApcsDisabled(void);
+bool KeTestAlertThread(KPROCESSOR_MODE mode);
+bool KeAlertThread(KTHREAD *thread, KPROCESSOR_MODE mode);
+// Refuses further APCs; calls each APC's rundown, or frees it (APC-13).
+void ke_rundown_apcs(KTHREAD *thread);
+
+#endif

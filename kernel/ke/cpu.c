@@ -1,0 +1,208 @@
+// cpu.c - one processor's tables and modes: GDT, TSS, IDT, MSRs, CR0, CR4.
+//
+// Everything here is written once, before the first interrupt. The boot
+// processor's PRCB, descriptors and idle thread are static, so that a fault
+// at any later point finds its way to a bugcheck.
+
+#include "kernel/ke/kep.h"
+
+KPRCB *ki_processor[MAXIMUM_PROCESSORS];
+uint32_t KeNumberProcessors;
+ke_hooks ke_hook;
+
+static KPRCB boot_prcb;
+static ki_descriptors boot_descriptors;
+static KTHREAD boot_idle_thread;
+static KPROCESS boot_process;
+static uint8_t boot_dpc_stack[2 * PAGE_SIZE] __attribute__((aligned(16)));
+
+// An IDT gate (Intel SDM 6.14.1): interrupt gate, present, DPL as given.
+typedef struct ki_gate {
+    uint16_t offset_low;
+    uint16_t selector;
+    uint8_t ist;
+    uint8_t type;
+    uint16_t offset_middle;
+    uint32_t offset_high;
+    uint32_t reserved;
+} ki_gate;
+
+enum { GATE_INTERRUPT = 0x8E, GATE_DPL3 = 0x60, VECTOR_BREAKPOINT = 3 };
+
+static ki_gate idt[256];
+
+// Segment descriptors (Intel SDM 3.4.5, 5.2.1): only type, DPL and L count.
+#define GDT_KERNEL_CODE 0x00AF9B000000FFFFull
+#define GDT_KERNEL_DATA 0x00CF93000000FFFFull
+#define GDT_USER_CODE32 0x00CFFB000000FFFFull    // sysret wants the place
+#define GDT_USER_DATA   0x00CFF3000000FFFFull
+#define GDT_USER_CODE   0x00AFFB000000FFFFull
+#define GDT_TSS         0x0000890000000000ull
+
+struct ki_table_register {
+    uint16_t limit;
+    uint64_t base;
+} __attribute__((packed));
+
+static void fill_tss(KPRCB *prcb, ki_descriptors *descriptors)
+{
+    ki_tss *tss = &descriptors->tss;
+    for (int i = 0; i < KI_IST_COUNT; i++) {
+        uint8_t *top = descriptors->ist[i] + KI_IST_BYTES;
+        // ki_fatal_common reads the processor's PRCB from here.
+        KPRCB **owner = (KPRCB **)(top - 2 * sizeof(KPRCB *));
+        *owner = prcb;
+        tss->ist[i] = (uint64_t)owner;
+    }
+    tss->io_map = sizeof(ki_tss);    // none: ring 3 has no ports
+
+    uint64_t base = (uint64_t)tss;
+    descriptors->gdt[KI_TSS / 8] = GDT_TSS | (sizeof(ki_tss) - 1) |
+                                   (base & 0xFFFFFFu) << 16 |
+                                   (base >> 24 & 0xFFu) << 56;
+    descriptors->gdt[KI_TSS / 8 + 1] = base >> 32;
+}
+
+// Loads GDT, TSS, GS and the system call's registers for this processor.
+//
+// IRQL:    any level
+void ki_load_descriptors(KPRCB *prcb, ki_descriptors *descriptors)
+{
+    static const uint64_t segments[] = {
+        0, GDT_KERNEL_CODE, GDT_KERNEL_DATA, GDT_USER_CODE32, GDT_USER_DATA,
+        GDT_USER_CODE,
+    };
+    memcpy(descriptors->gdt, segments, sizeof(segments));
+    fill_tss(prcb, descriptors);
+    prcb->descriptors = descriptors;
+
+    struct ki_table_register gdtr = { sizeof(descriptors->gdt) - 1,
+                                      (uint64_t)descriptors->gdt };
+    __asm__ volatile("lgdt %0\n"
+                     "pushq %1\n"
+                     "leaq 1f(%%rip), %%rax\n"
+                     "pushq %%rax\n"
+                     "lretq\n"
+                     "1: movw %2, %%ss\n"
+                     "movw %3, %%ds\n"
+                     "movw %3, %%es\n"
+                     "movw %3, %%fs\n"
+                     "movw %3, %%gs\n"
+                     "ltr %4\n"
+                     ::"m"(gdtr), "i"(KI_KERNEL_CS), "r"((uint16_t)KI_KERNEL_SS),
+                     "r"((uint16_t)0), "r"((uint16_t)KI_TSS)
+                     : "rax", "memory");
+
+    hal_write_msr(MSR_GS_BASE, (uint64_t)prcb);
+    hal_write_msr(MSR_KERNEL_GS_BASE, 0);    // ring 3's, after swapgs
+    hal_write_msr(MSR_EFER, hal_read_msr(MSR_EFER) | EFER_SCE);
+    hal_write_msr(MSR_STAR, (uint64_t)(0x18 | 3) << 48 |
+                            (uint64_t)KI_KERNEL_CS << 32);
+    hal_write_msr(MSR_LSTAR, (uint64_t)ki_system_call);
+    hal_write_msr(MSR_SFMASK, EFLAGS_IF | EFLAGS_TF | EFLAGS_DF |
+                              EFLAGS_AC | EFLAGS_NT);
+}
+
+// Fills the IDT, which all processors share, and loads it.
+//
+// IRQL:    any level
+void ki_load_idt(void)
+{
+    static const uint8_t ist[32] = { [1] = KI_IST_DEBUG, [2] = KI_IST_NMI,
+                                     [8] = KI_IST_DOUBLE_FAULT,
+                                     [18] = KI_IST_MACHINE_CHECK };
+    for (uint32_t vector = 0; vector < ARRAY_SIZE(idt); vector++) {
+        uint64_t stub = ki_trap_stubs[vector];
+        idt[vector] = (ki_gate){
+            .offset_low = (uint16_t)stub,
+            .selector = KI_KERNEL_CS,
+            .ist = vector < ARRAY_SIZE(ist) ? ist[vector] : 0,
+            .type = GATE_INTERRUPT |
+                    (vector == VECTOR_BREAKPOINT ? GATE_DPL3 : 0),
+            .offset_middle = (uint16_t)(stub >> 16),
+            .offset_high = (uint32_t)(stub >> 32),
+        };
+    }
+    struct ki_table_register idtr = { sizeof(idt) - 1, (uint64_t)idt };
+    __asm__ volatile("lidt %0" ::"m"(idtr));
+}
+
+static void init_prcb(KPRCB *prcb, uint32_t number, void *dpc_stack_top)
+{
+    prcb->self = prcb;
+    prcb->Number = number;
+    prcb->dpc_stack = dpc_stack_top;
+    prcb->clock_deadline = KI_FOREVER;
+    prcb->quantum_deadline = KI_FOREVER;
+    prcb->poke_deadline = KI_FOREVER;
+    InitializeListHead(&prcb->dpc.list);
+    InitializeListHead(&prcb->irp_lookaside);
+    for (int i = 0; i < MAXIMUM_PRIORITY; i++)
+        InitializeListHead(&prcb->ready[i]);
+    ki_processor[number] = prcb;
+}
+
+// Makes the caller's stack the idle thread of the boot processor. From here
+// on a fault is a bugcheck that says where.
+//
+// IRQL:    any level
+void ke_init_boot_processor(void)
+{
+    KPRCB *prcb = &boot_prcb;
+    init_prcb(prcb, 0, boot_dpc_stack + sizeof(boot_dpc_stack));
+    ki_load_descriptors(prcb, &boot_descriptors);
+    ki_load_idt();
+    KeNumberProcessors = 1;
+
+    ke_initialize_process(&boot_process, ki_read_cr3());
+    KTHREAD *idle = &boot_idle_thread;
+    ke_initialize_thread(idle, &boot_process, NULL, NULL, NULL, NULL, NULL);
+    idle->Priority = idle->BasePriority = KI_IDLE_PRIORITY;
+    idle->State = Running;
+    idle->Affinity = 1;
+    prcb->idle_thread = idle;
+    prcb->CurrentThread = idle;
+}
+
+// Whose address space idle threads live in; main.c calls it when mm is up.
+//
+// IRQL:    == PASSIVE_LEVEL
+void ke_set_system_cr3(uint64_t cr3)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    boot_process.DirectoryTableBase = cr3;
+}
+
+static void cpuid(uint32_t leaf, uint32_t *ebx, uint32_t *ecx, uint32_t *edx)
+{
+    uint32_t eax = leaf;
+    *ecx = 0;
+    __asm__ volatile("cpuid" : "+a"(eax), "=b"(*ebx), "+c"(*ecx), "=d"(*edx));
+}
+
+// Switches on what CPUID has of SMEP, SMAP and UMIP, SSE for ring 3, and
+// write protection for ring 0. Patches the stac and clac sites; must run
+// while the kernel's text can still be written.
+//
+// IRQL:    any level
+void ke_init_features(void)
+{
+    enum { CPUID_FEATURES = 7, EBX_SMEP = 1 << 7, EBX_SMAP = 1 << 20,
+           ECX_UMIP = 1 << 2 };
+    uint32_t ebx, ecx, edx;
+    cpuid(CPUID_FEATURES, &ebx, &ecx, &edx);
+
+    uint64_t cr0, cr4;
+    __asm__ volatile("mov %%cr0, %0" : "=r"(cr0));
+    __asm__ volatile("mov %%cr4, %0" : "=r"(cr4));
+    if (ebx & EBX_SMAP)
+        for (const ki_smap_site *s = ki_smap_sites; s < ki_smap_sites_end; s++)
+            memcpy(s->address, &s->opcode, 3);
+
+    cr0 = (cr0 & ~(CR0_EM | CR0_TS)) | CR0_MP | CR0_NE | CR0_WP;
+    cr4 |= CR4_PGE | CR4_OSFXSR | CR4_OSXMMEXCPT;
+    cr4 |= (ebx & EBX_SMEP ? CR4_SMEP : 0) | (ebx & EBX_SMAP ? CR4_SMAP : 0) |
+           (ecx & ECX_UMIP ? CR4_UMIP : 0);
+    __asm__ volatile("mov %0, %%cr0" ::"r"(cr0) : "memory");
+    __asm__ volatile("mov %0, %%cr4" ::"r"(cr4) : "memory");
+}

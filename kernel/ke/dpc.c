@@ -1,0 +1,211 @@
+// dpc.c - the DPC queue of each processor, and its drain.
+//
+// Who starts a drain: the outermost interrupt exit below DISPATCH; a thread
+// below DISPATCH that inserts, at once and by itself; and for an insert made
+// at DISPATCH, a self-IPI that waits in the local APIC until CR8 falls.
+
+#include "kernel/ke/kep.h"
+
+// Prepares a DPC: Medium, for the processor that will insert it (DPC-01).
+//
+// IRQL:    any level
+// NT:      KeInitializeDpc (WDK).
+void KeInitializeDpc(KDPC *dpc, KDEFERRED_ROUTINE *routine, void *context)
+{
+    *dpc = (KDPC){ .Importance = MediumImportance, .DeferredRoutine = routine,
+                   .DeferredContext = context };
+}
+
+// Says where in the queue the next insert puts the DPC (DPC-07).
+//
+// IRQL:    any level
+// NT:      KeSetImportanceDpc (WDK).
+void KeSetImportanceDpc(KDPC *dpc, KDPC_IMPORTANCE importance)
+{
+    dpc->Importance = (uint8_t)importance;
+}
+
+// Says on which processor the next insert lets the DPC run (DPC-09).
+//
+// IRQL:    any level
+// NT:      KeSetTargetProcessorDpc (WDK).
+void KeSetTargetProcessorDpc(KDPC *dpc, uint8_t number)
+{
+    dpc->Number = (uint16_t)(number + 1);
+}
+
+// Puts the DPC on the queue unless it is on one. DpcData is taken by an atomic
+// exchange with the queue's lock held: two processors may insert one DPC into
+// their own queues at once, and whoever finds it taken changes nothing; a
+// remover that sees DpcData and gets the lock also finds the entry linked.
+static bool enqueue(ki_dpc_queue *queue, KDPC *dpc, void *argument1,
+                    void *argument2)
+{
+    KeAcquireSpinLockAtDpcLevel(&queue->lock);
+    ki_dpc_queue *expected = NULL;
+    bool inserted = __atomic_compare_exchange_n(
+        &dpc->DpcData, &expected, queue, false, __ATOMIC_ACQ_REL,
+        __ATOMIC_RELAXED);
+    if (inserted) {
+        dpc->SystemArgument1 = argument1;
+        dpc->SystemArgument2 = argument2;
+        if (dpc->Importance == HighImportance)
+            InsertHeadList(&queue->list, &dpc->DpcListEntry);
+        else
+            InsertTailList(&queue->list, &dpc->DpcListEntry);
+        queue->depth++;
+    }
+    KeReleaseSpinLockFromDpcLevel(&queue->lock);
+    return inserted;
+}
+
+// Sees to it that the target drains (DPC-08). A Low one, and a Medium one of
+// another processor that is awake, may wait: for another drain, for depth, or
+// for 10 ms, after which this processor's clock pokes.
+static void request_drain(KPRCB *self, KPRCB *target, const KDPC *dpc)
+{
+    bool deep = target->dpc.depth >= KI_MAXIMUM_DPC_DEPTH;
+    if (target != self) {
+        if (deep || target->halted_since ||
+            dpc->Importance == HighImportance ||
+            dpc->Importance == MediumHighImportance)
+            hal_send_ipi(target->apic_id, HAL_VECTOR_DPC);
+        else
+            ki_poke_later(self, target->Number);
+        return;
+    }
+    if (dpc->Importance == LowImportance && !deep) {
+        ki_poke_later(self, self->Number);
+        return;
+    }
+    self->dpc_requested = true;
+    if (self->interrupt_depth == 0 && !self->dpc_active &&
+        KeGetCurrentIrql() >= DISPATCH_LEVEL)
+        hal_send_self_ipi(HAL_VECTOR_DPC);
+}
+
+// Queues a DPC. Below DISPATCH_LEVEL, for the own processor and unless it is
+// Low, it has run when this returns (DPC-02).
+//
+// IRQL:    any level
+// Returns: false if it is queued already (DPC-04)
+// NT:      KeInsertQueueDpc (WDK).
+bool KeInsertQueueDpc(KDPC *dpc, void *argument1, void *argument2)
+{
+    uint64_t flags = ki_disable_interrupts();
+    KPRCB *self = KeGetCurrentPrcb();
+    KPRCB *target = dpc->Number ? ki_processor[dpc->Number - 1] : self;
+    bool inserted = enqueue(&target->dpc, dpc, argument1, argument2);
+    if (inserted)
+        request_drain(self, target, dpc);
+    KIRQL irql = KeGetCurrentIrql();
+    bool run = inserted && self->dpc_requested && irql < DISPATCH_LEVEL;
+    ki_restore_interrupts(flags);
+    if (run)
+        ki_run_held_back(irql);
+    return inserted;
+}
+
+// Takes a DPC off its queue again.
+//
+// IRQL:    any level
+// Returns: true if it was queued: its routine will not run for it (DPC-05)
+// NT:      KeRemoveQueueDpc (WDK).
+bool KeRemoveQueueDpc(KDPC *dpc)
+{
+    bool removed = false;
+    uint64_t flags = ki_disable_interrupts();
+    ki_dpc_queue *queue = dpc->DpcData;
+    if (queue) {
+        KeAcquireSpinLockAtDpcLevel(&queue->lock);
+        if (dpc->DpcData == queue) {
+            RemoveEntryList(&dpc->DpcListEntry);
+            queue->depth--;
+            dpc->DpcData = NULL;
+            removed = true;
+        }
+        KeReleaseSpinLockFromDpcLevel(&queue->lock);
+    }
+    ki_restore_interrupts(flags);
+    return removed;
+}
+
+// Runs one DPC; false when the queue is empty. The object is off the queue,
+// and all that is needed of it copied, before its routine is called: that may
+// insert it again, or free it (DPC-06).
+static bool run_one(ki_dpc_queue *queue)
+{
+    KeAcquireSpinLockAtDpcLevel(&queue->lock);
+    if (IsListEmpty(&queue->list)) {
+        queue->running = NULL;
+        KeReleaseSpinLockFromDpcLevel(&queue->lock);
+        return false;
+    }
+    KDPC *dpc = CONTAINING_RECORD(RemoveHeadList(&queue->list), KDPC,
+                                  DpcListEntry);
+    KDPC copy = *dpc;
+    queue->depth--;
+    queue->count++;
+    queue->running = dpc;
+    dpc->DpcData = NULL;
+    KeReleaseSpinLockFromDpcLevel(&queue->lock);
+
+    ki_enable();
+    copy.DeferredRoutine(dpc, copy.DeferredContext, copy.SystemArgument1,
+                         copy.SystemArgument2);
+    ki_disable();
+    ASSERT(KeGetCurrentIrql() == DISPATCH_LEVEL);
+    return true;
+}
+
+// Drains this processor's queue, expired timers first, on the DPC stack.
+// Interrupts are off before and after, on in between.
+//
+// IRQL:    == DISPATCH_LEVEL
+void ki_retire_dpc_list(KPRCB *prcb)
+{
+    ASSERT_IRQL(==, DISPATCH_LEVEL);
+    prcb->dpc_active = true;
+    ki_trace(TRACE_DPC_IN, 0, 0);
+    do {
+        prcb->dpc_requested = false;
+        if (prcb->timer_expired) {
+            prcb->timer_expired = false;
+            ki_enable();
+            ki_expire_timers(prcb);
+            ki_disable();
+        }
+        while (run_one(&prcb->dpc))
+            continue;
+    } while (prcb->dpc_requested || prcb->timer_expired);
+    ki_forget_pokes(prcb);
+    ki_trace(TRACE_DPC_OUT, 0, 0);
+    prcb->dpc_active = false;
+}
+
+static void flush_routine(KDPC *dpc, void *context, void *argument1,
+                          void *argument2)
+{
+    (void)dpc, (void)argument1, (void)argument2;
+    KeSetEvent(context, IO_NO_INCREMENT);
+}
+
+// Returns when every DPC that was queued before the call, on any processor,
+// has finished: a DPC of ours goes behind them all, one processor at a time.
+//
+// IRQL:    == PASSIVE_LEVEL
+// NT:      KeFlushQueuedDpcs (WDK).
+void KeFlushQueuedDpcs(void)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    for (uint32_t i = 0; i < KeNumberProcessors; i++) {
+        KEVENT done;
+        KDPC dpc;
+        KeInitializeEvent(&done, NotificationEvent, false);
+        KeInitializeDpc(&dpc, flush_routine, &done);
+        KeSetImportanceDpc(&dpc, MediumHighImportance);
+        KeSetTargetProcessorDpc(&dpc, (uint8_t)i);
+        KeInsertQueueDpc(&dpc, NULL, NULL);
+        KeWaitForSingleObject(&done, Executive, KernelMode, false, NULL);
+    }
+}

@@ -1,0 +1,300 @@
+; entry.asm - how the processor enters ring 0, and how it leaves again.
+;
+; Interrupts and exceptions push a KTRAP_FRAME on the current thread's stack
+; and call ki_trap; system calls build the same frame, but store of it only
+; what they need. The last instructions before ring 3 run with interrupts off.
+
+%include "offsets.inc"
+
+        bits    64
+        default rel
+
+        extern  ki_trap, ki_fatal_trap, ki_user_exit, ki_trace_service
+        extern  ki_trace_mask
+        global  ki_trap_stubs, ki_system_call, ki_return_to_user
+        global  ki_service_table, ki_service_count
+        global  ki_user_args_begin, ki_user_args_end, ki_user_args_fault
+
+; A three-byte NOP that ke_init_features turns into clac or stac, where the
+; processor has them: 0F 01 CA, 0F 01 CB.
+%macro  SMAP    1
+%%site: db      0x0F, 0x1F, 0x00
+        [section .smap]
+        dq      %%site, %1
+        __SECT__
+%endmacro
+%define CLAC    SMAP 0xCA010F
+%define STAC    SMAP 0xCB010F
+
+        section .smap progbits alloc noexec nowrite align=8
+        section .text
+
+; One stub a vector: pushes an error code where the processor does not, and
+; the vector. 2, 8, 18 and 1 (NMI, #DF, #MC, #DB) have stacks of their own.
+%assign vector 0
+%rep    256
+ki_stub_ %+ vector:
+%if     !(vector == 8 || (vector >= 10 && vector <= 14) || vector == 17 \
+         || vector == 21 || vector == 29 || vector == 30)
+        push    0
+%endif
+        push    vector
+%if     vector == 1
+        jmp     ki_debug_common
+%elif   vector == 2 || vector == 8 || vector == 18
+        jmp     ki_fatal_common
+%else
+        jmp     ki_trap_common
+%endif
+%assign vector vector + 1
+%endrep
+
+%macro  PUSH_REGISTERS 0
+        push    rax
+        push    rcx
+        push    rdx
+        push    rsi
+        push    rdi
+        push    r8
+        push    r9
+        push    r10
+        push    r11
+        push    rbx
+        push    rbp
+        push    r12
+        push    r13
+        push    r14
+        push    r15
+%endmacro
+
+; From the stubs; stack: vector, error code, rip, cs, rflags, rsp, ss.
+ki_trap_common:
+        PUSH_REGISTERS
+        CLAC
+        cld
+        test    byte [rsp + FRAME_CS], 3
+        jz      .kernel
+        swapgs
+.kernel:
+        mov     rdi, rsp
+        lea     rbp, [rsp + FRAME_RBP]  ; a backtrace goes on beyond the frame
+        call    ki_trap
+        ; falls through; interrupts are off
+
+; Leaves by the frame at rsp.
+ki_trap_exit:
+        test    byte [rsp + FRAME_CS], 3
+        jz      .kernel
+        swapgs
+.kernel:
+        pop     r15
+        pop     r14
+        pop     r13
+        pop     r12
+        pop     rbp
+        pop     rbx
+        pop     r11
+        pop     r10
+        pop     r9
+        pop     r8
+        pop     rdi
+        pop     rsi
+        pop     rdx
+        pop     rcx
+        pop     rax
+        add     rsp, 16                 ; vector, error code
+        iretq
+
+; #DB. From ring 3 it goes on as an ordinary trap on the thread's own stack;
+; in ring 0 it is fatal.
+ki_debug_common:
+        test    byte [rsp + 24], 3      ; cs
+        jz      ki_fatal_common
+        swapgs
+        mov     [gs:PCR_USER_STACK], rax
+        mov     rax, rsp
+        mov     rsp, [gs:PCR_KERNEL_STACK]
+        push    qword [rax + 48]        ; ss
+        push    qword [rax + 40]        ; rsp
+        push    qword [rax + 32]        ; rflags
+        push    qword [rax + 24]        ; cs
+        push    qword [rax + 16]        ; rip
+        push    qword [rax + 8]         ; error code
+        push    qword [rax]             ; vector
+        mov     rax, [gs:PCR_USER_STACK]
+        swapgs
+        jmp     ki_trap_common
+
+; NMI, #DF, #MC and #DB in ring 0, on an IST stack. They may come between any
+; two instructions, swapgs included, so GS is not asked: the KPRCB's address
+; lies at the top of the stack.
+ki_fatal_common:
+        PUSH_REGISTERS
+        cld
+        mov     ecx, MSR_GS
+        rdmsr
+        mov     ebx, eax
+        mov     r12d, edx
+        mov     rax, rsp
+        or      rax, IST_BYTES - 1
+        mov     rax, [rax - 15]         ; the last 16 bytes: KPRCB, padding
+        mov     rdx, rax
+        shr     rdx, 32
+        wrmsr
+        mov     rdi, rsp
+        call    ki_fatal_trap
+        mov     ecx, MSR_GS
+        mov     eax, ebx
+        mov     edx, r12d
+        wrmsr
+        jmp     ki_trap_exit.kernel
+
+; NTSTATUS service(a1 .. a10) - from ring 3 by `syscall`: eax = number, rdi,
+; rsi, rdx, r10, r8, r9 = the first six arguments, the others on the user
+; stack above the return address; rcx = rip, r11 = rflags. Interrupts are off
+; (SFMASK). rbx, rbp, r12-r15 keep ring 3's values all the way down, which is
+; why the slow path below can store them.
+ki_system_call:
+        swapgs
+        mov     [gs:PCR_USER_STACK], rsp
+        mov     rsp, [gs:PCR_KERNEL_STACK]
+        sub     rsp, FRAME_SIZE + SERVICE_STACK_BYTES
+        mov     [rsp + SERVICE_STACK_BYTES + FRAME_RIP], rcx
+        mov     [rsp + SERVICE_STACK_BYTES + FRAME_EFLAGS], r11
+        mov     r11, [gs:PCR_USER_STACK]
+        mov     [rsp + SERVICE_STACK_BYTES + FRAME_RSP], r11
+        mov     rcx, r10
+        sti
+        test    dword [ki_trace_mask], TRACE_SERVICE_BIT
+        jnz     ki_call_trace
+ki_call_traced:
+        cmp     eax, [ki_service_count]
+        jae     ki_call_invalid
+        shl     eax, 4                  ; sizeof(ke_service)
+        add     rax, [ki_service_table]
+        movzx   r10d, byte [rax + SERVICE_ARGUMENTS]
+        sub     r10d, 6
+        jg      ki_call_arguments
+ki_call_service:
+        call    [rax]
+
+ki_system_exit:
+        cli
+        mov     rcx, [gs:PCR_CURRENT_THREAD]
+        cmp     byte [rcx + THREAD_USER_APC_PENDING], 0
+        jne     .slow
+        mov     rcx, [rsp + SERVICE_STACK_BYTES + FRAME_RIP]
+        mov     r11, [rsp + SERVICE_STACK_BYTES + FRAME_EFLAGS]
+        xor     edx, edx                ; nothing of ring 0 leaks out
+        xor     esi, esi
+        xor     edi, edi
+        xor     r8d, r8d
+        xor     r9d, r9d
+        xor     r10d, r10d
+        mov     rsp, [rsp + SERVICE_STACK_BYTES + FRAME_RSP]
+        swapgs
+        o64 sysret
+
+; A user APC is pending: complete the frame, and leave by iretq.
+.slow:
+        add     rsp, SERVICE_STACK_BYTES
+        cdqe
+        mov     [rsp + FRAME_RAX], rax
+        mov     [rsp + FRAME_RBX], rbx
+        mov     [rsp + FRAME_RBP], rbp
+        mov     [rsp + FRAME_R12], r12
+        mov     [rsp + FRAME_R13], r13
+        mov     [rsp + FRAME_R14], r14
+        mov     [rsp + FRAME_R15], r15
+        xor     eax, eax
+        mov     [rsp + FRAME_RCX], rax
+        mov     [rsp + FRAME_RDX], rax
+        mov     [rsp + FRAME_RSI], rax
+        mov     [rsp + FRAME_RDI], rax
+        mov     [rsp + FRAME_R8], rax
+        mov     [rsp + FRAME_R9], rax
+        mov     [rsp + FRAME_R10], rax
+        mov     [rsp + FRAME_R11], rax
+        mov     qword [rsp + FRAME_CS], USER_CS
+        mov     qword [rsp + FRAME_SS], USER_SS
+        mov     rdi, rsp
+        call    ki_user_exit
+        jmp     ki_trap_exit
+
+ki_call_invalid:
+        mov     eax, INVALID_SERVICE
+        jmp     ki_system_exit
+
+; Copies r10d arguments from the user stack to ours. A fault lands in
+; ki_user_args_fault (ki_find_fixup); AC is cleared there as well.
+ki_call_arguments:
+        mov     r11, USER_TOP - 64
+        cmp     [rsp + SERVICE_STACK_BYTES + FRAME_RSP], r11
+        ja      ki_user_args_fault
+        STAC
+ki_call_next:
+        mov     r11, [rsp + SERVICE_STACK_BYTES + FRAME_RSP]
+ki_user_args_begin:
+        mov     r11, [r11 + r10 * 8]
+ki_user_args_end:
+        mov     [rsp + r10 * 8 - 8], r11
+        dec     r10d
+        jnz     ki_call_next
+        CLAC
+        jmp     ki_call_service
+ki_user_args_fault:
+        CLAC
+        mov     eax, ACCESS_VIOLATION
+        jmp     ki_system_exit
+
+ki_call_trace:
+        push    rax
+        push    rdi
+        push    rsi
+        push    rdx
+        push    rcx
+        push    r8
+        push    r9
+        sub     rsp, 8
+        mov     edi, eax
+        call    ki_trace_service
+        add     rsp, 8
+        pop     r9
+        pop     r8
+        pop     rcx
+        pop     rdx
+        pop     rsi
+        pop     rdi
+        pop     rax
+        jmp     ki_call_traced
+
+; _Noreturn void ki_return_to_user(KTRAP_FRAME *frame)
+; frame lies at the top of the thread's stack. IRQL PASSIVE.
+ki_return_to_user:
+        mov     rsp, rdi
+        cli
+        call    ki_user_exit_frame
+        jmp     ki_trap_exit
+ki_user_exit_frame:
+        lea     rdi, [rsp + 8]
+        sub     rsp, 8
+        call    ki_user_exit
+        add     rsp, 8
+        ret
+
+        section .rodata
+; The entry point of each vector, for the IDT.
+        align   8
+ki_trap_stubs:
+%assign vector 0
+%rep    256
+        dq      ki_stub_ %+ vector
+%assign vector vector + 1
+%endrep
+
+        section .data
+        align   8
+ki_service_table: dq 0                  ; ke_service[]
+ki_service_count: dd 0
+
+        section .note.GNU-stack noalloc noexec nowrite progbits

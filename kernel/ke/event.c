@@ -1,0 +1,161 @@
+// event.c - events, semaphores, mutants: states that threads wait for.
+
+#include "kernel/ke/kep.h"
+
+static void init_header(DISPATCHER_HEADER *header, KOBJECTS type,
+                        int32_t state)
+{
+    header->Type = (uint8_t)type;
+    header->Inserted = false;
+    header->SignalState = state;
+    InitializeListHead(&header->WaitListHead);
+}
+
+// Prepares an event.
+//
+// IRQL:    any level
+// NT:      KeInitializeEvent (WDK).
+void KeInitializeEvent(KEVENT *event, EVENT_TYPE type, bool state)
+{
+    init_header(&event->Header, type == NotificationEvent
+                                    ? EventNotificationObject
+                                    : EventSynchronizationObject, state);
+}
+
+// Sets an event: releases all waiters, or the longest one (SYN-02).
+//
+// IRQL:    <= DISPATCH_LEVEL
+// Returns: the previous state
+// NT:      KeSetEvent (WDK). Left out: Wait.
+int32_t KeSetEvent(KEVENT *event, KPRIORITY increment)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    KIRQL old = ki_lock_dispatcher();
+    int32_t previous = event->Header.SignalState;
+    event->Header.SignalState = 1;
+    if (!previous)
+        ki_signal(&event->Header, increment);
+    ki_unlock_dispatcher(old);
+    return previous;
+}
+
+// Un-signals an event.
+//
+// IRQL:    <= DISPATCH_LEVEL
+// Returns: the previous state
+// NT:      KeResetEvent (WDK).
+int32_t KeResetEvent(KEVENT *event)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    KIRQL old = ki_lock_dispatcher();
+    int32_t previous = event->Header.SignalState;
+    event->Header.SignalState = 0;
+    ki_unlock_dispatcher(old);
+    return previous;
+}
+
+// Un-signals an event that nobody else sets at this moment.
+//
+// IRQL:    <= DISPATCH_LEVEL
+// NT:      KeClearEvent (WDK).
+void KeClearEvent(KEVENT *event)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    event->Header.SignalState = 0;
+}
+
+// Sets the event for those who wait right now, and leaves it un-signalled.
+//
+// IRQL:    <= DISPATCH_LEVEL
+// Returns: the previous state
+// NT:      KePulseEvent (ntddk). Left out: Wait.
+int32_t KePulseEvent(KEVENT *event, KPRIORITY increment)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    KIRQL old = ki_lock_dispatcher();
+    int32_t previous = event->Header.SignalState;
+    event->Header.SignalState = 1;
+    ki_signal(&event->Header, increment);
+    event->Header.SignalState = 0;
+    ki_unlock_dispatcher(old);
+    return previous;
+}
+
+// Prepares a semaphore.
+//
+// IRQL:    any level
+// NT:      KeInitializeSemaphore (WDK).
+void KeInitializeSemaphore(KSEMAPHORE *semaphore, int32_t count,
+                           int32_t limit)
+{
+    init_header(&semaphore->Header, SemaphoreObject, count);
+    semaphore->Limit = limit;
+}
+
+// Adds to a semaphore's count; NT's KeReleaseSemaphore raises an exception
+// where this returns false.
+//
+// IRQL:    <= DISPATCH_LEVEL
+// Returns: false, and nothing is changed, if the limit would be exceeded
+bool ke_release_semaphore(KSEMAPHORE *semaphore, KPRIORITY increment,
+                          int32_t adjustment, int32_t *previous)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    KIRQL old = ki_lock_dispatcher();
+    int32_t before = semaphore->Header.SignalState;
+    bool fits = adjustment > 0 && adjustment <= semaphore->Limit - before;
+    if (fits) {
+        semaphore->Header.SignalState = before + adjustment;
+        ki_signal(&semaphore->Header, increment);
+    }
+    ki_unlock_dispatcher(old);
+    if (fits && previous)
+        *previous = before;
+    return fits;
+}
+
+// Prepares a mutant, owned by the current thread or free.
+//
+// IRQL:    <= DISPATCH_LEVEL
+void ke_initialize_mutant(KMUTANT *mutant, bool owned)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    init_header(&mutant->Header, MutantObject, owned ? 0 : 1);
+    mutant->Abandoned = false;
+    mutant->OwnerThread = NULL;
+    if (owned) {
+        KIRQL old = ki_lock_dispatcher();
+        mutant->OwnerThread = KeGetCurrentThread();
+        InsertTailList(&mutant->OwnerThread->MutantListHead,
+                       &mutant->MutantListEntry);
+        ki_unlock_dispatcher(old);
+    }
+}
+
+// Gives a mutant up once; NT's KeReleaseMutant raises an exception where this
+// returns a status.
+//
+// IRQL:    <= DISPATCH_LEVEL
+// Returns: STATUS_SUCCESS, STATUS_MUTANT_NOT_OWNED
+NTSTATUS ke_release_mutant(KMUTANT *mutant, KPRIORITY increment,
+                           int32_t *previous)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    NTSTATUS status = STATUS_SUCCESS;
+    KIRQL old = ki_lock_dispatcher();
+    int32_t before = mutant->Header.SignalState;
+    if (mutant->OwnerThread != KeGetCurrentThread()) {
+        status = STATUS_MUTANT_NOT_OWNED;
+    } else {
+        mutant->Header.SignalState = before + 1;
+        if (mutant->Header.SignalState == 1) {
+            mutant->OwnerThread = NULL;
+            RemoveEntryList(&mutant->MutantListEntry);
+            ki_signal(&mutant->Header, increment);
+        }
+    }
+    ki_unlock_dispatcher(old);
+    if (NT_SUCCESS(status) && previous)
+        *previous = before;
+    return status;
+}

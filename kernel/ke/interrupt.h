@@ -1,0 +1,70 @@
+// interrupt.h - ISRs, the trap frame, the clock's watchdogs.
+
+#ifndef TINT_KE_INTERRUPT_H
+#define TINT_KE_INTERRUPT_H
+
+#include "kernel/ke/dpc.h"
+#include "kernel/nt.h"
+#include "kernel/rtl/rtl.h"
+
+// What the entry stubs push; ki_offsets gives NASM the same layout.
+struct KTRAP_FRAME {
+    uint64_t R15, R14, R13, R12, Rbp, Rbx;
+    uint64_t R11, R10, R9, R8, Rdi, Rsi, Rdx, Rcx, Rax;
+    uint64_t vector;
+    uint64_t ErrorCode;
+    uint64_t Rip, SegCs, EFlags, Rsp, SegSs;
+};
+
+typedef bool KSERVICE_ROUTINE(KINTERRUPT *interrupt, void *context);
+typedef bool KSYNCHRONIZE_ROUTINE(void *context);
+
+// One ISR. Several on one vector form a chain.
+struct KINTERRUPT {
+    LIST_ENTRY InterruptListEntry;
+    KSERVICE_ROUTINE *ServiceRoutine;
+    void *ServiceContext;
+    KSPIN_LOCK SpinLock;         // held at SynchronizeIrql while the ISR runs
+    uint8_t Vector;
+    KIRQL SynchronizeIrql;
+    bool LevelTriggered;
+};
+
+// Allocates a device vector of the given IRQL (3..11); 0 when none is left.
+uint8_t ke_allocate_vector(KIRQL irql);
+void ke_connect_interrupt(KINTERRUPT *interrupt, KSERVICE_ROUTINE *routine,
+                          void *context, uint8_t vector, bool level_triggered);
+// Allocates a vector of that IRQL, connects the ISR and unmasks the line: an
+// ISA one (0-15) or a global system interrupt.
+NTSTATUS ke_connect_line(KINTERRUPT *interrupt, uint32_t irq, KIRQL irql,
+                         bool level_triggered, KSERVICE_ROUTINE *routine,
+                         void *context);
+void ke_disconnect_interrupt(KINTERRUPT *interrupt);
+bool KeSynchronizeExecution(KINTERRUPT *interrupt,
+                            KSYNCHRONIZE_ROUTINE *routine, void *context);
+
+// ---- Time ------------------------------------------------------------------
+
+uint64_t KeQueryInterruptTime(void);    // 100 ns since boot
+int64_t ke_query_system_time(void);     // 100 ns since 1601
+
+// A device's time-out that costs no timer per request. The driver stores the
+// time of each progress in stamp and whether anything is outstanding in busy;
+// the processor, before it halts, arms its clock for stamp + timeout if busy.
+// When that comes to pass the DPC is queued, with busy still set. Timers are
+// looked at by the processor that registered the watchdog.
+typedef struct ki_watchdog {
+    LIST_ENTRY entry;
+    volatile uint64_t stamp;     // TSC of the last progress
+    volatile bool busy;
+    uint64_t timeout;            // TSC ticks
+    KDPC *dpc;
+} ki_watchdog;
+
+void ke_register_watchdog(ki_watchdog *watchdog, uint64_t timeout_100ns,
+                          KDPC *dpc);
+// A request begins or the next one follows: stamps, and arms the clock if it
+// would come too late.
+void ke_watchdog_progress(ki_watchdog *watchdog);
+
+#endif

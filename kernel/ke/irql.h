@@ -1,0 +1,84 @@
+// irql.h - IRQL and spin locks: who may interrupt whom.
+//
+// IRQL is CR8. Raising and lowering are one instruction each; what was held
+// back arrives by itself when CR8 falls, because requests made at DISPATCH or
+// above are real self-IPIs.
+
+#ifndef TINT_KE_IRQL_H
+#define TINT_KE_IRQL_H
+
+#include "kernel/assert.h"
+#include "kernel/nt.h"
+
+static inline void ki_set_irql(KIRQL irql)
+{
+    __asm__ volatile("mov %0, %%cr8" ::"r"((uint64_t)irql) : "memory");
+}
+
+static inline void KeRaiseIrql(KIRQL irql, KIRQL *old)
+{
+    *old = KeGetCurrentIrql();
+    ASSERT(irql >= *old && irql <= HIGH_LEVEL);    // IRQL-03
+    ki_set_irql(irql);
+}
+
+static inline KIRQL KeRaiseIrqlToDpcLevel(void)
+{
+    KIRQL old;
+    KeRaiseIrql(DISPATCH_LEVEL, &old);
+    return old;
+}
+
+static inline void KeLowerIrql(KIRQL irql)
+{
+    ASSERT(irql <= KeGetCurrentIrql());            // IRQL-03
+    ki_set_irql(irql);
+}
+
+// ---- Spin locks: held at DISPATCH_LEVEL, short ------------------------------
+
+static inline void KeInitializeSpinLock(KSPIN_LOCK *lock)
+{
+    *lock = 0;
+}
+
+static inline void KeAcquireSpinLockAtDpcLevel(KSPIN_LOCK *lock)
+{
+    while (__atomic_exchange_n(lock, 1, __ATOMIC_ACQUIRE))
+        while (*lock)
+            __builtin_ia32_pause();
+}
+
+static inline void KeReleaseSpinLockFromDpcLevel(KSPIN_LOCK *lock)
+{
+    ASSERT(*lock);
+    __atomic_store_n(lock, 0, __ATOMIC_RELEASE);
+}
+
+static inline void KeAcquireSpinLock(KSPIN_LOCK *lock, KIRQL *old)
+{
+    KeRaiseIrql(DISPATCH_LEVEL, old);
+    KeAcquireSpinLockAtDpcLevel(lock);
+}
+
+static inline void KeReleaseSpinLock(KSPIN_LOCK *lock, KIRQL old)
+{
+    KeReleaseSpinLockFromDpcLevel(lock);
+    KeLowerIrql(old);
+}
+
+// ---- The interrupt flag, for the few leaves at HIGH -------------------------
+
+static inline uint64_t ki_disable_interrupts(void)
+{
+    uint64_t flags;
+    __asm__ volatile("pushfq; popq %0; cli" : "=r"(flags)::"memory");
+    return flags;
+}
+
+static inline void ki_restore_interrupts(uint64_t flags)
+{
+    __asm__ volatile("pushq %0; popfq" ::"r"(flags) : "memory", "cc");
+}
+
+#endif

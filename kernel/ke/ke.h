@@ -1,0 +1,69 @@
+// ke.h - the kernel proper: all public headers of kernel/ke, and its start.
+
+#ifndef TINT_KE_KE_H
+#define TINT_KE_KE_H
+
+#include "kernel/ke/apc.h"
+#include "kernel/ke/devqueue.h"
+#include "kernel/ke/dpc.h"
+#include "kernel/ke/interrupt.h"
+#include "kernel/ke/irql.h"
+#include "kernel/ke/thread.h"
+#include "kernel/ke/trace.h"
+#include "kernel/ke/wait.h"
+
+// ---- Start, in this order (main.c) -----------------------------------------
+
+// Descriptors, IDT, PRCB and idle thread of the boot processor, from static
+// memory: from here on a fault is a bugcheck that says where.
+void ke_init_boot_processor(void);
+// Gives the processor its trace ring (records: a power of two).
+void ke_init_trace(uint32_t processor, TRACE_RECORD *records, uint64_t count);
+// Features of CR4 that CPUID has; patches stac/clac into the user accessors.
+void ke_init_features(void);
+// The calendar; after hal_calibrate_clock.
+void ke_init_time(void);
+// Becomes the idle thread. Never returns.
+_Noreturn void ke_idle(void);
+
+// ---- Ring 3's memory: only these touch it (user.asm) -----------------------
+
+// Copies between ring 0 and ring 3. Addresses outside ring 3, and faults, are
+// a status. Any length. IRQL: <= APC_LEVEL.
+NTSTATUS ke_copy_from_user(void *to, const void *from, size_t length);
+NTSTATUS ke_copy_to_user(void *to, const void *from, size_t length);
+static inline bool ke_is_user_range(const void *address, size_t length)
+{
+    uintptr_t start = (uintptr_t)address;
+    return start >= MM_LOWEST_USER_ADDRESS &&
+           start <= MM_HIGHEST_USER_ADDRESS + 1 &&
+           length <= MM_HIGHEST_USER_ADDRESS + 1 - start;
+}
+// Reads one value / writes one value of ring 3.
+#define ke_get_user(to, from) ke_copy_from_user((to), (from), sizeof(*(to)))
+#define ke_put_user(to, from) ke_copy_to_user((to), (from), sizeof(*(to)))
+
+// ---- System calls -----------------------------------------------------------
+
+typedef struct ke_service {
+    void *routine;
+    uint8_t arguments;
+} ke_service;
+
+// The table that main.c wires; ke knows no service.
+void ke_set_services(const ke_service *table, uint32_t count);
+
+// Replaces ring 3's registers and returns there; comes back only with a status
+// that says what is wrong with them.
+NTSTATUS ke_continue(const CONTEXT *context, bool test_alert);
+
+// Tells whether an address may be read without a fault; mm's, for backtraces.
+extern bool (*ke_is_readable)(const void *address);
+
+// ---- Other processors --------------------------------------------------------
+
+// Drops the TLB entries of pages pages from address on, on this processor and
+// on the others in the mask. IRQL: <= DISPATCH_LEVEL, no spin lock held.
+void ke_flush_tlb(uint32_t processors, const void *address, uint64_t pages);
+
+#endif

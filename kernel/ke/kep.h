@@ -1,0 +1,214 @@
+// kep.h - what only kernel/ke knows: the dispatcher lock, the trap path, the
+// processor's tables.
+//
+// How a thread switches. The dispatcher lock is taken, the state of the
+// current thread is changed, and ki_swap_thread picks the next one. The lock
+// stays held across the switch: the thread that comes in releases it, where
+// it went to sleep or, a new one, in ki_thread_start.
+
+#ifndef TINT_KE_KEP_H
+#define TINT_KE_KEP_H
+
+#include "kernel/assert.h"
+#include "kernel/hal/hal.h"
+#include "kernel/ke/ke.h"
+#include "kernel/rtl/rtl.h"
+
+// ---- Selectors, registers, features (Intel SDM 2.5, 3.4, 5.8.8) ---------------
+
+#define KI_KERNEL_CS 0x08u
+#define KI_KERNEL_SS 0x10u
+#define KI_USER_SS   0x23u
+#define KI_USER_CS   0x2Bu
+#define KI_TSS       0x30u
+
+#define MSR_EFER           0xC0000080u
+#define MSR_STAR           0xC0000081u
+#define MSR_LSTAR          0xC0000082u
+#define MSR_SFMASK         0xC0000084u
+#define MSR_FS_BASE        0xC0000100u
+#define MSR_GS_BASE        0xC0000101u
+#define MSR_KERNEL_GS_BASE 0xC0000102u
+#define EFER_SCE           0x1u
+
+#define CR0_MP         (1ull << 1)
+#define CR0_EM         (1ull << 2)
+#define CR0_TS         (1ull << 3)
+#define CR0_NE         (1ull << 5)
+#define CR0_WP         (1ull << 16)
+#define CR4_PGE        (1ull << 7)
+#define CR4_OSFXSR     (1ull << 9)
+#define CR4_OSXMMEXCPT (1ull << 10)
+#define CR4_UMIP       (1ull << 11)
+#define CR4_SMEP       (1ull << 20)
+#define CR4_SMAP       (1ull << 21)
+
+#define EFLAGS_FIXED 0x2u
+#define EFLAGS_TF    (1u << 8)
+#define EFLAGS_IF    (1u << 9)
+#define EFLAGS_DF    (1u << 10)
+#define EFLAGS_NT    (1u << 14)
+#define EFLAGS_AC    (1u << 18)
+// What ring 3 may choose: CF PF AF ZF SF TF DF OF AC.
+#define EFLAGS_USER  0x40DD5u
+
+// The exceptions that need a stack of their own, and their IST slots.
+enum { KI_IST_DOUBLE_FAULT = 1, KI_IST_NMI, KI_IST_MACHINE_CHECK,
+       KI_IST_DEBUG, KI_IST_COUNT = 4 };
+#define KI_IST_BYTES 4096u
+
+#define KI_STACK_ARGUMENTS 4     // of a service, beyond the sixth
+#define KI_QUANTUM 200000ull     // 20 ms in 100 ns
+#define KI_MXCSR_MASK 0xFFFFu    // bits above are reserved
+#define KI_FOREVER (~0ull)
+#define MAXIMUM_SUSPEND_COUNT 127u
+#define KI_MAXIMUM_DPC_DEPTH 4   // Low DPCs wait no longer than this
+
+// Intel SDM 8.7: only the stacks and the I/O map are used in long mode.
+typedef struct ki_tss {
+    uint32_t reserved0;
+    uint64_t rsp[3];
+    uint64_t reserved1;
+    uint64_t ist[7];
+    uint64_t reserved2;
+    uint16_t reserved3;
+    uint16_t io_map;
+} __attribute__((packed)) ki_tss;
+
+typedef struct ki_descriptors {
+    uint64_t gdt[8];
+    ki_tss tss;
+    uint8_t ist[KI_IST_COUNT][KI_IST_BYTES]
+        __attribute__((aligned(KI_IST_BYTES)));
+} ki_descriptors;
+
+// ---- The dispatcher lock ----------------------------------------------------------
+
+extern KSPIN_LOCK ki_dispatcher_lock;
+
+static inline KIRQL ki_lock_dispatcher(void)
+{
+    KIRQL old;
+    KeAcquireSpinLock(&ki_dispatcher_lock, &old);
+    return old;
+}
+
+// Releases it and lowers to old, after doing what was held back meanwhile:
+// DPCs, a switch, APCs.
+void ki_unlock_dispatcher(KIRQL old);
+
+// From DISPATCH_LEVEL with interrupts off to irql, with interrupts off: drains
+// DPCs, switches, delivers kernel APCs, until there is nothing left to do.
+void ki_lower_irql(KIRQL irql);
+// The same, called with interrupts on; what a thread below DISPATCH does when
+// it made a request that must be over before it goes on (DPC-02, APC-08).
+void ki_run_held_back(KIRQL irql);
+
+// All of these: dispatcher lock held.
+void ki_ready_thread(KTHREAD *thread);
+void ki_swap_thread(void);       // away from the current thread, and back
+void ki_finish_switch(void);
+void ki_wait_with_timer(KTHREAD *thread, uint64_t due);
+void ki_unwait(KTHREAD *thread, NTSTATUS status, KPRIORITY increment);
+void ki_signal(DISPATCHER_HEADER *object, KPRIORITY increment);
+void ki_insert_timer(KTIMER *timer, uint64_t due);
+bool ki_remove_timer(KTIMER *timer);
+void ki_deactivate_queue(KQUEUE *queue);     // one of its threads blocks
+void ki_leave_queue(KTHREAD *thread);        // ... ends, or takes another
+void ki_set_priority(KTHREAD *thread, KPRIORITY priority);
+void ki_update_quantum(KPRCB *prcb);
+NTSTATUS ki_test_alert(KPROCESSOR_MODE mode, bool alertable);
+
+void ki_reschedule(void);        // DISPATCH_LEVEL, lock not held
+void ki_retire_dpc_list(KPRCB *prcb);    // interrupts off, and off again
+void ki_expire_timers(KPRCB *prcb);      // DISPATCH_LEVEL
+uint64_t ki_due_time(const int64_t *timeout);    // 100 ns since boot
+void KiDeliverApc(KPROCESSOR_MODE mode, KTRAP_FRAME *frame);
+
+// ---- The clock; own processor, interrupts off --------------------------------------
+
+void ki_clock_interrupt(KPRCB *prcb);
+void ki_arm_clock(KPRCB *prcb);              // for the nearest deadline
+void ki_clock_at_latest(KPRCB *prcb, uint64_t tsc);
+void ki_run_pokes(KPRCB *prcb);
+void ki_poke_later(KPRCB *prcb, uint32_t processor);
+void ki_forget_pokes(KPRCB *prcb);
+
+// ---- Traps ---------------------------------------------------------------------------
+
+void ki_load_descriptors(KPRCB *prcb, ki_descriptors *descriptors);
+void ki_load_idt(void);
+void ki_dispatch_device(uint8_t vector);
+bool ki_is_level_triggered(uint8_t vector);
+void ki_trap(KTRAP_FRAME *frame);            // from trap.asm
+void ki_fatal_trap(KTRAP_FRAME *frame);      // from trap.asm, on an IST stack
+void ki_user_exit(KTRAP_FRAME *frame);       // interrupts off
+_Noreturn void ki_bugcheck_trap(uint32_t code, const KTRAP_FRAME *frame,
+                                uintptr_t parameter);
+void ki_call_user_apc(KTRAP_FRAME *frame, const KAPC *apc);
+uint64_t ki_find_fixup(uint64_t rip);        // 0: no accessor of user memory
+
+// ---- trap.asm, switch.asm, user.asm ---------------------------------------------------
+
+extern const uint64_t ki_trap_stubs[256];
+void ki_system_call(void);
+void ki_swap_context(void **save_rsp, void *load_rsp);
+void ki_thread_startup(void);
+void ki_call_on_stack(void (*routine)(KPRCB *prcb), KPRCB *prcb, void *stack);
+_Noreturn void ki_return_to_user(KTRAP_FRAME *frame);
+void ki_halt(void);
+NTSTATUS ki_copy_user(void *to, const void *from, size_t length);
+_Noreturn void ki_thread_start(KSTART_ROUTINE *start, void *context);
+void ki_trace_service(uint32_t number);
+
+// Where a three-byte NOP becomes stac or clac.
+typedef struct ki_smap_site {
+    uint8_t *address;
+    uint64_t opcode;
+} ki_smap_site;
+extern const ki_smap_site ki_smap_sites[], ki_smap_sites_end[];
+
+static inline KTRAP_FRAME *ki_user_frame(const KTHREAD *thread)
+{
+    return (KTRAP_FRAME *)thread->InitialStack - 1;
+}
+
+static inline void ki_enable(void)
+{
+    __asm__ volatile("sti" ::: "memory");
+}
+
+static inline void ki_disable(void)
+{
+    __asm__ volatile("cli" ::: "memory");
+}
+
+static inline uint64_t ki_read_cr2(void)
+{
+    uint64_t value;
+    __asm__ volatile("mov %%cr2, %0" : "=r"(value));
+    return value;
+}
+
+static inline uint64_t ki_read_cr3(void)
+{
+    uint64_t value;
+    __asm__ volatile("mov %%cr3, %0" : "=r"(value));
+    return value;
+}
+
+static inline void ki_write_cr3(uint64_t value)
+{
+    __asm__ volatile("mov %0, %%cr3" ::"r"(value) : "memory");
+}
+
+// Global pages included: toggling CR4.PGE drops everything.
+static inline void ki_flush_whole_tlb(void)
+{
+    uint64_t cr4;
+    __asm__ volatile("mov %%cr4, %0" : "=r"(cr4));
+    __asm__ volatile("mov %0, %%cr4" ::"r"(cr4 & ~CR4_PGE) : "memory");
+    __asm__ volatile("mov %0, %%cr4" ::"r"(cr4) : "memory");
+}
+
+#endif

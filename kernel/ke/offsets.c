@@ -1,0 +1,57 @@
+// offsets.c - what NASM must know of C's structs; compiled to text only.
+//
+// The build turns each line below into a %define of build/*/offsets.inc, so
+// that no offset is ever typed twice. Nothing here is linked.
+
+#include "kernel/ke/kep.h"
+
+#define OFFSET(name, type, field) VALUE(name, offsetof(type, field))
+#define VALUE(name, value) \
+    __asm__ volatile("\n.ascii \"->" #name " %0\"" ::"i"((uint64_t)(value)))
+
+void ki_offsets(void);
+
+// Never called.
+//
+// IRQL:    any level
+void ki_offsets(void)
+{
+    VALUE(FRAME_SIZE, sizeof(KTRAP_FRAME));
+    OFFSET(FRAME_R15, KTRAP_FRAME, R15);
+    OFFSET(FRAME_RBP, KTRAP_FRAME, Rbp);
+    OFFSET(FRAME_RBX, KTRAP_FRAME, Rbx);
+    OFFSET(FRAME_R12, KTRAP_FRAME, R12);
+    OFFSET(FRAME_R13, KTRAP_FRAME, R13);
+    OFFSET(FRAME_R14, KTRAP_FRAME, R14);
+    OFFSET(FRAME_R11, KTRAP_FRAME, R11);
+    OFFSET(FRAME_R10, KTRAP_FRAME, R10);
+    OFFSET(FRAME_R9, KTRAP_FRAME, R9);
+    OFFSET(FRAME_R8, KTRAP_FRAME, R8);
+    OFFSET(FRAME_RDI, KTRAP_FRAME, Rdi);
+    OFFSET(FRAME_RSI, KTRAP_FRAME, Rsi);
+    OFFSET(FRAME_RDX, KTRAP_FRAME, Rdx);
+    OFFSET(FRAME_RCX, KTRAP_FRAME, Rcx);
+    OFFSET(FRAME_RAX, KTRAP_FRAME, Rax);
+    OFFSET(FRAME_VECTOR, KTRAP_FRAME, vector);
+    OFFSET(FRAME_RIP, KTRAP_FRAME, Rip);
+    OFFSET(FRAME_CS, KTRAP_FRAME, SegCs);
+    OFFSET(FRAME_EFLAGS, KTRAP_FRAME, EFlags);
+    OFFSET(FRAME_RSP, KTRAP_FRAME, Rsp);
+    OFFSET(FRAME_SS, KTRAP_FRAME, SegSs);
+    OFFSET(PCR_CURRENT_THREAD, KPRCB, CurrentThread);
+    OFFSET(PCR_KERNEL_STACK, KPRCB, kernel_stack);
+    OFFSET(PCR_USER_STACK, KPRCB, user_stack);
+    OFFSET(THREAD_USER_APC_PENDING, KTHREAD, ApcState.UserApcPending);
+    OFFSET(SERVICE_ARGUMENTS, ke_service, arguments);
+    VALUE(SERVICE_SIZE, sizeof(ke_service));
+    VALUE(SERVICE_STACK_BYTES, KI_STACK_ARGUMENTS * sizeof(uint64_t));
+    VALUE(USER_CS, KI_USER_CS);
+    VALUE(USER_SS, KI_USER_SS);
+    VALUE(TRACE_SERVICE_BIT, 1u << TRACE_SERVICE);
+    VALUE(TRACE_SERVICE_CODE, TRACE_SERVICE);
+    VALUE(USER_TOP, MM_HIGHEST_USER_ADDRESS);
+    VALUE(ACCESS_VIOLATION, (uint32_t)STATUS_ACCESS_VIOLATION);
+    VALUE(INVALID_SERVICE, (uint32_t)STATUS_INVALID_SYSTEM_SERVICE);
+    VALUE(IST_BYTES, KI_IST_BYTES);
+    VALUE(MSR_GS, MSR_GS_BASE);
+}

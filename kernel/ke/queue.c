@@ -1,0 +1,314 @@
+// queue.c - KQUEUE, of which a completion port is made.
+//
+// CurrentCount is the number of threads of the queue that run: released by it
+// and not blocked since. A packet is handed out only while that is below
+// MaximumCount; a thread that blocks elsewhere gives its place back at once,
+// and takes it again when it wakes, so the limit may be exceeded for a while
+// (IOCP-09, IOCP-10).
+//
+// Locks: the queue's lock guards packets and counts; the two waiter lists
+// change only with the dispatcher lock held as well. So under the queue's
+// lock alone "nobody waits" stays true, and the fast ways below need no more.
+
+#include "kernel/ke/kep.h"
+
+// Prepares a queue. count: how many threads may run; 0: one a processor.
+//
+// IRQL:    any level
+// NT:      KeInitializeQueue (ntifs).
+void KeInitializeQueue(KQUEUE *queue, uint32_t count)
+{
+    memset(queue, 0, sizeof(*queue));
+    queue->Header.Type = QueueObject;
+    InitializeListHead(&queue->Header.WaitListHead);
+    InitializeListHead(&queue->EntryListHead);
+    InitializeListHead(&queue->waiters);
+    InitializeListHead(&queue->ThreadListHead);
+    queue->MaximumCount = count ? count : KeNumberProcessors;
+}
+
+static void append(KQUEUE *queue, LIST_ENTRY *entry)
+{
+    InsertTailList(&queue->EntryListHead, entry);
+    queue->Header.SignalState++;
+}
+
+static LIST_ENTRY *take_first(KQUEUE *queue)
+{
+    queue->Header.SignalState--;
+    return RemoveHeadList(&queue->EntryListHead);
+}
+
+// The newest thread in KeRemoveQueue, which gets the packet handed over
+// (IOCP-11). Both locks are held; the queue's is let go for the release,
+// which counts the thread as running.
+static void hand_over(KQUEUE *queue, LIST_ENTRY *entry)
+{
+    KWAIT_BLOCK *block = CONTAINING_RECORD(queue->waiters.Flink, KWAIT_BLOCK,
+                                           WaitListEntry);
+    block->Thread->queue_packet = entry;
+    KeReleaseSpinLockFromDpcLevel(&queue->lock);
+    ki_unwait(block->Thread, STATUS_SUCCESS, EVENT_INCREMENT);
+    KeAcquireSpinLockAtDpcLevel(&queue->lock);
+}
+
+// An insert made by a thread inside its own queue wait (a completion APC ran
+// there) releases nobody: that thread itself takes the packet next.
+static bool inserter_takes_it(const KQUEUE *queue)
+{
+    const KTHREAD *thread = KeGetCurrentThread();
+    return thread->Queue == queue && thread->WaitReason == WrQueue;
+}
+
+// Queues a packet, or hands it to the newest waiter if one may run.
+//
+// IRQL:    <= DISPATCH_LEVEL
+// Returns: how many packets were queued before; -1: it was run down, and the
+//          packet stays the caller's
+// NT:      KeInsertQueue (ntifs).
+int32_t KeInsertQueue(KQUEUE *queue, LIST_ENTRY *entry)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    KIRQL old;
+    KeAcquireSpinLock(&queue->lock, &old);
+    int32_t before = queue->Header.SignalState;
+    if (queue->abandoned) {
+        KeReleaseSpinLock(&queue->lock, old);
+        return -1;
+    }
+    if (IsListEmpty(&queue->waiters) &&
+        IsListEmpty(&queue->Header.WaitListHead)) {
+        append(queue, entry);
+        KeReleaseSpinLock(&queue->lock, old);
+        return before;
+    }
+    KeReleaseSpinLockFromDpcLevel(&queue->lock);
+
+    KeAcquireSpinLockAtDpcLevel(&ki_dispatcher_lock);
+    KeAcquireSpinLockAtDpcLevel(&queue->lock);
+    before = queue->abandoned ? -1 : queue->Header.SignalState;
+    bool may_run = queue->CurrentCount < queue->MaximumCount;
+    if (before < 0) {
+        KeReleaseSpinLockFromDpcLevel(&queue->lock);
+    } else if (!IsListEmpty(&queue->waiters) && may_run &&
+               !inserter_takes_it(queue)) {
+        hand_over(queue, entry);
+        KeReleaseSpinLockFromDpcLevel(&queue->lock);
+    } else {
+        append(queue, entry);
+        bool dequeuers = !IsListEmpty(&queue->waiters);
+        KeReleaseSpinLockFromDpcLevel(&queue->lock);
+        if (!dequeuers)    // direct waiters come second (IOCP-27)
+            ki_signal(&queue->Header, EVENT_INCREMENT);
+    }
+    ki_unlock_dispatcher(old);
+    return before;
+}
+
+// One of the queue's threads no longer runs: lets another one go in its
+// place, if there are a packet and a waiter for it.
+//
+// IRQL:    == DISPATCH_LEVEL
+void ki_deactivate_queue(KQUEUE *queue)
+{
+    ASSERT_IRQL(==, DISPATCH_LEVEL);
+    KeAcquireSpinLockAtDpcLevel(&queue->lock);
+    ASSERT(queue->CurrentCount > 0);
+    queue->CurrentCount--;
+    if (queue->CurrentCount < queue->MaximumCount &&
+        !IsListEmpty(&queue->waiters) && !IsListEmpty(&queue->EntryListHead))
+        hand_over(queue, take_first(queue));
+    KeReleaseSpinLockFromDpcLevel(&queue->lock);
+}
+
+// Ends a running thread's association with its queue.
+//
+// IRQL:    == DISPATCH_LEVEL
+void ki_leave_queue(KTHREAD *thread)
+{
+    ASSERT_IRQL(==, DISPATCH_LEVEL);
+    KQUEUE *queue = thread->Queue;
+    if (!queue)
+        return;
+    thread->Queue = NULL;
+    RemoveEntryList(&thread->QueueListEntry);
+    ki_deactivate_queue(queue);
+}
+
+// Takes what is there, if the limit lets this thread go on. It is associated
+// and counted as running when it asks. Queue's lock held.
+static uint32_t take_entries(KQUEUE *queue, LIST_ENTRY **entries,
+                             uint32_t count)
+{
+    if (queue->CurrentCount > queue->MaximumCount)
+        return 0;
+    uint32_t taken = 0;
+    while (taken < count && !IsListEmpty(&queue->EntryListHead))
+        entries[taken++] = take_first(queue);
+    return taken;
+}
+
+// Makes the current thread one of the queue's; dispatcher lock held.
+static void associate(KTHREAD *thread, KQUEUE *queue)
+{
+    if (thread->Queue == queue)
+        return;
+    ki_leave_queue(thread);
+    KeAcquireSpinLockAtDpcLevel(&queue->lock);
+    thread->Queue = queue;
+    InsertTailList(&queue->ThreadListHead, &thread->QueueListEntry);
+    queue->CurrentCount++;
+    KeReleaseSpinLockFromDpcLevel(&queue->lock);
+}
+
+// Lists the current thread as the newest waiter; it no longer counts as
+// running. Nobody takes its place: had there been a packet and room for a
+// thread, this one would have taken it. Both locks held.
+static void list_waiter(KQUEUE *queue, KTHREAD *thread)
+{
+    KWAIT_BLOCK *block = &thread->WaitBlock[0];
+    *block = (KWAIT_BLOCK){ .Thread = thread, .Object = &queue->Header };
+    thread->queue_packet = NULL;
+    thread->WaitBlockList = block;
+    thread->WaitCount = 1;
+    InsertHeadList(&queue->waiters, &block->WaitListEntry);
+    queue->CurrentCount--;
+    thread->State = Waiting;
+}
+
+// Takes packets, or blocks until one is handed over; the thread is one of the
+// queue's. Looking and listing are one step under the queue's lock, so that
+// no insert slips in between. Dispatcher lock held.
+static NTSTATUS take_or_block(KQUEUE *queue, KPROCESSOR_MODE mode,
+                              bool alertable, uint64_t due,
+                              LIST_ENTRY **entries, uint32_t count,
+                              uint32_t *taken)
+{
+    KTHREAD *thread = KeGetCurrentThread();
+    KeAcquireSpinLockAtDpcLevel(&queue->lock);
+    *taken = take_entries(queue, entries, count);
+    NTSTATUS status = *taken ? STATUS_SUCCESS
+                             : ki_test_alert(mode, alertable);
+    if (!*taken && status == STATUS_SUCCESS && due == 0)
+        status = STATUS_TIMEOUT;
+    bool wait = !*taken && status == STATUS_SUCCESS;
+    if (wait)
+        list_waiter(queue, thread);
+    KeReleaseSpinLockFromDpcLevel(&queue->lock);
+    if (!wait)
+        return status;
+
+    if (due != KI_FOREVER)
+        ki_wait_with_timer(thread, due);
+    ki_swap_thread();
+    if (thread->WaitStatus == STATUS_SUCCESS) {
+        entries[0] = thread->queue_packet;
+        KeAcquireSpinLockAtDpcLevel(&queue->lock);
+        *taken = 1 + take_entries(queue, entries + 1, count - 1);
+        KeReleaseSpinLockFromDpcLevel(&queue->lock);
+    }
+    return thread->WaitStatus;
+}
+
+// One round with the dispatcher lock held.
+static NTSTATUS remove_once(KQUEUE *queue, KPROCESSOR_MODE mode,
+                            bool alertable, uint64_t due,
+                            LIST_ENTRY **entries, uint32_t count,
+                            uint32_t *taken)
+{
+    KTHREAD *thread = KeGetCurrentThread();
+    // A thread that has taken from this port before gets the packet, any
+    // other one its APC first, and stays unassociated (IOCP-14).
+    if (thread->Queue != queue) {
+        NTSTATUS status = ki_test_alert(mode, alertable);
+        if (status != STATUS_SUCCESS)
+            return status;
+    }
+    if (queue->abandoned)
+        return STATUS_ABANDONED_WAIT_0;
+    associate(thread, queue);
+    return take_or_block(queue, mode, alertable, due, entries, count, taken);
+}
+
+// Takes up to count packets, waiting for the first. Many at a time is what
+// NT's KeRemoveQueueEx does; this is both.
+//
+// IRQL:    <= APC_LEVEL
+// Returns: STATUS_SUCCESS with *taken > 0; STATUS_TIMEOUT, STATUS_USER_APC,
+//          STATUS_ALERTED, STATUS_ABANDONED_WAIT_0 with *taken == 0
+NTSTATUS ke_remove_queue(KQUEUE *queue, KPROCESSOR_MODE mode, bool alertable,
+                         const int64_t *timeout, LIST_ENTRY **entries,
+                         uint32_t count, uint32_t *taken)
+{
+    ASSERT_IRQL(<=, APC_LEVEL);
+    KTHREAD *thread = KeGetCurrentThread();
+    *taken = 0;
+    if (thread->Queue == queue) {    // only this thread changes that
+        KIRQL old;
+        KeAcquireSpinLock(&queue->lock, &old);
+        *taken = take_entries(queue, entries, count);
+        KeReleaseSpinLock(&queue->lock, old);
+        if (*taken)
+            return STATUS_SUCCESS;
+    }
+    uint64_t due = ki_due_time(timeout);
+    NTSTATUS status;
+    do {
+        KIRQL old = ki_lock_dispatcher();
+        while (old == PASSIVE_LEVEL && thread->ApcState.KernelApcPending &&
+               thread->SpecialApcDisable == 0) {
+            ki_unlock_dispatcher(old);
+            old = ki_lock_dispatcher();
+        }
+        thread->WaitIrql = old;
+        thread->WaitMode = mode;
+        thread->Alertable = alertable;
+        thread->WaitReason = WrQueue;
+        status = remove_once(queue, mode, alertable, due, entries, count,
+                             taken);
+        // With a kernel APC to run, the thread stays "in its queue wait".
+        if (status != STATUS_KERNEL_APC)
+            thread->WaitReason = Executive;
+        ki_unlock_dispatcher(old);
+    } while (status == STATUS_KERNEL_APC);
+    return status;
+}
+
+// Ends the queue: its waiters return STATUS_ABANDONED_WAIT_0 (IOCP-12), direct
+// waiters are satisfied (IOCP-27), its threads are let go.
+//
+// IRQL:    <= DISPATCH_LEVEL
+// Returns: the packets that nobody took, as a circle without a head; or NULL
+// NT:      KeRundownQueue (ntifs).
+LIST_ENTRY *KeRundownQueue(KQUEUE *queue)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    KIRQL old = ki_lock_dispatcher();
+    KeAcquireSpinLockAtDpcLevel(&queue->lock);
+    queue->abandoned = true;
+    KeReleaseSpinLockFromDpcLevel(&queue->lock);
+    while (!IsListEmpty(&queue->waiters)) {
+        KWAIT_BLOCK *block = CONTAINING_RECORD(queue->waiters.Flink,
+                                               KWAIT_BLOCK, WaitListEntry);
+        ki_unwait(block->Thread, STATUS_ABANDONED_WAIT_0, IO_NO_INCREMENT);
+    }
+    while (!IsListEmpty(&queue->ThreadListHead)) {
+        KTHREAD *thread = CONTAINING_RECORD(
+            RemoveHeadList(&queue->ThreadListHead), KTHREAD, QueueListEntry);
+        thread->Queue = NULL;
+    }
+    KeAcquireSpinLockAtDpcLevel(&queue->lock);
+    queue->CurrentCount = 0;
+    LIST_ENTRY *packets = NULL;
+    if (!IsListEmpty(&queue->EntryListHead)) {
+        packets = queue->EntryListHead.Flink;
+        RemoveEntryList(&queue->EntryListHead);
+        InitializeListHead(&queue->EntryListHead);
+    }
+    queue->Header.SignalState = 1;
+    KeReleaseSpinLockFromDpcLevel(&queue->lock);
+    ki_signal(&queue->Header, IO_NO_INCREMENT);
+    queue->Header.SignalState = 0;
+    ki_unlock_dispatcher(old);
+    return packets;
+}

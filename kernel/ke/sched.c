@@ -1,0 +1,334 @@
+// sched.c - ready queues, preemption, quantum; the switch.
+//
+// Each processor has 32 queues of ready threads and a bit for each. What runs
+// is never worse than what is ready: ki_ready_thread sets `reschedule` on the
+// processor that it chose, and that one switches on its next way below
+// DISPATCH. All of it is guarded by the dispatcher lock.
+
+#include "kernel/ke/kep.h"
+
+KSPIN_LOCK ki_dispatcher_lock;
+
+static KPRIORITY highest_ready(const KPRCB *prcb)
+{
+    return prcb->ready_summary ? (KPRIORITY)(31 - __builtin_clz(
+                                     prcb->ready_summary))
+                               : KI_IDLE_PRIORITY;
+}
+
+static void enqueue_ready(KPRCB *prcb, KTHREAD *thread, bool at_head)
+{
+    LIST_ENTRY *queue = &prcb->ready[thread->Priority];
+    if (at_head)
+        InsertHeadList(queue, &thread->ready_entry);
+    else
+        InsertTailList(queue, &thread->ready_entry);
+    prcb->ready_summary |= 1u << thread->Priority;
+    thread->State = Ready;
+}
+
+static void dequeue_ready(KPRCB *prcb, KTHREAD *thread)
+{
+    if (RemoveEntryList(&thread->ready_entry))
+        prcb->ready_summary &= ~(1u << thread->Priority);
+}
+
+// Where a thread that becomes ready should run: where it ran last, unless
+// that is busy and another one that it may use is idle.
+static KPRCB *choose_processor(const KTHREAD *thread)
+{
+    KPRCB *last = ki_processor[thread->processor];
+    bool allowed = thread->Affinity >> last->Number & 1;
+    if (allowed && last->CurrentThread == last->idle_thread &&
+        !last->ready_summary)
+        return last;
+    KPRCB *fallback = allowed ? last : NULL;
+    for (uint32_t i = 0; i < KeNumberProcessors; i++) {
+        KPRCB *prcb = ki_processor[i];
+        if (!(thread->Affinity >> i & 1))
+            continue;
+        if (prcb->CurrentThread == prcb->idle_thread && !prcb->ready_summary)
+            return prcb;
+        if (!fallback)
+            fallback = prcb;
+    }
+    return fallback;
+}
+
+// If somebody who is ready would deserve the processor as much as the current
+// thread without its boost, its quantum is measured; else no timer is armed.
+//
+// IRQL:    == DISPATCH_LEVEL
+void ki_update_quantum(KPRCB *prcb)
+{
+    ASSERT_IRQL(==, DISPATCH_LEVEL);
+    KTHREAD *current = prcb->CurrentThread;
+    bool contended = current != prcb->idle_thread &&
+                     highest_ready(prcb) >= current->BasePriority;
+    uint64_t flags = ki_disable_interrupts();
+    if (!contended) {
+        prcb->quantum_deadline = KI_FOREVER;
+    } else if (prcb->quantum_deadline == KI_FOREVER) {
+        prcb->quantum_deadline = hal_read_tsc() + hal_100ns_to_tsc(KI_QUANTUM);
+        ki_clock_at_latest(prcb, prcb->quantum_deadline);
+    }
+    ki_restore_interrupts(flags);
+}
+
+// Makes a thread ready; on its processor it preempts what is worse.
+//
+// IRQL:    == DISPATCH_LEVEL
+void ki_ready_thread(KTHREAD *thread)
+{
+    ASSERT_IRQL(==, DISPATCH_LEVEL);
+    KPRCB *self = KeGetCurrentPrcb();
+    KPRCB *prcb = choose_processor(thread);
+    thread->processor = (uint8_t)prcb->Number;
+    ki_trace(TRACE_READY, (uint32_t)thread->Priority, thread->id);
+    enqueue_ready(prcb, thread, false);
+    bool preempts = thread->Priority > prcb->CurrentThread->Priority;
+    if (preempts)
+        prcb->reschedule = true;
+    if (prcb != self) {
+        if (preempts || thread->Priority >= prcb->CurrentThread->BasePriority)
+            hal_send_ipi(prcb->apic_id, HAL_VECTOR_DPC);
+    } else if (!preempts) {
+        ki_update_quantum(prcb);
+    }
+}
+
+// ---- The switch ---------------------------------------------------------------------
+
+// Ring 3's SSE state: saved whenever its thread leaves; restored only if
+// these registers do not hold that thread's newest state still. Ring 0 uses
+// none, so threads without state (fpu == NULL) disturb nothing.
+static void switch_fpu(KPRCB *prcb, KTHREAD *from, KTHREAD *to)
+{
+    if (from->fpu && prcb->fpu_owner == from)
+        __asm__ volatile("fxsave64 (%0)" ::"r"(from->fpu) : "memory");
+    if (!to->fpu)
+        return;
+    if (prcb->fpu_owner != to || to->fpu_processor != prcb->Number + 1)
+        __asm__ volatile("fxrstor64 (%0)" ::"r"(to->fpu) : "memory");
+    prcb->fpu_owner = to;
+    to->fpu_processor = (uint8_t)(prcb->Number + 1);
+}
+
+static void switch_space(KPRCB *prcb, KPROCESS *from, KPROCESS *to)
+{
+    if (from == to)
+        return;
+    uint32_t bit = 1u << prcb->Number;
+    __atomic_or_fetch(&to->ActiveProcessors, bit, __ATOMIC_SEQ_CST);
+    ki_write_cr3(to->DirectoryTableBase);
+    __atomic_and_fetch(&from->ActiveProcessors, ~bit, __ATOMIC_SEQ_CST);
+}
+
+static void switch_to(KPRCB *prcb, KTHREAD *from, KTHREAD *to)
+{
+    uint64_t now = hal_read_tsc();
+    from->run_time += now - from->switched_in;
+    to->switched_in = now;
+    to->ContextSwitches++;
+    to->State = Running;
+    to->processor = (uint8_t)prcb->Number;
+    prcb->CurrentThread = to;
+    prcb->kernel_stack = (uint64_t)to->InitialStack;
+    prcb->descriptors->tss.rsp[0] = (uint64_t)to->InitialStack;
+    prcb->dead = from->State == Terminated ? from : NULL;
+    switch_fpu(prcb, from, to);
+    switch_space(prcb, from->Process, to->Process);
+    if (to->fs_base != from->fs_base)
+        hal_write_msr(MSR_FS_BASE, to->fs_base);
+    ki_trace(TRACE_SWITCH, 0, to->id);
+    ki_swap_context(&from->kernel_rsp, to->kernel_rsp);
+}
+
+// What a thread does first when it has got the processor. The one that it
+// came from may have been dead: only now is nobody on its stack.
+//
+// IRQL:    == DISPATCH_LEVEL
+void ki_finish_switch(void)
+{
+    ASSERT_IRQL(==, DISPATCH_LEVEL);
+    KPRCB *prcb = KeGetCurrentPrcb();
+    KTHREAD *dead = prcb->dead;
+    prcb->dead = NULL;
+    if (dead)
+        ke_hook.thread_dead(dead);
+    prcb->quantum_deadline = KI_FOREVER;
+    ki_update_quantum(prcb);
+}
+
+// Leaves the processor to the best ready thread, or to idle, and returns when
+// the caller's thread gets one again. The caller has changed its own State.
+//
+// IRQL:    == DISPATCH_LEVEL
+void ki_swap_thread(void)
+{
+    ASSERT_IRQL(==, DISPATCH_LEVEL);
+    KPRCB *prcb = KeGetCurrentPrcb();
+    KTHREAD *current = prcb->CurrentThread;
+    KTHREAD *next = prcb->idle_thread;
+    KPRIORITY priority = highest_ready(prcb);
+    prcb->reschedule = false;
+    if (priority != KI_IDLE_PRIORITY) {
+        next = CONTAINING_RECORD(prcb->ready[priority].Flink, KTHREAD,
+                                 ready_entry);
+        dequeue_ready(prcb, next);
+    }
+    if (next == current) {
+        next->State = Running;
+        ki_update_quantum(prcb);
+        return;
+    }
+    switch_to(prcb, current, next);
+    ki_finish_switch();
+}
+
+// Decides who runs: preempts the current thread for a better one, and at the
+// end of its quantum for an equal one.
+//
+// IRQL:    == DISPATCH_LEVEL
+void ki_reschedule(void)
+{
+    ASSERT_IRQL(==, DISPATCH_LEVEL);
+    KIRQL old = ki_lock_dispatcher();
+    KPRCB *prcb = KeGetCurrentPrcb();
+    KTHREAD *current = prcb->CurrentThread;
+    bool quantum_end = prcb->quantum_expired;
+    prcb->quantum_expired = false;
+    prcb->reschedule = false;
+    if (quantum_end && current->Priority > current->BasePriority)
+        current->Priority--;
+    KPRIORITY best = highest_ready(prcb);
+    if (best > current->Priority || (quantum_end && best == current->Priority)) {
+        if (current == prcb->idle_thread)
+            current->State = Ready;    // it is on no queue
+        else
+            enqueue_ready(prcb, current, !quantum_end);
+        ki_swap_thread();
+    } else {
+        ki_update_quantum(prcb);
+    }
+    KeReleaseSpinLockFromDpcLevel(&ki_dispatcher_lock);
+    (void)old;    // the caller lowers
+}
+
+// Lets go of the dispatcher lock; below DISPATCH_LEVEL also of everything
+// that was held back.
+//
+// IRQL:    == DISPATCH_LEVEL
+void ki_unlock_dispatcher(KIRQL old)
+{
+    ASSERT_IRQL(==, DISPATCH_LEVEL);
+    KeReleaseSpinLockFromDpcLevel(&ki_dispatcher_lock);
+    KPRCB *prcb = KeGetCurrentPrcb();
+    if (old < DISPATCH_LEVEL) {
+        if (prcb->reschedule || prcb->dpc_requested ||
+            prcb->CurrentThread->ApcState.KernelApcPending)
+            ki_run_held_back(old);
+        else
+            KeLowerIrql(old);
+    } else if (prcb->reschedule && prcb->interrupt_depth == 0 &&
+               !prcb->dpc_active) {
+        hal_send_self_ipi(HAL_VECTOR_DPC);
+    }
+}
+
+// Gives the processor to another ready thread of the same priority.
+//
+// IRQL:    == PASSIVE_LEVEL
+void ke_yield(void)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    KIRQL old = ki_lock_dispatcher();
+    KPRCB *prcb = KeGetCurrentPrcb();
+    if (highest_ready(prcb) >= prcb->CurrentThread->Priority) {
+        enqueue_ready(prcb, prcb->CurrentThread, false);
+        ki_swap_thread();
+    }
+    ki_unlock_dispatcher(old);
+}
+
+// ---- Priorities -------------------------------------------------------------------------
+
+// Changes a thread's current priority, wherever it is.
+//
+// IRQL:    == DISPATCH_LEVEL
+void ki_set_priority(KTHREAD *thread, KPRIORITY priority)
+{
+    ASSERT_IRQL(==, DISPATCH_LEVEL);
+    if (thread->State == Ready && thread->Priority != priority) {
+        dequeue_ready(ki_processor[thread->processor], thread);
+        thread->Priority = priority;
+        ki_ready_thread(thread);
+        return;
+    }
+    thread->Priority = priority;
+    if (thread->State == Running) {
+        KPRCB *prcb = ki_processor[thread->processor];
+        prcb->reschedule = true;    // it may have become the worse one
+        if (prcb != KeGetCurrentPrcb())
+            hal_send_ipi(prcb->apic_id, HAL_VECTOR_DPC);
+    }
+}
+
+// Sets the current and the base priority.
+//
+// IRQL:    <= DISPATCH_LEVEL
+// Returns: the old current priority
+// NT:      KeSetPriorityThread (WDK).
+KPRIORITY KeSetPriorityThread(KTHREAD *thread, KPRIORITY priority)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    KIRQL old = ki_lock_dispatcher();
+    KPRIORITY before = thread->Priority;
+    thread->BasePriority = priority;
+    ki_set_priority(thread, priority);
+    ki_unlock_dispatcher(old);
+    return before;
+}
+
+// Sets the base priority relative to the process's, within 1..15 for an
+// ordinary process and 16..31 for a real-time one.
+//
+// IRQL:    <= DISPATCH_LEVEL
+// Returns: the old increment
+// NT:      KeSetBasePriorityThread (ntifs).
+KPRIORITY KeSetBasePriorityThread(KTHREAD *thread, KPRIORITY increment)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    KPRIORITY process = thread->Process->BasePriority;
+    int lowest = process < LOW_REALTIME_PRIORITY ? 1 : LOW_REALTIME_PRIORITY;
+    int highest = process < LOW_REALTIME_PRIORITY ? LOW_REALTIME_PRIORITY - 1
+                                                  : MAXIMUM_PRIORITY - 1;
+    int wanted = process + increment;
+    KPRIORITY base = (KPRIORITY)MAX(lowest, MIN(highest, wanted));
+    KIRQL old = ki_lock_dispatcher();
+    KPRIORITY before = (KPRIORITY)(thread->BasePriority - process);
+    thread->BasePriority = base;
+    ki_set_priority(thread, base);
+    ki_unlock_dispatcher(old);
+    return before;
+}
+
+// Says which processors may run the thread; 0, or none that exists, is a
+// caller's error. A thread that runs elsewhere moves at its next switch.
+//
+// IRQL:    <= DISPATCH_LEVEL
+// Returns: the old mask
+// NT:      KeSetAffinityThread (symbol).
+uint64_t KeSetAffinityThread(KTHREAD *thread, uint64_t affinity)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    KIRQL old = ki_lock_dispatcher();
+    uint64_t before = thread->Affinity;
+    thread->Affinity = (uint32_t)affinity;
+    if (thread->State == Ready) {
+        dequeue_ready(ki_processor[thread->processor], thread);
+        ki_ready_thread(thread);
+    }
+    ki_unlock_dispatcher(old);
+    return before;
+}

@@ -1,0 +1,235 @@
+// thread.c - a thread's first instruction and its last; suspension; idle.
+
+#include "kernel/ke/kep.h"
+
+// The processes' half of ke_io_slot.
+static void init_io_slot(ke_io_slot *slot)
+{
+    KeInitializeSpinLock(&slot->lock);
+    InitializeListHead(&slot->irps);
+    slot->count = 0;
+    KeInitializeEvent(&slot->none, NotificationEvent, true);
+}
+
+// Prepares a process that has no threads yet.
+//
+// IRQL:    any level
+void ke_initialize_process(KPROCESS *process, uint64_t cr3)
+{
+    process->Header.Type = ProcessObject;
+    process->Header.SignalState = 0;
+    InitializeListHead(&process->Header.WaitListHead);
+    process->DirectoryTableBase = cr3;
+    process->ActiveProcessors = 0;
+    process->BasePriority = KI_NORMAL_PRIORITY;
+    init_io_slot(&process->io);
+}
+
+static void suspend_kernel(KAPC *apc, KNORMAL_ROUTINE **normal, void **context,
+                           void **argument1, void **argument2)
+{
+    (void)apc, (void)normal, (void)context, (void)argument1, (void)argument2;
+}
+
+static void suspend_normal(void *context, void *argument1, void *argument2)
+{
+    (void)argument1, (void)argument2;
+    KTHREAD *thread = context;
+    KeWaitForSingleObject(&thread->SuspendSemaphore, Suspended, KernelMode,
+                          false, NULL);
+}
+
+// Prepares a thread that will run start(context) at PASSIVE_LEVEL in ring 0.
+// fpu: 512 bytes for ring 3's SSE state, 16-aligned, or NULL.
+//
+// IRQL:    any level
+void ke_initialize_thread(KTHREAD *thread, KPROCESS *process, void *stack_top,
+                          void *stack_limit, KSTART_ROUTINE *start,
+                          void *context, void *fpu)
+{
+    enum { FCW_OFFSET = 0, MXCSR_OFFSET = 24 };    // Intel SDM 10.5.1
+    static const uint16_t default_fcw = 0x037F;
+    static const uint32_t default_mxcsr = 0x1F80;
+
+    memset(thread, 0, sizeof(*thread));
+    thread->Header.Type = ThreadObject;
+    InitializeListHead(&thread->Header.WaitListHead);
+    InitializeListHead(&thread->MutantListHead);
+    InitializeListHead(&thread->ApcState.ApcListHead[KernelMode]);
+    InitializeListHead(&thread->ApcState.ApcListHead[UserMode]);
+    KeInitializeTimerEx(&thread->Timer, NotificationTimer);
+    init_io_slot(&thread->io);
+    KeInitializeSemaphore(&thread->SuspendSemaphore, 0, 1);
+    KeInitializeApc(&thread->SuspendApc, thread, suspend_kernel, NULL,
+                    suspend_normal, KernelMode, thread);
+    thread->ApcQueueable = true;
+    thread->Process = process;
+    thread->InitialStack = stack_top;
+    thread->StackLimit = stack_limit;
+    thread->Priority = thread->BasePriority = process->BasePriority;
+    thread->Affinity = ~0u >> (MAXIMUM_PROCESSORS - KeNumberProcessors);
+    thread->State = Initialized;
+    thread->fpu = fpu;
+    if (fpu) {
+        memset(fpu, 0, sizeof(((CONTEXT *)0)->FltSave));
+        memcpy((uint8_t *)fpu + FCW_OFFSET, &default_fcw, sizeof(default_fcw));
+        memcpy((uint8_t *)fpu + MXCSR_OFFSET, &default_mxcsr,
+               sizeof(default_mxcsr));
+    }
+    if (!stack_top)
+        return;    // an idle thread: it already runs
+
+    // What ki_swap_context pops: r15, r14, r13, r12, rbx, rbp, rip. The user
+    // frame's room stays above it.
+    uint64_t *sp = (uint64_t *)ki_user_frame(thread) - 2;
+    *--sp = (uint64_t)ki_thread_startup;
+    *--sp = 0;
+    *--sp = 0;
+    *--sp = (uint64_t)start;
+    *--sp = (uint64_t)context;
+    *--sp = 0;
+    *--sp = 0;
+    thread->kernel_rsp = sp;
+}
+
+// Lets a prepared thread run.
+//
+// IRQL:    <= DISPATCH_LEVEL
+void ke_start_thread(KTHREAD *thread)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    KIRQL old = ki_lock_dispatcher();
+    thread->processor = (uint8_t)KeGetCurrentProcessorNumber();
+    ki_ready_thread(thread);
+    ki_unlock_dispatcher(old);
+}
+
+// A new thread's first instructions in C: it holds the dispatcher lock, which
+// the thread that it came from took.
+//
+// IRQL:    == DISPATCH_LEVEL
+void ki_thread_start(KSTART_ROUTINE *start, void *context)
+{
+    ASSERT_IRQL(==, DISPATCH_LEVEL);
+    ki_finish_switch();
+    ki_unlock_dispatcher(PASSIVE_LEVEL);
+    start(context);
+    ke_terminate_thread(STATUS_SUCCESS);
+}
+
+static void abandon_mutants(KTHREAD *thread)
+{
+    while (!IsListEmpty(&thread->MutantListHead)) {
+        KMUTANT *mutant = CONTAINING_RECORD(
+            RemoveHeadList(&thread->MutantListHead), KMUTANT, MutantListEntry);
+        mutant->OwnerThread = NULL;
+        mutant->Abandoned = true;
+        mutant->Header.SignalState = 1;
+        ki_signal(&mutant->Header, IO_NO_INCREMENT);
+    }
+}
+
+// Ends the current thread: its mutants are abandoned, its waiters released.
+// ke_hook.thread_dead hears of it when nobody is on its stack any more.
+//
+// IRQL:    == PASSIVE_LEVEL
+void ke_terminate_thread(NTSTATUS status)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    (void)status;    // ps keeps it
+    KTHREAD *thread = KeGetCurrentThread();
+    ki_lock_dispatcher();
+    thread->ApcQueueable = false;
+    abandon_mutants(thread);
+    ki_leave_queue(thread);
+    thread->Header.SignalState = 1;
+    ki_signal(&thread->Header, IO_NO_INCREMENT);
+    thread->State = Terminated;
+    KPRCB *prcb = KeGetCurrentPrcb();
+    if (prcb->fpu_owner == thread)
+        prcb->fpu_owner = NULL;
+    ki_swap_thread();
+    __builtin_unreachable();
+}
+
+// Signals a process: it has ended.
+//
+// IRQL:    <= DISPATCH_LEVEL
+void ke_signal_process(KPROCESS *process)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    KIRQL old = ki_lock_dispatcher();
+    process->Header.SignalState = 1;
+    ki_signal(&process->Header, IO_NO_INCREMENT);
+    ki_unlock_dispatcher(old);
+}
+
+// Suspends a thread: a normal kernel APC makes it wait for its semaphore.
+//
+// IRQL:    <= APC_LEVEL
+// Returns: the previous suspend count (THR-02); 127 means: refused
+// NT:      KeSuspendThread (symbol).
+uint32_t KeSuspendThread(KTHREAD *thread)
+{
+    ASSERT_IRQL(<=, APC_LEVEL);
+    KIRQL old = ki_lock_dispatcher();
+    uint32_t before = thread->SuspendCount;
+    if (before < MAXIMUM_SUSPEND_COUNT)
+        thread->SuspendCount++;
+    ki_unlock_dispatcher(old);
+    if (before == 0)
+        KeInsertQueueApc(&thread->SuspendApc, NULL, NULL, IO_NO_INCREMENT);
+    return before;
+}
+
+// Takes one suspension back; at the last the thread goes on.
+//
+// IRQL:    <= APC_LEVEL
+// Returns: the previous suspend count
+// NT:      KeResumeThread (symbol).
+uint32_t KeResumeThread(KTHREAD *thread)
+{
+    ASSERT_IRQL(<=, APC_LEVEL);
+    KIRQL old = ki_lock_dispatcher();
+    uint32_t before = thread->SuspendCount;
+    bool last = before == 1;
+    if (before > 0)
+        thread->SuspendCount--;
+    // Not delivered yet: then nobody waits, and nothing is to be released.
+    bool queued = last && thread->SuspendApc.Inserted;
+    if (queued) {
+        RemoveEntryList(&thread->SuspendApc.ApcListEntry);
+        thread->SuspendApc.Inserted = false;
+    }
+    ki_unlock_dispatcher(old);
+    if (last && !queued)
+        ke_release_semaphore(&thread->SuspendSemaphore, IO_NO_INCREMENT, 1,
+                             NULL);
+    return before;
+}
+
+// The idle loop: what a processor does when there is no thread. It looks with
+// interrupts off, and ki_halt leaves no instruction between the last look and
+// the hlt for an interrupt to slip through.
+//
+// IRQL:    == PASSIVE_LEVEL
+void ke_idle(void)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    for (;;) {
+        while (ke_hook.reap())
+            continue;
+        ki_disable();
+        KPRCB *prcb = KeGetCurrentPrcb();
+        if (prcb->dpc_requested || prcb->timer_expired || prcb->reschedule) {
+            ki_set_irql(DISPATCH_LEVEL);
+            ki_lower_irql(PASSIVE_LEVEL);
+            ki_enable();
+            continue;
+        }
+        ki_arm_clock(prcb);
+        ki_trace(TRACE_IDLE_IN, 0, 0);
+        prcb->halted_since = hal_read_tsc();
+        ki_halt();
+    }
+}

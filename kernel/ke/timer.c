@@ -1,0 +1,314 @@
+// timer.c - timers, and the tickless clock that serves them.
+//
+// A timer lies in the heap of the processor that set it, guarded by the
+// dispatcher lock. The local APIC is armed once, for the nearest of: the first
+// timer, the end of a contested quantum, a low DPC's patience, a watchdog.
+// The clock's ISR only says that something is due; expiry is handled in the
+// drain, at DISPATCH_LEVEL (TMR-02).
+
+#include "kernel/ke/kep.h"
+
+enum { UNITS_PER_MS = 10000, POKE_DELAY = 10 * UNITS_PER_MS,
+       MAXIMUM_WATCHDOGS = 16 };
+
+static ki_watchdog *watchdogs[MAXIMUM_WATCHDOGS];    // grows only
+static uint32_t watchdog_count;
+static uint64_t system_time_at_boot;
+
+// Sets the calendar; after hal_calibrate_clock.
+//
+// IRQL:    == PASSIVE_LEVEL
+void ke_init_time(void)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    system_time_at_boot = hal_read_rtc() - KeQueryInterruptTime();
+}
+
+// The time since the processor started, in 100 ns.
+//
+// IRQL:    any level
+// NT:      KeQueryInterruptTime (WDK).
+uint64_t KeQueryInterruptTime(void)
+{
+    return hal_tsc_to_100ns(hal_read_tsc());
+}
+
+// The time since 1601 (UTC), in 100 ns.
+//
+// IRQL:    any level
+int64_t ke_query_system_time(void)
+{
+    return (int64_t)(system_time_at_boot + KeQueryInterruptTime());
+}
+
+// ---- The clock of one processor -----------------------------------------------------
+
+// Arms the clock if it would come later than tsc. Interrupts off.
+//
+// IRQL:    any level
+void ki_clock_at_latest(KPRCB *prcb, uint64_t tsc)
+{
+    if (tsc >= prcb->clock_deadline)
+        return;
+    uint64_t now = hal_read_tsc();
+    prcb->clock_deadline = tsc;
+    hal_arm_timer(tsc > now ? tsc - now : 1);
+}
+
+// Arms the clock for the nearest deadline, or not at all. Interrupts off.
+// Reading the heap's root needs no lock: this processor alone inserts, and
+// whoever removes only makes the clock come for nothing.
+//
+// IRQL:    any level
+void ki_arm_clock(KPRCB *prcb)
+{
+    uint64_t next = MIN(prcb->quantum_deadline, prcb->poke_deadline);
+    rtl_heap_node *first = prcb->timers.root;
+    if (first)
+        next = MIN(next, hal_100ns_to_tsc(first->key));
+    for (uint32_t i = 0; i < watchdog_count; i++)
+        if (watchdogs[i]->busy)
+            next = MIN(next, watchdogs[i]->stamp + watchdogs[i]->timeout);
+    if (next == prcb->clock_deadline)
+        return;
+    if (next == KI_FOREVER) {
+        hal_disarm_timer();
+        prcb->clock_deadline = KI_FOREVER;
+        return;
+    }
+    prcb->clock_deadline = KI_FOREVER;
+    ki_clock_at_latest(prcb, next);
+}
+
+// The one-shot came: notes what is due, and arms for what is next.
+//
+// IRQL:    == CLOCK_LEVEL
+void ki_clock_interrupt(KPRCB *prcb)
+{
+    ASSERT_IRQL(==, CLOCK_LEVEL);
+    uint64_t now = hal_read_tsc();
+    prcb->clock_deadline = KI_FOREVER;
+    rtl_heap_node *first = prcb->timers.root;
+    if (first && first->key <= hal_tsc_to_100ns(now))
+        prcb->timer_expired = true;
+    if (prcb->quantum_deadline <= now) {
+        prcb->quantum_deadline = KI_FOREVER;
+        prcb->quantum_expired = true;
+        prcb->reschedule = true;
+    }
+    if (prcb->poke_deadline <= now)
+        ki_run_pokes(prcb);
+    for (uint32_t i = 0; i < watchdog_count; i++)
+        if (watchdogs[i]->busy &&
+            watchdogs[i]->stamp + watchdogs[i]->timeout <= now)
+            prcb->timer_expired = true;
+    if (!prcb->timer_expired)    // else when the expired ones are gone
+        ki_arm_clock(prcb);
+}
+
+// Remembers that a processor has a DPC that may wait, but not for ever.
+// Interrupts off.
+//
+// IRQL:    any level
+void ki_poke_later(KPRCB *prcb, uint32_t processor)
+{
+    prcb->poke_mask |= 1u << processor;
+    if (prcb->poke_deadline == KI_FOREVER) {
+        prcb->poke_deadline = hal_read_tsc() + hal_100ns_to_tsc(POKE_DELAY);
+        ki_clock_at_latest(prcb, prcb->poke_deadline);
+    }
+}
+
+// A drain took this processor's own ones along. Interrupts off.
+//
+// IRQL:    any level
+void ki_forget_pokes(KPRCB *prcb)
+{
+    prcb->poke_mask &= ~(1u << prcb->Number);
+    if (!prcb->poke_mask)
+        prcb->poke_deadline = KI_FOREVER;
+}
+
+// Reminds the processors whose DPCs still wait.
+//
+// IRQL:    == CLOCK_LEVEL
+void ki_run_pokes(KPRCB *prcb)
+{
+    ASSERT_IRQL(==, CLOCK_LEVEL);
+    for (uint32_t mask = prcb->poke_mask; mask; mask &= mask - 1) {
+        KPRCB *target = ki_processor[__builtin_ctz(mask)];
+        if (target->dpc.depth == 0)
+            continue;
+        if (target == prcb)
+            prcb->dpc_requested = true;
+        else
+            hal_send_ipi(target->apic_id, HAL_VECTOR_DPC);
+    }
+    prcb->poke_mask = 0;
+    prcb->poke_deadline = KI_FOREVER;
+}
+
+// ---- Watchdogs -------------------------------------------------------------------------
+
+// Registers a device's time-out, for ever; see interrupt.h.
+//
+// IRQL:    == PASSIVE_LEVEL
+void ke_register_watchdog(ki_watchdog *watchdog, uint64_t timeout_100ns,
+                          KDPC *dpc)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    ASSERT(watchdog_count < MAXIMUM_WATCHDOGS);
+    watchdog->timeout = hal_100ns_to_tsc(timeout_100ns);
+    watchdog->dpc = dpc;
+    watchdog->busy = false;
+    watchdogs[watchdog_count] = watchdog;
+    __atomic_store_n(&watchdog_count, watchdog_count + 1, __ATOMIC_RELEASE);
+}
+
+// A request begins, or the next one follows: stamps, and makes sure that the
+// clock comes in time even if the processor never goes idle.
+//
+// IRQL:    <= DISPATCH_LEVEL
+void ke_watchdog_progress(ki_watchdog *watchdog)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    watchdog->stamp = hal_read_tsc();
+    watchdog->busy = true;
+    KPRCB *prcb = KeGetCurrentPrcb();
+    if (prcb->clock_deadline <= watchdog->stamp + watchdog->timeout)
+        return;
+    uint64_t flags = ki_disable_interrupts();
+    ki_clock_at_latest(KeGetCurrentPrcb(), watchdog->stamp + watchdog->timeout);
+    ki_restore_interrupts(flags);
+}
+
+static void expire_watchdogs(uint64_t now)
+{
+    for (uint32_t i = 0; i < watchdog_count; i++) {
+        ki_watchdog *watchdog = watchdogs[i];
+        if (!watchdog->busy || watchdog->stamp + watchdog->timeout > now)
+            continue;
+        watchdog->stamp = now;    // once a period, until it is served
+        KeInsertQueueDpc(watchdog->dpc, NULL, NULL);
+    }
+}
+
+// ---- Timers ------------------------------------------------------------------------------
+
+// Prepares a timer.
+//
+// IRQL:    any level
+// NT:      KeInitializeTimerEx (WDK).
+void KeInitializeTimerEx(KTIMER *timer, TIMER_TYPE type)
+{
+    memset(timer, 0, sizeof(*timer));
+    timer->Header.Type = type == NotificationTimer
+                             ? TimerNotificationObject
+                             : TimerSynchronizationObject;
+    InitializeListHead(&timer->Header.WaitListHead);
+}
+
+// Puts a timer into this processor's heap. due: 100 ns since boot.
+//
+// IRQL:    == DISPATCH_LEVEL
+void ki_insert_timer(KTIMER *timer, uint64_t due)
+{
+    ASSERT_IRQL(==, DISPATCH_LEVEL);
+    uint64_t flags = ki_disable_interrupts();
+    KPRCB *prcb = KeGetCurrentPrcb();
+    timer->node.key = due;
+    timer->processor = (uint8_t)prcb->Number;
+    timer->Header.Inserted = true;
+    rtl_heap_insert(&prcb->timers, &timer->node);
+    if (prcb->timers.root == &timer->node)
+        ki_clock_at_latest(prcb, hal_100ns_to_tsc(due));
+    ki_restore_interrupts(flags);
+}
+
+// Takes a timer out of its heap.
+//
+// IRQL:    == DISPATCH_LEVEL
+// Returns: whether it was in one
+bool ki_remove_timer(KTIMER *timer)
+{
+    ASSERT_IRQL(==, DISPATCH_LEVEL);
+    if (!timer->Header.Inserted)
+        return false;
+    uint64_t flags = ki_disable_interrupts();
+    rtl_heap_remove(&ki_processor[timer->processor]->timers, &timer->node);
+    timer->Header.Inserted = false;
+    ki_restore_interrupts(flags);
+    return true;
+}
+
+static void expire_timer(KTIMER *timer, uint64_t now)
+{
+    ki_remove_timer(timer);
+    timer->Header.SignalState = 1;
+    ki_signal(&timer->Header, IO_NO_INCREMENT);
+    if (timer->Period) {
+        uint64_t due = timer->node.key + (uint64_t)timer->Period * UNITS_PER_MS;
+        ki_insert_timer(timer, MAX(due, now));
+    }
+    if (timer->Dpc)
+        KeInsertQueueDpc(timer->Dpc, NULL, NULL);
+}
+
+// Signals all timers of this processor that are due, waiters first, then each
+// one's DPC (TMR-02); part of the drain.
+//
+// IRQL:    == DISPATCH_LEVEL
+void ki_expire_timers(KPRCB *prcb)
+{
+    ASSERT_IRQL(==, DISPATCH_LEVEL);
+    KeAcquireSpinLockAtDpcLevel(&ki_dispatcher_lock);
+    uint64_t now = KeQueryInterruptTime();
+    while (prcb->timers.root && prcb->timers.root->key <= now)
+        expire_timer(CONTAINING_RECORD(prcb->timers.root, KTIMER, node), now);
+    KeReleaseSpinLockFromDpcLevel(&ki_dispatcher_lock);
+    expire_watchdogs(hal_read_tsc());
+    uint64_t flags = ki_disable_interrupts();
+    ki_arm_clock(prcb);
+    ki_restore_interrupts(flags);
+}
+
+// Sets a timer; one that is set already is replaced (TMR-01).
+// due: 100 ns; negative: from now; else system time, perhaps past.
+// period_ms: 0 for once.
+//
+// IRQL:    <= DISPATCH_LEVEL
+// Returns: whether it was set already
+// NT:      KeSetTimerEx (WDK).
+bool KeSetTimerEx(KTIMER *timer, int64_t due, uint32_t period_ms, KDPC *dpc)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    KIRQL old = ki_lock_dispatcher();
+    bool was_set = ki_remove_timer(timer);
+    timer->Header.SignalState = 0;
+    timer->Period = period_ms;
+    timer->Dpc = dpc;
+    uint64_t at = ki_due_time(&due);
+    ki_insert_timer(timer, at ? at : KeQueryInterruptTime());
+    if (at == 0) {    // past: expires before this returns
+        uint64_t flags = ki_disable_interrupts();
+        KeGetCurrentPrcb()->timer_expired = true;
+        KeGetCurrentPrcb()->dpc_requested = true;
+        ki_restore_interrupts(flags);
+    }
+    ki_unlock_dispatcher(old);
+    return was_set;
+}
+
+// Takes a timer back: it will not become signalled (TMR-04).
+//
+// IRQL:    <= DISPATCH_LEVEL
+// Returns: whether it was set
+// NT:      KeCancelTimer (WDK).
+bool KeCancelTimer(KTIMER *timer)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    KIRQL old = ki_lock_dispatcher();
+    bool was_set = ki_remove_timer(timer);
+    ki_unlock_dispatcher(old);
+    return was_set;
+}

@@ -1,0 +1,38 @@
+// trace.h - the trace ring: one per processor, always on.
+//
+// A record is 16 bytes; see TRACE_RECORD. The slot is reserved by a single
+// instruction, so that an interrupt may write in the middle of a record of
+// what it interrupted, and no lock is needed.
+
+#ifndef TINT_KE_TRACE_H
+#define TINT_KE_TRACE_H
+
+#include "kernel/hal/hal.h"
+#include "kernel/assert.h"
+#include "kernel/nt.h"
+
+typedef struct ki_trace_ring {
+    volatile uint64_t next;      // records ever reserved
+    uint64_t mask;               // records in the ring - 1; a power of two
+    TRACE_RECORD *records;
+} ki_trace_ring;
+
+extern ki_trace_ring ki_trace_rings[MAXIMUM_PROCESSORS];
+extern volatile uint32_t ki_trace_mask;
+extern uint32_t ke_default_trace_mask;    // trace= of the command line
+extern uint32_t ke_trace_owner;    // the process that widened it, or 0
+
+#define KI_TRACE_DEFAULT                                          \
+    (1u << TRACE_SWITCH | 1u << TRACE_DMA_START | 1u << TRACE_ISR_IN | \
+     1u << TRACE_IRP_COMPLETE | 1u << TRACE_PORT_REMOVE)
+
+void ki_trace_write(uint32_t event, uint32_t aux, uint32_t id);
+
+// Writes a record if its event is in the mask. Any level.
+static inline void ki_trace(TRACE_EVENT event, uint32_t aux, uint32_t id)
+{
+    if (ki_trace_mask >> event & 1)
+        ki_trace_write(event, aux, id);
+}
+
+#endif

@@ -1,0 +1,212 @@
+// trap.c - what happens between an interrupt's first and last instruction.
+//
+// The outermost exit to a level below DISPATCH does all that was held back:
+// it drains the DPCs on the processor's DPC stack, switches threads on the
+// interrupted thread's own stack, delivers kernel APCs, in this order, until
+// nothing is left (ki_lower_irql). An exit to DISPATCH or above leaves it to
+// whoever lowers from there; a self-IPI makes sure that somebody does.
+
+#include "kernel/ke/kep.h"
+
+enum {
+    VECTOR_DIVIDE = 0, VECTOR_DEBUG = 1, VECTOR_NMI = 2, VECTOR_BREAKPOINT = 3,
+    VECTOR_OVERFLOW = 4, VECTOR_INVALID_OPCODE = 6, VECTOR_DOUBLE_FAULT = 8,
+    VECTOR_STACK = 12, VECTOR_PROTECTION = 13, VECTOR_PAGE_FAULT = 14,
+    VECTOR_X87 = 16, VECTOR_ALIGNMENT = 17, VECTOR_MACHINE_CHECK = 18,
+    VECTOR_SIMD = 19, EXCEPTION_VECTORS = 32, VECTOR_CLASS_SHIFT = 4,
+};
+
+// ---- Exceptions -------------------------------------------------------------------
+
+// The status that a fault of ring 3 ends its process with.
+static NTSTATUS status_of_fault(uint64_t vector)
+{
+    switch (vector) {
+    case VECTOR_DIVIDE: return STATUS_INTEGER_DIVIDE_BY_ZERO;
+    case VECTOR_DEBUG: return STATUS_SINGLE_STEP;
+    case VECTOR_BREAKPOINT: return STATUS_BREAKPOINT;
+    case VECTOR_OVERFLOW: return STATUS_INTEGER_OVERFLOW;
+    case VECTOR_INVALID_OPCODE: return STATUS_ILLEGAL_INSTRUCTION;
+    case VECTOR_PROTECTION: return STATUS_PRIVILEGED_INSTRUCTION;
+    case VECTOR_ALIGNMENT: return STATUS_DATATYPE_MISALIGNMENT;
+    case VECTOR_X87: return STATUS_FLOAT_INVALID_OPERATION;
+    case VECTOR_SIMD: return STATUS_FLOAT_INVALID_OPERATION;
+    default: return STATUS_ACCESS_VIOLATION;    // #PF, #SS, #NP, ...
+    }
+}
+
+static void dispatch_exception(KTRAP_FRAME *frame)
+{
+    if (frame->SegCs & 3) {
+        ki_enable();
+        ke_hook.user_fault(status_of_fault(frame->vector));
+        return;
+    }
+    uint64_t fixup = frame->vector == VECTOR_PAGE_FAULT ||
+                             frame->vector == VECTOR_PROTECTION
+                         ? ki_find_fixup(frame->Rip)
+                         : 0;
+    if (fixup) {
+        frame->Rip = fixup;
+        return;
+    }
+    if (frame->vector == VECTOR_PAGE_FAULT)
+        ki_bugcheck_trap(PAGE_FAULT_IN_NONPAGED_AREA, frame, ki_read_cr2());
+    ki_bugcheck_trap(KMODE_EXCEPTION_NOT_HANDLED, frame, frame->vector);
+}
+
+// NMI, #DF, #MC, and #DB in ring 0: nothing can be saved.
+//
+// IRQL:    any level
+void ki_fatal_trap(KTRAP_FRAME *frame)
+{
+    switch (frame->vector) {
+    case VECTOR_NMI: ki_bugcheck_trap(NMI_HARDWARE_FAILURE, frame, 0);
+    case VECTOR_MACHINE_CHECK:
+        ki_bugcheck_trap(MACHINE_CHECK_EXCEPTION, frame, 0);
+    default:
+        ki_bugcheck_trap(UNEXPECTED_KERNEL_MODE_TRAP, frame, frame->vector);
+    }
+}
+
+// ---- Interrupts ---------------------------------------------------------------------
+
+// True if something waits for this processor to come below DISPATCH.
+static bool is_held_back(KPRCB *prcb)
+{
+    return prcb->dpc_requested || prcb->timer_expired || prcb->reschedule ||
+           prcb->CurrentThread->ApcState.KernelApcPending;
+}
+
+static void run_interrupt(KPRCB *prcb, uint8_t vector)
+{
+    switch (vector) {
+    case HAL_VECTOR_APC:    // all their work is done on the way out
+    case HAL_VECTOR_DPC:
+        hal_end_of_interrupt();
+        prcb->dpc_requested |= prcb->dpc.depth != 0;
+        return;
+    case HAL_VECTOR_CLOCK:
+        hal_end_of_interrupt();
+        ki_clock_interrupt(prcb);
+        return;
+    case HAL_VECTOR_IPI:
+        hal_end_of_interrupt();
+        return;
+    case HAL_VECTOR_SPURIOUS:    // the local APIC expects no EOI for it
+        prcb->spurious_count++;
+        return;
+    default:
+        ki_trace(TRACE_ISR_IN, 0, vector);
+        ki_dispatch_device(vector);
+        ki_trace(TRACE_ISR_OUT, 0, vector);
+    }
+}
+
+static void dispatch_interrupt(KTRAP_FRAME *frame)
+{
+    KPRCB *prcb = KeGetCurrentPrcb();
+    KIRQL old = KeGetCurrentIrql();
+    uint8_t vector = (uint8_t)frame->vector;
+
+    if (prcb->halted_since) {
+        prcb->halted_since = 0;
+        ki_trace(TRACE_IDLE_OUT, 0, 0);
+    }
+    ki_set_irql(vector >> VECTOR_CLASS_SHIFT);
+    prcb->interrupt_depth++;
+    prcb->interrupt_count++;
+    run_interrupt(prcb, vector);
+    prcb->interrupt_depth--;
+
+    if (old < DISPATCH_LEVEL) {
+        ki_set_irql(DISPATCH_LEVEL);
+        ki_lower_irql(old);
+        return;
+    }
+    // Outermost, over code that raised to DISPATCH or above by itself: when
+    // that lowers, CR8 alone would not drain. The drain loop looks by itself.
+    if (prcb->interrupt_depth == 0 && !prcb->dpc_active && is_held_back(prcb))
+        hal_send_self_ipi(HAL_VECTOR_DPC);
+    ki_set_irql(old);
+}
+
+// Everything but the fatal ones; from ki_trap_common, interrupts off.
+//
+// IRQL:    any level
+void ki_trap(KTRAP_FRAME *frame)
+{
+    if (frame->vector < EXCEPTION_VECTORS && frame->vector != HAL_VECTOR_APC)
+        dispatch_exception(frame);
+    else
+        dispatch_interrupt(frame);
+    if (frame->SegCs & 3) {
+        ki_disable();
+        ki_user_exit(frame);
+    }
+}
+
+// ---- The way down -----------------------------------------------------------------------
+
+// From DISPATCH_LEVEL to irql, interrupts off before and after; does on the
+// way all that was held back. The processor may be another one afterwards.
+//
+// IRQL:    == DISPATCH_LEVEL
+void ki_lower_irql(KIRQL irql)
+{
+    ASSERT_IRQL(==, DISPATCH_LEVEL);
+    for (;;) {
+        KPRCB *prcb = KeGetCurrentPrcb();
+        KTHREAD *thread = prcb->CurrentThread;
+        if (prcb->dpc_requested || prcb->timer_expired) {
+            ki_call_on_stack(ki_retire_dpc_list, prcb, prcb->dpc_stack);
+        } else if (prcb->reschedule) {
+            ki_enable();
+            ki_reschedule();
+            ki_disable();
+        } else if (irql < APC_LEVEL && thread->ApcState.KernelApcPending &&
+                   thread->SpecialApcDisable == 0) {
+            ki_set_irql(APC_LEVEL);
+            ki_enable();
+            KiDeliverApc(KernelMode, NULL);
+            ki_disable();
+            ki_set_irql(DISPATCH_LEVEL);
+        } else {
+            break;
+        }
+    }
+    if (irql == APC_LEVEL &&
+        KeGetCurrentThread()->ApcState.KernelApcPending)
+        hal_send_self_ipi(HAL_VECTOR_APC);
+    ki_set_irql(irql);
+}
+
+// Does what was held back, for a thread below DISPATCH_LEVEL that made the
+// request itself and may not go on before it is done (DPC-02, APC-08).
+//
+// IRQL:    <= DISPATCH_LEVEL
+void ki_run_held_back(KIRQL irql)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    ki_disable();
+    ki_set_irql(DISPATCH_LEVEL);
+    ki_lower_irql(irql);
+    ki_enable();
+}
+
+// Called before every way into ring 3, interrupts off: user APCs, and the end
+// of the thread, which is one of them.
+//
+// IRQL:    == PASSIVE_LEVEL
+void ki_user_exit(KTRAP_FRAME *frame)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    while (KeGetCurrentThread()->ApcState.UserApcPending) {
+        ki_set_irql(APC_LEVEL);
+        ki_enable();
+        KiDeliverApc(UserMode, frame);
+        ki_disable();
+        ki_set_irql(DISPATCH_LEVEL);
+        ki_lower_irql(PASSIVE_LEVEL);
+    }
+}

@@ -1,0 +1,166 @@
+// user.c - the border to ring 3: its memory, its registers, its APCs.
+//
+// No other file touches user memory, and this one only through ki_copy_user:
+// a fault there is a status. Registers that go back to ring 3 are never
+// trusted: selectors are forced, flags masked, rip and rsp checked.
+
+#include "kernel/ke/kep.h"
+
+enum { RED_ZONE = 128, MXCSR_OFFSET = 24 };
+
+extern uint8_t ki_copy_user_end[], ki_copy_user_fault[];
+extern uint8_t ki_user_args_begin[], ki_user_args_end[], ki_user_args_fault[];
+extern const ke_service *ki_service_table;
+extern uint32_t ki_service_count;
+
+// Wires the services.
+//
+// IRQL:    any level
+void ke_set_services(const ke_service *table, uint32_t count)
+{
+    ki_service_table = table;
+    ki_service_count = count;
+}
+
+// Where a fault at rip goes on, if it is in code that touches user memory.
+//
+// IRQL:    any level
+// Returns: 0 if it is not
+uint64_t ki_find_fixup(uint64_t rip)
+{
+    if (rip >= (uint64_t)ki_copy_user && rip < (uint64_t)ki_copy_user_end)
+        return (uint64_t)ki_copy_user_fault;
+    if (rip >= (uint64_t)ki_user_args_begin &&
+        rip < (uint64_t)ki_user_args_end)
+        return (uint64_t)ki_user_args_fault;
+    return 0;
+}
+
+// Copies from ring 3.
+//
+// IRQL:    <= APC_LEVEL
+// Returns: STATUS_SUCCESS, STATUS_ACCESS_VIOLATION (to may be half written)
+NTSTATUS ke_copy_from_user(void *to, const void *from, size_t length)
+{
+    ASSERT_IRQL(<=, APC_LEVEL);
+    return ke_is_user_range(from, length) ? ki_copy_user(to, from, length)
+                                          : STATUS_ACCESS_VIOLATION;
+}
+
+// Copies to ring 3.
+//
+// IRQL:    <= APC_LEVEL
+// Returns: STATUS_SUCCESS, STATUS_ACCESS_VIOLATION (to may be half written)
+NTSTATUS ke_copy_to_user(void *to, const void *from, size_t length)
+{
+    ASSERT_IRQL(<=, APC_LEVEL);
+    return ke_is_user_range(to, length) ? ki_copy_user(to, from, length)
+                                        : STATUS_ACCESS_VIOLATION;
+}
+
+// ---- Registers ----------------------------------------------------------------------
+
+static void save_context(const KTRAP_FRAME *frame, CONTEXT *context)
+{
+    memset(context, 0, offsetof(CONTEXT, FltSave));
+    context->Rax = frame->Rax, context->Rcx = frame->Rcx;
+    context->Rdx = frame->Rdx, context->Rbx = frame->Rbx;
+    context->Rsp = frame->Rsp, context->Rbp = frame->Rbp;
+    context->Rsi = frame->Rsi, context->Rdi = frame->Rdi;
+    context->R8 = frame->R8, context->R9 = frame->R9;
+    context->R10 = frame->R10, context->R11 = frame->R11;
+    context->R12 = frame->R12, context->R13 = frame->R13;
+    context->R14 = frame->R14, context->R15 = frame->R15;
+    context->Rip = frame->Rip;
+    context->EFlags = frame->EFlags;
+    memset(context->FltSave, 0, sizeof(context->FltSave));
+    __asm__ volatile("fxsave64 %0" : "=m"(context->FltSave));
+}
+
+static void load_frame(KTRAP_FRAME *frame, const CONTEXT *context)
+{
+    memset(frame, 0, sizeof(*frame));
+    frame->Rax = context->Rax, frame->Rcx = context->Rcx;
+    frame->Rdx = context->Rdx, frame->Rbx = context->Rbx;
+    frame->Rsp = context->Rsp, frame->Rbp = context->Rbp;
+    frame->Rsi = context->Rsi, frame->Rdi = context->Rdi;
+    frame->R8 = context->R8, frame->R9 = context->R9;
+    frame->R10 = context->R10, frame->R11 = context->R11;
+    frame->R12 = context->R12, frame->R13 = context->R13;
+    frame->R14 = context->R14, frame->R15 = context->R15;
+    frame->Rip = context->Rip;
+    frame->EFlags = (context->EFlags & EFLAGS_USER) | EFLAGS_FIXED |
+                    EFLAGS_IF;
+    frame->SegCs = KI_USER_CS;
+    frame->SegSs = KI_USER_SS;
+}
+
+// Replaces ring 3's registers by context's, and returns there; test_alert:
+// user APCs that are queued run first (APC-14).
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: only for an rip that iretq would fault on: STATUS_ACCESS_VIOLATION
+NTSTATUS ke_continue(const CONTEXT *context, bool test_alert)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    if (!ke_is_user_range((void *)context->Rip, 1))
+        return STATUS_ACCESS_VIOLATION;
+    KTHREAD *thread = KeGetCurrentThread();
+    CONTEXT copy = *context;
+    // fxrstor faults on reserved bits of MXCSR (Intel SDM 10.5.1.2).
+    uint32_t mxcsr;
+    memcpy(&mxcsr, copy.FltSave + MXCSR_OFFSET, sizeof(mxcsr));
+    mxcsr &= KI_MXCSR_MASK;
+    memcpy(copy.FltSave + MXCSR_OFFSET, &mxcsr, sizeof(mxcsr));
+    __asm__ volatile("fxrstor64 %0" ::"m"(copy.FltSave));
+
+    if (test_alert)
+        KeTestAlertThread(UserMode);
+    KTRAP_FRAME *frame = ki_user_frame(thread);
+    ki_disable();    // frame is where an interrupt from ring 3 would be; our
+    load_frame(frame, &copy);    // own stack is below it
+    ki_return_to_user(frame);
+}
+
+// Enters ring 3 for the first time in this thread.
+//
+// IRQL:    == PASSIVE_LEVEL
+void ke_enter_user(uint64_t rip, uint64_t rsp, uint64_t rdi, uint64_t rsi,
+                   uint64_t rdx)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    KTHREAD *thread = KeGetCurrentThread();
+    CONTEXT context = { .Rip = rip, .Rsp = rsp, .Rdi = rdi, .Rsi = rsi,
+                        .Rdx = rdx };
+    memcpy(context.FltSave, thread->fpu, sizeof(context.FltSave));
+    ke_continue(&context, true);    // APC-23
+    ke_hook.user_fault(STATUS_INVALID_IMAGE_FORMAT);
+    __builtin_unreachable();
+}
+
+// Turns frame into a call of a user APC's routine: what was interrupted lies
+// as a CONTEXT on the user stack, and NtContinue goes back to it.
+//
+// IRQL:    == APC_LEVEL
+void ki_call_user_apc(KTRAP_FRAME *frame, const KAPC *apc)
+{
+    ASSERT_IRQL(==, APC_LEVEL);
+    KTHREAD *thread = KeGetCurrentThread();
+    CONTEXT context;
+    save_context(frame, &context);
+    uint64_t top = frame->Rsp - RED_ZONE;
+    uint64_t at = (top - sizeof(CONTEXT)) & ~(uint64_t)63;
+    if (!NT_SUCCESS(ke_copy_to_user((void *)at, &context, sizeof(context)))) {
+        KeLowerIrql(PASSIVE_LEVEL);
+        ke_hook.user_fault(STATUS_STACK_OVERFLOW);
+    }
+    ki_trace(TRACE_USER_APC, 0, thread->id);
+    CONTEXT call = {
+        .Rip = thread->Process->user_entry, .Rsp = at, .Rdi = NT_ENTRY_APC,
+        .Rsi = at, .Rdx = (uint64_t)apc->NormalRoutine,
+        .Rcx = (uint64_t)apc->NormalContext,
+        .R8 = (uint64_t)apc->SystemArgument1,
+        .R9 = (uint64_t)apc->SystemArgument2,
+    };
+    load_frame(frame, &call);
+}

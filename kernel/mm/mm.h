@@ -1,0 +1,133 @@
+// mm.h - frames, address spaces, system pages, and pinning for DMA.
+//
+// The map of the kernel's half, the same in every address space:
+//   MM_DIRECT_MAP      all RAM and ACPI's tables, RW, NX
+//   MM_SYSTEM_PAGES    pages handed out by number: kernel stacks, large pool
+//                      blocks, device registers
+//   -2 GiB             the kernel image: text R-X, rodata R, data RW
+//
+// A frame is free, or has a count: one for being mapped or owned, one more
+// for each MDL that pins it. It becomes free when the count falls to 0, so a
+// page under DMA outlives its mapping and even its process.
+//
+//   free --mm_allocate_frame--> count 1 --pin--> 2.. --unpin, unmap--> 0: free
+
+#ifndef TINT_MM_MM_H
+#define TINT_MM_MM_H
+
+#include "kernel/ke/wait.h"
+#include "kernel/nt.h"
+
+#define MM_SYSTEM_PAGES 0xFFFFC00000000000ull
+#define MM_SYSTEM_PAGE_COUNT 65536u        // 256 MiB of addresses
+
+static inline void *mm_phys_to_virt(uint64_t physical)
+{
+    return (void *)(MM_DIRECT_MAP + physical);
+}
+
+static inline void *mm_frame_to_virt(PFN_NUMBER frame)
+{
+    return mm_phys_to_virt((uint64_t)frame << PAGE_SHIFT);
+}
+
+// Takes over the memory map: builds the final page tables (W^X, NX, direct
+// map, no identity map), the PFN database and the free list; reserves the
+// kernel image and the initrd. Bugchecks with a message below 32 MiB or so.
+void mm_init(LOADER_PARAMETER_BLOCK *loader);
+extern uint64_t mm_total_frames;           // RAM that was found
+extern uint64_t mm_kernel_cr3;             // page tables without a user half
+uint64_t mm_available_frames(void);
+
+// ---- Frames: any level up to DISPATCH ----------------------------------------
+
+// Returns a frame with count 1, filled with zeros; 0 when there is none.
+PFN_NUMBER mm_allocate_frame(void);
+void mm_reference_frame(PFN_NUMBER frame);
+void mm_release_frame(PFN_NUMBER frame);   // frees it at 0
+
+// ---- System pages -------------------------------------------------------------
+
+// pages contiguous pages of address space backed by zeroed frames, NULL if
+// there are none left. guard: one unmapped page lies below. IRQL: <= DISPATCH.
+void *mm_allocate_system_pages(uint32_t pages, bool guard);
+void mm_free_system_pages(void *address, uint32_t pages, bool guard);
+// Maps device registers, uncached; for ever. NULL: no address space left.
+void *MmMapIoSpace(uint64_t physical, size_t length);
+
+// Kernel stacks: KI_STACK_PAGES above a guard page. Returns the lowest byte.
+#define MM_STACK_PAGES 3
+void *MmCreateKernelStack(void);
+void MmDeleteKernelStack(void *limit);
+bool mm_is_kernel_address_valid(const void *address);    // for bugchecks
+
+// ---- Address spaces -------------------------------------------------------------
+
+// One allocation: an entry in its space's list, sorted by address.
+typedef struct mm_region {
+    LIST_ENTRY entry;
+    uint64_t start;              // page aligned
+    uint64_t pages;
+} mm_region;
+
+typedef struct mm_space {
+    uint64_t cr3;
+    KMUTANT mutex;               // guards regions and page tables; PASSIVE
+    LIST_ENTRY regions;          // of mm_region
+    LIST_ENTRY free_regions;     // of mm_region, unused
+    LIST_ENTRY region_pages;     // the frames that they lie in
+    uint64_t frames;             // committed pages and page tables
+    KPROCESS *process;           // whose ActiveProcessors a flush goes to
+} mm_space;
+
+NTSTATUS mm_create_space(mm_space *space, KPROCESS *process);
+// Releases all; no processor may have it loaded. Pages under DMA live on.
+void mm_delete_space(mm_space *space);
+
+// IRQL PASSIVE. *base 0: chosen here, else exactly there. Committed, zeroed.
+// Returns: STATUS_SUCCESS, STATUS_CONFLICTING_ADDRESSES, STATUS_NO_MEMORY,
+//          STATUS_INVALID_PARAMETER (range), STATUS_INVALID_PAGE_PROTECTION
+NTSTATUS mm_allocate(mm_space *space, uint64_t *base, uint64_t *size,
+                     uint32_t protect);
+// *size 0: the whole allocation at *base; else whole pages inside one.
+NTSTATUS mm_free(mm_space *space, uint64_t *base, uint64_t *size);
+NTSTATUS mm_protect(mm_space *space, uint64_t *base, uint64_t *size,
+                    uint32_t protect, uint32_t *old);
+NTSTATUS mm_query(mm_space *space, uint64_t address,
+                  MEMORY_BASIC_INFORMATION *information);
+
+// ---- MDLs: pinned memory, as a device sees it -----------------------------------
+
+struct MDL {
+    uint32_t ByteCount;
+    uint16_t ByteOffset;         // in the first frame
+    uint8_t locked;              // the frames are pinned: MmUnlockPages
+    uint8_t from_pool;           // not inside an IRP
+    PFN_NUMBER frames[];         // BYTES_TO_PAGES(ByteOffset + ByteCount)
+};
+
+static inline size_t mm_mdl_size(uint64_t address, uint32_t length)
+{
+    return sizeof(MDL) + BYTES_TO_PAGES((uint64_t)BYTE_OFFSET(address) +
+                                        length) * sizeof(PFN_NUMBER);
+}
+
+// Describes the caller's buffer in mdl (of mm_mdl_size bytes) and pins it.
+// write: a device will write to it, so ring 3 must be able to. No lock: see
+// pin.c for why that is safe against a thread that unmaps.
+// Returns: STATUS_SUCCESS or STATUS_ACCESS_VIOLATION (nothing is pinned then)
+NTSTATUS mm_lock_user_buffer(MDL *mdl, uint64_t address, uint32_t length,
+                             bool write);
+// The same for pages of a space that is not running, by its page tables, for
+// the loader of images: ignores protection.
+NTSTATUS mm_lock_space_buffer(MDL *mdl, mm_space *space, uint64_t address,
+                              uint32_t length);
+// Describes kernel memory (pool, stack, system pages); nothing is pinned.
+void MmBuildMdlForNonPagedPool(MDL *mdl, const void *address, uint32_t length);
+void MmUnlockPages(MDL *mdl);    // IRQL: <= DISPATCH_LEVEL
+// Copies length bytes at offset of the described memory. IRQL: <= DISPATCH.
+void mm_copy_to_mdl(MDL *mdl, uint32_t offset, const void *from,
+                    uint32_t length);
+void mm_copy_from_mdl(MDL *mdl, uint32_t offset, void *to, uint32_t length);
+
+#endif

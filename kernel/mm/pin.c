@@ -1,0 +1,182 @@
+// pin.c - MDLs: frames that a device may reach while ring 3 does what it likes.
+//
+// Pinning walks the page tables without the space's mutex, which only a thread
+// at PASSIVE_LEVEL could take. It may, because
+//   - tables go only with the space, and the space not before its last thread;
+//   - an entry changes by one store of 8 bytes;
+//   - a count can be raised only while it is not 0, so no free frame is ever
+//     pinned; and after that the entry is read again. If it still names the
+//     frame with the same rights, then the frame was mapped there while our
+//     count was on it: whoever unmaps it now leaves it to us. If not, the
+//     count may have gone to a frame that is another's by now: it gets it
+//     back, and the last one to let go frees it, whoever that is.
+
+#include "kernel/mm/mmp.h"
+
+#define RIGHTS (MM_PTE_PRESENT | MM_PTE_USER | MM_PTE_WRITE)
+
+// Pins the frame that is mapped at address with these rights.
+static PFN_NUMBER pin_page(uint64_t cr3, uint64_t address, uint64_t rights)
+{
+    for (;;) {
+        volatile uint64_t *entry = mm_find_entry(cr3, address, 1);
+        uint64_t seen = entry ? *entry : 0;
+        if (!seen || (seen & rights) != rights)
+            return 0;
+        PFN_NUMBER frame = mm_entry_frame(seen);
+        if (!mm_try_reference_frame(frame))
+            continue;
+        if (((*entry ^ seen) & (MM_PTE_FRAME | RIGHTS)) == 0)
+            return frame;
+        mm_release_frame(frame);
+    }
+}
+
+// How many frames an MDL names.
+static uint32_t frame_count(const MDL *mdl)
+{
+    return (uint32_t)BYTES_TO_PAGES((uint64_t)mdl->ByteOffset + mdl->ByteCount);
+}
+
+static void describe(MDL *mdl, uint64_t address, uint32_t length)
+{
+    mdl->ByteCount = length;
+    mdl->ByteOffset = (uint16_t)BYTE_OFFSET(address);
+    mdl->locked = false;
+}
+
+static NTSTATUS lock_buffer(MDL *mdl, uint64_t cr3, uint64_t address,
+                            uint32_t length, uint64_t rights)
+{
+    describe(mdl, address, length);
+    if (!ke_is_user_range((void *)address, length))
+        return STATUS_ACCESS_VIOLATION;
+    uint64_t page = PAGE_ALIGN_DOWN(address);
+    uint32_t count = frame_count(mdl);
+    for (uint32_t i = 0; i < count; i++) {
+        mdl->frames[i] = pin_page(cr3, page + (uint64_t)i * PAGE_SIZE, rights);
+        if (!mdl->frames[i]) {
+            while (i--)
+                mm_release_frame(mdl->frames[i]);
+            return STATUS_ACCESS_VIOLATION;
+        }
+    }
+    mdl->locked = true;
+    return STATUS_SUCCESS;
+}
+
+// Describes length bytes of the current process at address in mdl, which has
+// mm_mdl_size bytes, and pins their frames. write: a device will write there.
+//
+// IRQL:    <= APC_LEVEL
+// Returns: STATUS_SUCCESS, or STATUS_ACCESS_VIOLATION with nothing pinned
+// Owns:    the MDL, one count of each frame, until MmUnlockPages
+NTSTATUS mm_lock_user_buffer(MDL *mdl, uint64_t address, uint32_t length,
+                             bool write)
+{
+    ASSERT_IRQL(<=, APC_LEVEL);
+
+    return lock_buffer(mdl, mm_read_cr3(), address, length,
+                       MM_PTE_PRESENT | MM_PTE_USER |
+                           (write ? MM_PTE_WRITE : 0));
+}
+
+// The same for a space that is being built, whatever the protection.
+//
+// IRQL:    <= APC_LEVEL
+// Returns: STATUS_SUCCESS, or STATUS_ACCESS_VIOLATION with nothing pinned
+// Owns:    the MDL, one count of each frame, until MmUnlockPages
+NTSTATUS mm_lock_space_buffer(MDL *mdl, mm_space *space, uint64_t address,
+                              uint32_t length)
+{
+    ASSERT_IRQL(<=, APC_LEVEL);
+
+    return lock_buffer(mdl, space->cr3, address, length, 0);
+}
+
+static PFN_NUMBER kernel_frame(uint64_t address)
+{
+    if (address >= MM_DIRECT_MAP && address < MM_SYSTEM_PAGES)
+        return (PFN_NUMBER)((address - MM_DIRECT_MAP) >> PAGE_SHIFT);
+    volatile uint64_t *entry = mm_find_entry(mm_kernel_cr3, address, 1);
+    ASSERT(entry && *entry & MM_PTE_PRESENT);
+    return mm_entry_frame(*entry);
+}
+
+// Describes length bytes of pool, stack, system pages or kernel image, which
+// their owner keeps while the MDL is in use.
+//
+// IRQL:    <= DISPATCH_LEVEL
+// NT:      MmBuildMdlForNonPagedPool (WDK). address and length are arguments,
+//          as there is no MmInitializeMdl.
+void MmBuildMdlForNonPagedPool(MDL *mdl, const void *address, uint32_t length)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+
+    describe(mdl, (uintptr_t)address, length);
+    uint64_t page = PAGE_ALIGN_DOWN((uintptr_t)address);
+    for (uint32_t i = 0; i < frame_count(mdl); i++)
+        mdl->frames[i] = kernel_frame(page + (uint64_t)i * PAGE_SIZE);
+}
+
+// Takes back what pinning did; nothing if mdl is not pinned.
+//
+// IRQL:    <= DISPATCH_LEVEL
+// NT:      MmUnlockPages (WDK)
+void MmUnlockPages(MDL *mdl)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+
+    if (!mdl->locked)
+        return;
+    mdl->locked = false;
+    for (uint32_t i = 0; i < frame_count(mdl); i++)
+        mm_release_frame(mdl->frames[i]);
+}
+
+// The next piece of at most length bytes at offset that lies in one frame.
+static void *next_piece(const MDL *mdl, uint32_t offset, uint32_t length,
+                        uint32_t *size)
+{
+    uint64_t at = (uint64_t)mdl->ByteOffset + offset;
+    *size = MIN(length, PAGE_SIZE - BYTE_OFFSET(at));
+    return (char *)mm_frame_to_virt(mdl->frames[at >> PAGE_SHIFT]) +
+           BYTE_OFFSET(at);
+}
+
+// Copies length bytes to offset of the described memory.
+//
+// IRQL:    <= DISPATCH_LEVEL
+void mm_copy_to_mdl(MDL *mdl, uint32_t offset, const void *from,
+                    uint32_t length)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+
+    ASSERT((uint64_t)offset + length <= mdl->ByteCount);
+    while (length) {
+        uint32_t size;
+        void *piece = next_piece(mdl, offset, length, &size);
+        memcpy(piece, from, size);
+        from = (const char *)from + size;
+        offset += size;
+        length -= size;
+    }
+}
+
+// Copies length bytes from offset of the described memory.
+//
+// IRQL:    <= DISPATCH_LEVEL
+void mm_copy_from_mdl(MDL *mdl, uint32_t offset, void *to, uint32_t length)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+
+    ASSERT((uint64_t)offset + length <= mdl->ByteCount);
+    while (length) {
+        uint32_t size;
+        const void *piece = next_piece(mdl, offset, length, &size);
+        memcpy(to, piece, size);
+        to = (char *)to + size;
+        offset += size;
+        length -= size;
+    }
+}

@@ -1,0 +1,249 @@
+// ntsync.c - events, semaphores and mutants as ring 3 has them.
+//
+// An object is its dispatcher object and nothing else; who waits for it, and
+// when it is signalled, is kernel/ke's business.
+
+#include "kernel/nt/ntp.h"
+
+static void delete_mutant(void *object)
+{
+    ke_discard_mutant(object);    // its owner may still be on its way
+}
+
+OBJECT_TYPE nt_event_type = {
+    .name = "Event",
+    .generic_read = EVENT_QUERY_STATE | SYNCHRONIZE,
+    .generic_write = EVENT_MODIFY_STATE | SYNCHRONIZE,
+    .valid_access = STANDARD_RIGHTS_ALL | EVENT_QUERY_STATE |
+                    EVENT_MODIFY_STATE,
+};
+
+OBJECT_TYPE nt_semaphore_type = {
+    .name = "Semaphore",
+    .generic_read = SYNCHRONIZE,
+    .generic_write = SEMAPHORE_MODIFY_STATE | SYNCHRONIZE,
+    .valid_access = STANDARD_RIGHTS_ALL | SEMAPHORE_MODIFY_STATE,
+};
+
+OBJECT_TYPE nt_mutant_type = {
+    .name = "Mutant",
+    .generic_read = MUTANT_QUERY_STATE | SYNCHRONIZE,
+    .generic_write = MUTANT_QUERY_STATE | SYNCHRONIZE,
+    .valid_access = STANDARD_RIGHTS_ALL | MUTANT_QUERY_STATE,
+    .delete = delete_mutant,
+};
+
+// ---- Events -----------------------------------------------------------------------
+
+// Makes an event.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS, STATUS_INVALID_PARAMETER,
+//          STATUS_OBJECT_NAME_INVALID, STATUS_INSUFFICIENT_RESOURCES,
+//          STATUS_ACCESS_VIOLATION
+// NT:      NtCreateEvent (WDK). Left out: names.
+NTSTATUS NtCreateEvent(HANDLE *event, ACCESS_MASK access,
+                       const OBJECT_ATTRIBUTES *attributes, EVENT_TYPE type,
+                       bool state)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    if (type != NotificationEvent && type != SynchronizationEvent)
+        return STATUS_INVALID_PARAMETER;
+    void *object = NULL;
+    NTSTATUS status = nt_create_object(&nt_event_type, sizeof(KEVENT),
+                                       attributes, &object);
+    if (!NT_SUCCESS(status))
+        return status;
+    KeInitializeEvent(object, type, nt_bool(state));
+    return ob_insert_for_user(object, access, event);
+}
+
+static int32_t set_event(KEVENT *event)
+{
+    return KeSetEvent(event, EVENT_INCREMENT);
+}
+
+static int32_t pulse_event(KEVENT *event)
+{
+    return KePulseEvent(event, EVENT_INCREMENT);
+}
+
+static NTSTATUS change_event(HANDLE handle, int32_t *previous,
+                             int32_t (*change)(KEVENT *event))
+{
+    NTSTATUS status = nt_probe_output(previous, sizeof(*previous));
+    if (!NT_SUCCESS(status))
+        return status;
+    void *event = NULL;
+    status = ob_reference_by_handle(handle, EVENT_MODIFY_STATE, &nt_event_type,
+                                    &event, NULL);
+    if (!NT_SUCCESS(status))
+        return status;
+    int32_t old = change(event);
+    ObDereferenceObject(event);
+    return nt_put_optional(previous, &old, sizeof(old));
+}
+
+// Sets an event (WAIT-01).
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS, STATUS_INVALID_HANDLE, STATUS_ACCESS_DENIED,
+//          STATUS_OBJECT_TYPE_MISMATCH, STATUS_ACCESS_VIOLATION
+// NT:      NtSetEvent (WDK).
+NTSTATUS NtSetEvent(HANDLE event, int32_t *previous)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    return change_event(event, previous, set_event);
+}
+
+// Un-signals an event.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: as NtSetEvent
+// NT:      NtResetEvent (native).
+NTSTATUS NtResetEvent(HANDLE event, int32_t *previous)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    return change_event(event, previous, KeResetEvent);
+}
+
+// Releases whoever waits for an event now, and leaves it un-signalled.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: as NtSetEvent
+// NT:      NtPulseEvent (native).
+NTSTATUS NtPulseEvent(HANDLE event, int32_t *previous)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    return change_event(event, previous, pulse_event);
+}
+
+// Tells an event's type and state.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: as NtSetEvent
+// NT:      NtQueryEvent (native). Its one class is implied.
+NTSTATUS NtQueryEvent(HANDLE event, EVENT_BASIC_INFORMATION *information)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    void *object = NULL;
+    NTSTATUS status = ob_reference_by_handle(event, EVENT_QUERY_STATE,
+                                             &nt_event_type, &object, NULL);
+    if (!NT_SUCCESS(status))
+        return status;
+    const DISPATCHER_HEADER *header = object;
+    EVENT_BASIC_INFORMATION basic = {
+        .EventType = header->Type == EventNotificationObject
+                         ? NotificationEvent : SynchronizationEvent,
+        .EventState = header->SignalState,
+    };
+    ObDereferenceObject(object);
+    return ke_put_user(information, &basic);
+}
+
+// ---- Semaphores -------------------------------------------------------------------
+
+// Makes a semaphore.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS
+//          STATUS_INVALID_PARAMETER    not 0 <= initial <= maximum, 0 < maximum
+//          or as NtCreateEvent
+// NT:      NtCreateSemaphore (native). Left out: names.
+NTSTATUS NtCreateSemaphore(HANDLE *semaphore, ACCESS_MASK access,
+                           const OBJECT_ATTRIBUTES *attributes,
+                           int32_t initial, int32_t maximum)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    if (maximum <= 0 || initial < 0 || initial > maximum)
+        return STATUS_INVALID_PARAMETER;
+    void *object = NULL;
+    NTSTATUS status = nt_create_object(&nt_semaphore_type, sizeof(KSEMAPHORE),
+                                       attributes, &object);
+    if (!NT_SUCCESS(status))
+        return status;
+    KeInitializeSemaphore(object, initial, maximum);
+    return ob_insert_for_user(object, access, semaphore);
+}
+
+// Adds count to a semaphore.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS
+//          STATUS_INVALID_PARAMETER           count is not positive
+//          STATUS_SEMAPHORE_LIMIT_EXCEEDED    nothing was changed
+//          or as NtSetEvent
+// NT:      NtReleaseSemaphore (native).
+NTSTATUS NtReleaseSemaphore(HANDLE semaphore, int32_t count, int32_t *previous)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    if (count <= 0)
+        return STATUS_INVALID_PARAMETER;
+    NTSTATUS status = nt_probe_output(previous, sizeof(*previous));
+    if (!NT_SUCCESS(status))
+        return status;
+    void *object = NULL;
+    status = ob_reference_by_handle(semaphore, SEMAPHORE_MODIFY_STATE,
+                                    &nt_semaphore_type, &object, NULL);
+    if (!NT_SUCCESS(status))
+        return status;
+    int32_t old = 0;
+    bool done = ke_release_semaphore(object, EVENT_INCREMENT, count, &old);
+    ObDereferenceObject(object);
+    return done ? nt_put_optional(previous, &old, sizeof(old))
+                : STATUS_SEMAPHORE_LIMIT_EXCEEDED;
+}
+
+// ---- Mutants ----------------------------------------------------------------------
+
+// Makes a mutant, owned by the caller or free.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: as NtCreateEvent
+// NT:      NtCreateMutant (native). Left out: names.
+NTSTATUS NtCreateMutant(HANDLE *mutant, ACCESS_MASK access,
+                        const OBJECT_ATTRIBUTES *attributes, bool owned)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    void *object = NULL;
+    NTSTATUS status = nt_create_object(&nt_mutant_type, sizeof(KMUTANT),
+                                       attributes, &object);
+    if (!NT_SUCCESS(status))
+        return status;
+    ke_initialize_mutant(object, nt_bool(owned));
+    return ob_insert_for_user(object, access, mutant);
+}
+
+// Gives a mutant up once.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS
+//          STATUS_MUTANT_NOT_OWNED    the caller does not own it
+//          or as NtSetEvent
+// NT:      NtReleaseMutant (native).
+NTSTATUS NtReleaseMutant(HANDLE mutant, int32_t *previous)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    NTSTATUS status = nt_probe_output(previous, sizeof(*previous));
+    if (!NT_SUCCESS(status))
+        return status;
+    void *object = NULL;
+    status = ob_reference_by_handle(mutant, MUTANT_QUERY_STATE,
+                                    &nt_mutant_type, &object, NULL);
+    if (!NT_SUCCESS(status))
+        return status;
+    int32_t old = 0;
+    status = ke_release_mutant(object, EVENT_INCREMENT, &old);
+    ObDereferenceObject(object);
+    return NT_SUCCESS(status) ? nt_put_optional(previous, &old, sizeof(old))
+                              : status;
+}

@@ -1,0 +1,147 @@
+// services.c - the table of services, and how they take in arguments.
+
+#include "kernel/nt/ntp.h"
+
+#include "kernel/rtl/rtl.h"
+
+#define NT_SERVICE_ENTRY(name, count) { (void *)name, count },
+
+const ke_service nt_services[NT_SERVICE_COUNT] = {
+    NT_SERVICES(NT_SERVICE_ENTRY)
+};
+
+// Copies a counted string, whose STRING is copied already, and ends it with a
+// zero. size: of to.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS
+//          STATUS_OBJECT_NAME_INVALID    does not fit, or holds a zero
+//          STATUS_ACCESS_VIOLATION
+NTSTATUS nt_capture_string(const STRING *string, char *to, size_t size)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    if (string->Length >= size)
+        return STATUS_OBJECT_NAME_INVALID;
+    NTSTATUS status = STATUS_SUCCESS;
+    if (string->Length)    // an empty one may have no Buffer
+        status = ke_copy_from_user(to, string->Buffer, string->Length);
+    if (!NT_SUCCESS(status))
+        return status;
+    to[string->Length] = 0;
+    return rtl_strlen(to) == string->Length ? STATUS_SUCCESS
+                                            : STATUS_OBJECT_NAME_INVALID;
+}
+
+// Copies the name of an object. name: OB_MAX_NAME bytes; "" if there is none.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS
+//          STATUS_INVALID_PARAMETER    Length is not that of the structure
+//          or as nt_capture_string
+NTSTATUS nt_capture_name(const OBJECT_ATTRIBUTES *attributes, char *name)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    name[0] = 0;
+    if (!attributes)
+        return STATUS_SUCCESS;
+    OBJECT_ATTRIBUTES copy;
+    NTSTATUS status = ke_get_user(&copy, attributes);
+    if (!NT_SUCCESS(status))
+        return status;
+    if (copy.Length != sizeof(copy))
+        return STATUS_INVALID_PARAMETER;
+    return nt_capture_string(&copy.ObjectName, name, OB_MAX_NAME);
+}
+
+// Refuses a name: only files have one.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS, STATUS_OBJECT_NAME_INVALID, or as nt_capture_name
+NTSTATUS nt_check_unnamed(const OBJECT_ATTRIBUTES *attributes)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    char name[OB_MAX_NAME];
+    NTSTATUS status = nt_capture_name(attributes, name);
+    if (NT_SUCCESS(status) && name[0])
+        status = STATUS_OBJECT_NAME_INVALID;
+    return status;
+}
+
+// Copies a time-out to value. *timeout: NULL for ever, else value.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS or STATUS_ACCESS_VIOLATION
+NTSTATUS nt_capture_timeout(const int64_t *from, int64_t *value,
+                            const int64_t **timeout)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    *timeout = from ? value : NULL;
+    return from ? ke_get_user(value, from) : STATUS_SUCCESS;
+}
+
+// Says whether length bytes, at most 16, can be written, by writing what is
+// there.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS or STATUS_ACCESS_VIOLATION
+NTSTATUS nt_probe_output(void *to, size_t length)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    uint64_t bytes[2];
+    ASSERT(length <= sizeof(bytes));
+    if (!to)
+        return STATUS_SUCCESS;
+    NTSTATUS status = ke_copy_from_user(bytes, to, length);
+    return NT_SUCCESS(status) ? ke_copy_to_user(to, bytes, length) : status;
+}
+
+// Stores a result that ring 3 may not want.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS or STATUS_ACCESS_VIOLATION
+NTSTATUS nt_put_optional(void *to, const void *from, size_t length)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    return to ? ke_copy_to_user(to, from, length) : STATUS_SUCCESS;
+}
+
+// Ends a query of one structure: stores it, and its size in *returned.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS
+//          STATUS_INFO_LENGTH_MISMATCH    the buffer has another length
+//          STATUS_ACCESS_VIOLATION
+NTSTATUS nt_return_information(void *buffer, uint32_t length,
+                               uint32_t *returned, const void *information,
+                               uint32_t size)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    NTSTATUS status = nt_put_optional(returned, &size, sizeof(size));
+    if (!NT_SUCCESS(status))
+        return status;
+    if (length != size)
+        return STATUS_INFO_LENGTH_MISMATCH;
+    return ke_copy_to_user(buffer, information, size);
+}
+
+// Makes an object without a name.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS, STATUS_INSUFFICIENT_RESOURCES, or as
+//          nt_check_unnamed
+// Owns:    the caller, the one reference
+NTSTATUS nt_create_object(OBJECT_TYPE *type, size_t size,
+                          const OBJECT_ATTRIBUTES *attributes, void **object)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    NTSTATUS status = nt_check_unnamed(attributes);
+    return NT_SUCCESS(status) ? ob_create_object(type, size, object) : status;
+}

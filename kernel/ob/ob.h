@@ -1,0 +1,104 @@
+// ob.h - objects, handles, names.
+//
+// An object has a header in front of it with two counts: pointers to it
+// (handles included) and handles. The last handle calls the type's close
+// procedure; the last pointer its delete procedure, always at PASSIVE: a
+// reference dropped above it puts the object on a list that ob_reap empties.
+//
+//   ObCreateObject: 1 pointer --ObInsertObject--> + 1 handle, own one consumed
+//     --last handle--> close --last pointer--> delete (PASSIVE), freed
+
+#ifndef TINT_OB_OB_H
+#define TINT_OB_OB_H
+
+#include "kernel/ke/irql.h"
+#include "kernel/nt.h"
+
+struct OBJECT_TYPE {
+    const char *name;            // "Event"
+    uint32_t generic_read;       // what GENERIC_READ means for it
+    uint32_t generic_write;
+    uint32_t valid_access;
+    // The process's handle is closed; handles: how many of all processes are
+    // left. May be NULL. PASSIVE.
+    void (*close)(EPROCESS *process, void *object, uint32_t handles);
+    // The object goes. May be NULL. PASSIVE, must not wait.
+    void (*delete)(void *object);
+};
+
+typedef struct OBJECT_HEADER {
+    volatile int32_t PointerCount;
+    volatile int32_t HandleCount;
+    OBJECT_TYPE *Type;
+    LIST_ENTRY reap_entry;
+    uint32_t size;
+    uint32_t pad[3];
+    // the body follows, 16-aligned
+} OBJECT_HEADER;
+
+static inline OBJECT_HEADER *ob_header(const void *object)
+{
+    return (OBJECT_HEADER *)((char *)(uintptr_t)object -
+                             sizeof(OBJECT_HEADER));
+}
+
+void ob_init(void);
+// *object: size zeroed bytes with one reference, the caller's.
+NTSTATUS ob_create_object(OBJECT_TYPE *type, size_t size, void **object);
+void ObReferenceObject(void *object);
+void ObDereferenceObject(void *object);    // IRQL: <= DISPATCH_LEVEL
+bool ob_reap(void);                        // deletes what waits for PASSIVE
+uint64_t ob_object_count(void);
+uint64_t ob_handle_count(void);
+
+// ---- Handle tables ---------------------------------------------------------------
+
+#define OB_MAX_HANDLES 16384u    // per process; then INSUFFICIENT_RESOURCES
+
+typedef struct ob_handle_table ob_handle_table;
+
+ob_handle_table *ob_create_handle_table(EPROCESS *process);
+void ob_close_all_handles(ob_handle_table *table);    // as NtClose for each
+void ob_delete_handle_table(ob_handle_table *table);
+uint32_t ob_table_count(ob_handle_table *table);
+// ps sets the table that plain handles of the current thread refer to, and
+// what the two pseudo handles are.
+extern ob_handle_table *(*ob_current_table)(void);
+extern void *(*ob_pseudo_handle)(HANDLE handle);    // NULL: is none
+
+// Takes over the caller's reference, whether it succeeds or not.
+NTSTATUS ob_insert_handle(ob_handle_table *table, void *object,
+                          ACCESS_MASK desired, HANDLE *handle);
+// For the services that create: maps generic rights, inserts into the current
+// table and stores the handle in ring 3's *user_handle, or undoes it all.
+NTSTATUS ob_insert_for_user(void *object, ACCESS_MASK desired,
+                            HANDLE *user_handle);
+// type NULL: any. granted may be NULL.
+// Returns: STATUS_SUCCESS, STATUS_INVALID_HANDLE, STATUS_OBJECT_TYPE_MISMATCH,
+//          STATUS_ACCESS_DENIED
+NTSTATUS ob_reference_by_handle(HANDLE handle, ACCESS_MASK desired,
+                                OBJECT_TYPE *type, void **object,
+                                ACCESS_MASK *granted);
+NTSTATUS ob_reference_in_table(ob_handle_table *table, HANDLE handle,
+                               ACCESS_MASK desired, OBJECT_TYPE *type,
+                               void **object, ACCESS_MASK *granted);
+NTSTATUS ob_close_handle(ob_handle_table *table, HANDLE handle);
+NTSTATUS ob_duplicate_handle(ob_handle_table *from, HANDLE source,
+                             ob_handle_table *to, ACCESS_MASK desired,
+                             uint32_t options, HANDLE *handle);
+
+// ---- Names ------------------------------------------------------------------------
+
+#define OB_MAX_NAME 256u         // with the final zero
+
+// Names an object for ever (devices). name: a static string.
+NTSTATUS ob_insert_name(const char *name, void *object);
+// \??\X -> \Device\Y; both are copied.
+NTSTATUS ob_create_symbolic_link(const char *link, const char *target);
+// Finds the object whose name is the longest prefix of name, links followed,
+// case ignored; *rest points behind it (into name or into a link's target).
+// Takes a reference.
+NTSTATUS ob_lookup_name(const char *name, void **object, char *rest,
+                        size_t rest_size);
+
+#endif

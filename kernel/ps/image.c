@@ -1,0 +1,112 @@
+// image.c - brings a program's segments from its file into a new process.
+//
+// The process does not run yet: its pages are pinned by way of its page
+// tables, and the file's driver reads straight into them, piece by piece. Only
+// when a segment is complete does it get the rights that it asks for.
+
+#include "kernel/ps/psp.h"
+
+#include "kernel/ex/ex.h"
+#include "kernel/io/io.h"
+#include "kernel/ps/ps.h"
+#include "kernel/rtl/rtl.h"
+
+#define CHUNK 65536u    // what is pinned and read at a time
+
+// A short read means that the file is not what its size said.
+static NTSTATUS read_all(FILE_OBJECT *file, MDL *mdl, uint64_t offset)
+{
+    uintptr_t got = 0;
+    NTSTATUS status = io_read_mdl(file, mdl, offset, &got);
+    if (status == STATUS_END_OF_FILE ||
+        (NT_SUCCESS(status) && got != mdl->ByteCount))
+        return STATUS_INVALID_IMAGE_FORMAT;
+    return status;
+}
+
+// Reads the first page of the file, and checks it.
+static NTSTATUS read_headers(FILE_OBJECT *file, MDL *mdl, psp_image *image)
+{
+    FILE_STANDARD_INFORMATION size;
+    uintptr_t got;
+    NTSTATUS status = io_query_file(file, FileStandardInformation, &size,
+                                    sizeof(size), &got);
+    if (!NT_SUCCESS(status))
+        return status;
+    uint32_t length = (uint32_t)MIN(size.EndOfFile, PAGE_SIZE);
+    if (!length)
+        return STATUS_INVALID_IMAGE_FORMAT;
+    void *page = ExAllocatePoolWithTag(NonPagedPool, PAGE_SIZE, PSP_POOL_TAG);
+    if (!page)
+        return STATUS_INSUFFICIENT_RESOURCES;
+
+    MmBuildMdlForNonPagedPool(mdl, page, length);
+    status = read_all(file, mdl, 0);
+    if (NT_SUCCESS(status))
+        status = psp_check_elf(page, length, size.EndOfFile, image);
+    ExFreePoolWithTag(page, PSP_POOL_TAG);
+    return status;
+}
+
+static NTSTATUS load_segment(mm_space *space, FILE_OBJECT *file, MDL *mdl,
+                             const psp_segment *segment)
+{
+    uint64_t base = segment->address;
+    uint64_t size = segment->size;
+    NTSTATUS status = mm_allocate(space, &base, &size, PAGE_READWRITE);
+    for (uint64_t done = 0; NT_SUCCESS(status) && done < segment->file_size;) {
+        uint32_t length = (uint32_t)MIN(segment->file_size - done, CHUNK);
+        status = mm_lock_space_buffer(mdl, space, segment->address + done,
+                                      length);
+        if (!NT_SUCCESS(status))
+            break;
+        status = read_all(file, mdl, segment->file_offset + done);
+        MmUnlockPages(mdl);
+        done += length;
+    }
+    uint32_t old;
+    if (NT_SUCCESS(status))
+        status = mm_protect(space, &base, &size, segment->protect, &old);
+    return status;
+}
+
+// Loads the program called name (an NT name) into the space of a process that
+// has no thread yet, and notes its entry point. What a failure leaves in the
+// space goes with it.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS, STATUS_INVALID_IMAGE_FORMAT,
+//          STATUS_INSUFFICIENT_RESOURCES, STATUS_NO_MEMORY,
+//          or why the file cannot be opened or read
+NTSTATUS psp_load_image(EPROCESS *process, const char *name)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    FILE_OBJECT *file = NULL;
+    uintptr_t information;
+    NTSTATUS status = io_create_file(
+        name, FILE_READ_DATA | FILE_READ_ATTRIBUTES | SYNCHRONIZE, FILE_OPEN,
+        FILE_SYNCHRONOUS_IO_NONALERT | FILE_NON_DIRECTORY_FILE, &file,
+        &information);
+    if (!NT_SUCCESS(status))
+        return status;
+
+    // Room for a chunk that begins at the last byte of a page.
+    size_t mdl_size = mm_mdl_size(PAGE_SIZE - 1, CHUNK);
+    MDL *mdl = ExAllocatePoolWithTag(NonPagedPool, mdl_size, PSP_POOL_TAG);
+    if (!mdl) {
+        status = STATUS_INSUFFICIENT_RESOURCES;
+        goto close_file;
+    }
+    memset(mdl, 0, mdl_size);
+
+    psp_image image = { 0 };
+    status = read_headers(file, mdl, &image);
+    for (uint32_t i = 0; NT_SUCCESS(status) && i < image.count; i++)
+        status = load_segment(&process->space, file, mdl, &image.segments[i]);
+    process->Pcb.user_entry = image.entry;
+    ExFreePoolWithTag(mdl, PSP_POOL_TAG);
+close_file:
+    ObDereferenceObject(file);
+    return status;
+}

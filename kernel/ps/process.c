@@ -1,0 +1,480 @@
+// process.c - processes: what a program's threads share, and who holds it.
+//
+// Address space and handle table live as long as somebody holds the process:
+// each thread does, and, for the time of a call, whoever creates it or acts on
+// it from outside (ps_acquire_process). The last one to let go runs it down.
+// So a process that fails half-way through its creation, one that its last
+// thread leaves, and one that another process still works on all end here, in
+// the same way.
+//
+//   made, held once --first thread--> running --last hold--> run down, signalled
+//
+// The list of processes has ps_lock, outside each process's own lock. What is
+// on the list has a thread, so whoever finds it there can take a reference.
+
+#include "kernel/ps/psp.h"
+
+#include "kernel/ex/ex.h"
+#include "kernel/io/io.h"
+#include "kernel/ps/ps.h"
+#include "kernel/rtl/rtl.h"
+
+enum { ID_STEP = 4, STANDARD_HANDLES = 3,
+       PROCESS_RIGHTS = PROCESS_TERMINATE | PROCESS_CREATE_THREAD |
+                        PROCESS_VM_OPERATION | PROCESS_DUP_HANDLE |
+                        PROCESS_QUERY_INFORMATION };
+
+static void delete_process(void *object);
+
+OBJECT_TYPE ps_process_type = {
+    .name = "Process",
+    .generic_read = PROCESS_QUERY_INFORMATION | SYNCHRONIZE,
+    .generic_write = PROCESS_RIGHTS & ~PROCESS_QUERY_INFORMATION,
+    .valid_access = STANDARD_RIGHTS_ALL | PROCESS_RIGHTS,
+    .delete = delete_process,
+};
+
+EPROCESS *PsInitialSystemProcess;
+uint32_t ps_first_process_id;
+
+static KSPIN_LOCK ps_lock;    // guards the list
+static LIST_ENTRY process_list = { &process_list, &process_list };
+static volatile uint32_t last_id;
+
+// The next id of a process or a thread; they share the numbers.
+//
+// IRQL:    any level
+uint32_t psp_allocate_id(void)
+{
+    return __atomic_add_fetch(&last_id, ID_STEP, __ATOMIC_RELAXED);
+}
+
+static void delete_process(void *object)
+{
+    EPROCESS *process = object;
+    if (process->ObjectTable)
+        ob_delete_handle_table(process->ObjectTable);
+}
+
+// Makes a process with an empty handle table, held once by the caller, who
+// has to initialize Pcb.
+static NTSTATUS create_object(const char *name, uint32_t parent,
+                              EPROCESS **result)
+{
+    void *object = NULL;
+    NTSTATUS status = ob_create_object(&ps_process_type, sizeof(EPROCESS),
+                                       &object);
+    if (!NT_SUCCESS(status))
+        return status;
+    EPROCESS *process = object;
+    process->ObjectTable = ob_create_handle_table(process);
+    if (!process->ObjectTable) {
+        ObDereferenceObject(process);
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    process->UniqueProcessId = psp_allocate_id();
+    process->parent_id = parent;
+    process->ExitStatus = STATUS_PENDING;
+    process->ActiveThreads = 1;
+    InitializeListHead(&process->ThreadListHead);
+    InitializeListHead(&process->ActiveProcessLinks);
+    const char *last = name;
+    for (const char *c = name; *c; c++)
+        if (*c == '\\' || *c == '/')
+            last = c + 1;
+    rtl_strcpy(process->ImageFileName, last, sizeof(process->ImageFileName));
+    *result = process;
+    return STATUS_SUCCESS;
+}
+
+static void publish(EPROCESS *process)
+{
+    KIRQL old;
+    KeAcquireSpinLock(&ps_lock, &old);
+    InsertTailList(&process_list, &process->ActiveProcessLinks);
+    KeReleaseSpinLock(&ps_lock, old);
+}
+
+// ---- Holding a process ------------------------------------------------------------
+
+// Keeps a process's address space and handle table from going.
+//
+// IRQL:    <= DISPATCH_LEVEL
+// Returns: false if the process is ending; else ps_release_process follows
+bool ps_acquire_process(EPROCESS *process)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+
+    KIRQL old;
+    KeAcquireSpinLock(&process->lock, &old);
+    bool alive = !process->exiting;
+    process->ActiveThreads += alive;
+    KeReleaseSpinLock(&process->lock, old);
+    return alive;
+}
+
+// Takes one hold back.
+//
+// IRQL:    <= DISPATCH_LEVEL
+// Returns: true for the last one, who has to run the process down and signal
+//          it
+bool psp_drop_process(EPROCESS *process)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+
+    KIRQL old;
+    KeAcquireSpinLock(&process->lock, &old);
+    bool last = --process->ActiveThreads == 0;
+    process->exiting |= last;
+    KeReleaseSpinLock(&process->lock, old);
+    return last;
+}
+
+// Takes down what nobody holds any more. Nobody has the address space loaded:
+// each thread leaves it before it lets go.
+//
+// IRQL:    == PASSIVE_LEVEL
+void psp_run_down_process(EPROCESS *process)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    ob_close_all_handles(process->ObjectTable);
+    io_rundown_process(&process->Pcb);    // CAN-11
+    KIRQL old;
+    KeAcquireSpinLock(&ps_lock, &old);
+    RemoveEntryList(&process->ActiveProcessLinks);
+    KeReleaseSpinLock(&ps_lock, old);
+    mm_delete_space(&process->space);
+}
+
+// Undoes ps_acquire_process; the last one to let go ends the process.
+//
+// IRQL:    == PASSIVE_LEVEL
+void ps_release_process(EPROCESS *process)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    if (!psp_drop_process(process))
+        return;
+    psp_run_down_process(process);
+    ke_signal_process(&process->Pcb);
+}
+
+// Ends a process: its threads end on their way to ring 3, with this status;
+// a second call changes nothing.
+//
+// IRQL:    <= DISPATCH_LEVEL
+void ps_terminate_process(EPROCESS *process, NTSTATUS status)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+
+    KIRQL old;
+    KeAcquireSpinLock(&process->lock, &old);
+    if (!process->exiting) {
+        process->exiting = true;
+        process->ExitStatus = status;
+        RTL_FOR_EACH(entry, &process->ThreadListHead)
+            psp_end_thread(CONTAINING_RECORD(entry, ETHREAD, ThreadListEntry),
+                           status);
+    }
+    KeReleaseSpinLock(&process->lock, old);
+}
+
+// ---- Creation ---------------------------------------------------------------------
+
+// Gives the new process its standard handles: duplicates of the creator's, or
+// for the first program the console, opened once for each, so that nobody who
+// reads keeps another from writing.
+static NTSTATUS give_handles(EPROCESS *process, const ps_start *start,
+                             HANDLE *handles)
+{
+    const ACCESS_MASK access = FILE_READ_DATA | FILE_WRITE_DATA | SYNCHRONIZE;
+    NTSTATUS status = STATUS_SUCCESS;
+    for (int i = 0; NT_SUCCESS(status) && i < STANDARD_HANDLES; i++) {
+        if (start->first_program) {
+            FILE_OBJECT *file = NULL;
+            uintptr_t information;
+            status = io_create_file("\\??\\CON", access, FILE_OPEN,
+                                    FILE_SYNCHRONOUS_IO_NONALERT, &file,
+                                    &information);
+            if (NT_SUCCESS(status))
+                status = ob_insert_handle(process->ObjectTable, file, access,
+                                          &handles[i]);
+        } else if (start->standard[i]) {
+            status = ob_duplicate_handle(ob_current_table(),
+                                         start->standard[i],
+                                         process->ObjectTable, 0,
+                                         DUPLICATE_SAME_ACCESS, &handles[i]);
+        }
+    }
+    return status;
+}
+
+// A string of the new process: its characters follow those that are there.
+static STRING place_string(char *block, uint64_t base, uint64_t *used,
+                           const char *text)
+{
+    size_t length = rtl_strlen(text);
+    STRING string = { .Length = (uint16_t)length,
+                      .MaximumLength = (uint16_t)(length + 1),
+                      .Buffer = (const char *)(base + *used) };
+    memcpy(block + *used, text, length + 1);
+    *used += length + 1;
+    return string;
+}
+
+// Copies length bytes to address in the new process.
+static NTSTATUS write_memory(EPROCESS *process, uint64_t address,
+                             const void *from, uint32_t length)
+{
+    MDL *mdl = ExAllocatePoolWithTag(
+        NonPagedPool, mm_mdl_size(address, length), PSP_POOL_TAG);
+    if (!mdl)
+        return STATUS_INSUFFICIENT_RESOURCES;
+    NTSTATUS status =
+        mm_lock_space_buffer(mdl, &process->space, address, length);
+    if (NT_SUCCESS(status)) {
+        mm_copy_to_mdl(mdl, 0, from, length);
+        MmUnlockPages(mdl);
+    }
+    ExFreePoolWithTag(mdl, PSP_POOL_TAG);
+    return status;
+}
+
+// Puts the PEB with its strings into the new process.
+static NTSTATUS write_peb(EPROCESS *process, const ps_start *start,
+                          const HANDLE *handles, const ETHREAD *thread)
+{
+    uint64_t length = sizeof(PEB) + rtl_strlen(start->image) + 1 +
+                      rtl_strlen(start->command_line) + 1;
+    uint64_t base = 0, size = length;
+    NTSTATUS status = mm_allocate(&process->space, &base, &size,
+                                  PAGE_READWRITE);
+    if (!NT_SUCCESS(status))
+        return status;
+    char *block = ExAllocatePoolWithTag(NonPagedPool, length, PSP_POOL_TAG);
+    if (!block)
+        return STATUS_INSUFFICIENT_RESOURCES;
+
+    uint64_t used = sizeof(PEB);
+    PEB *peb = (PEB *)block;
+    memset(peb, 0, sizeof(*peb));
+    RTL_USER_PROCESS_PARAMETERS *parameters = &peb->ProcessParameters;
+    parameters->ImagePathName = place_string(block, base, &used, start->image);
+    parameters->CommandLine =
+        place_string(block, base, &used, start->command_line);
+    parameters->StandardInput = handles[0];
+    parameters->StandardOutput = handles[1];
+    parameters->StandardError = handles[2];
+    peb->ClientId = thread->Cid;
+    peb->FirstProgram = start->first_program;
+    peb->Restarts = start->restarts;
+    status = write_memory(process, base, block, (uint32_t)length);
+    ExFreePoolWithTag(block, PSP_POOL_TAG);
+    process->peb = base;
+    return status;
+}
+
+// Gives a new, empty process all it needs to run, and starts its first thread.
+static NTSTATUS fill_process(EPROCESS *process, const ps_start *start,
+                             ETHREAD **result)
+{
+    HANDLE handles[STANDARD_HANDLES] = { NULL };
+    NTSTATUS status = psp_load_image(process, start->image);
+    if (NT_SUCCESS(status))
+        status = give_handles(process, start, handles);
+    ETHREAD *thread = NULL;
+    if (NT_SUCCESS(status))
+        status = psp_create_thread(process, 0, 0, 0, &thread);
+    if (!NT_SUCCESS(status))
+        return status;
+
+    status = write_peb(process, start, handles, thread);
+    if (NT_SUCCESS(status)) {
+        if (start->first_program)
+            ps_first_process_id = process->UniqueProcessId;
+        publish(process);
+        status = psp_start_thread(thread, start->thread_flags);
+    }
+    if (!NT_SUCCESS(status))
+        psp_discard_thread(thread);
+    else
+        *result = thread;
+    return status;
+}
+
+// Starts a program in a new process.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS, STATUS_INSUFFICIENT_RESOURCES, STATUS_NO_MEMORY,
+//          STATUS_INVALID_HANDLE (a standard handle), or as psp_load_image
+// Owns:    the caller, one reference to *process and one to *thread
+NTSTATUS ps_create_process(const ps_start *start, EPROCESS **process,
+                           ETHREAD **thread)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    ps_reap();
+    EPROCESS *made = NULL;
+    NTSTATUS status = create_object(
+        start->image, PsGetCurrentProcess()->UniqueProcessId, &made);
+    if (!NT_SUCCESS(status))
+        return status;
+    status = mm_create_space(&made->space, &made->Pcb);
+    if (!NT_SUCCESS(status)) {
+        ObDereferenceObject(made);
+        return status;
+    }
+    ke_initialize_process(&made->Pcb, made->space.cr3);
+
+    status = fill_process(made, start, thread);
+    ps_release_process(made);    // without a thread this ends it
+    if (NT_SUCCESS(status))
+        *process = made;
+    else
+        ObDereferenceObject(made);
+    return status;
+}
+
+static ob_handle_table *current_table(void)
+{
+    return PsGetCurrentProcess()->ObjectTable;
+}
+
+static void *pseudo_handle(HANDLE handle)
+{
+    if (handle == NtCurrentProcess())
+        return PsGetCurrentProcess();
+    return handle == NtCurrentThread() ? PsGetCurrentThread() : NULL;
+}
+
+// Makes the system process, which no thread's end ever ends.
+//
+// IRQL:    == PASSIVE_LEVEL
+void ps_init(void)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    ob_current_table = current_table;
+    ob_pseudo_handle = pseudo_handle;
+    NTSTATUS status = create_object("System", 0, &PsInitialSystemProcess);
+    if (!NT_SUCCESS(status))
+        KeBugCheckEx(PHASE1_INITIALIZATION_FAILED, (uintptr_t)status, 0, 0, 0);
+    ke_initialize_process(&PsInitialSystemProcess->Pcb, mm_kernel_cr3);
+    publish(PsInitialSystemProcess);
+}
+
+// ---- Finding them -----------------------------------------------------------------
+
+// Finds a process that has not ended.
+//
+// IRQL:    <= DISPATCH_LEVEL
+// Returns: STATUS_SUCCESS or STATUS_INVALID_CID
+// Owns:    the caller, one reference
+// NT:      PsLookupProcessByProcessId (WDK). The id is a number, no HANDLE;
+//          ended processes are not found.
+NTSTATUS PsLookupProcessByProcessId(uint32_t id, EPROCESS **process)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+
+    NTSTATUS status = STATUS_INVALID_CID;
+    KIRQL old;
+    KeAcquireSpinLock(&ps_lock, &old);
+    RTL_FOR_EACH(entry, &process_list) {
+        EPROCESS *each =
+            CONTAINING_RECORD(entry, EPROCESS, ActiveProcessLinks);
+        if (each->UniqueProcessId != id)
+            continue;
+        ObReferenceObject(each);
+        *process = each;
+        status = STATUS_SUCCESS;
+    }
+    KeReleaseSpinLock(&ps_lock, old);
+    return status;
+}
+
+// Calls each for every thread; it must not block or take ps_lock.
+//
+// IRQL:    <= DISPATCH_LEVEL
+void ps_for_each_thread(void (*each)(ETHREAD *thread, void *context),
+                        void *context)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+
+    KIRQL old;
+    KeAcquireSpinLock(&ps_lock, &old);
+    RTL_FOR_EACH(link, &process_list) {
+        EPROCESS *process =
+            CONTAINING_RECORD(link, EPROCESS, ActiveProcessLinks);
+        KeAcquireSpinLockAtDpcLevel(&process->lock);
+        RTL_FOR_EACH(entry, &process->ThreadListHead)
+            each(CONTAINING_RECORD(entry, ETHREAD, ThreadListEntry), context);
+        KeReleaseSpinLockFromDpcLevel(&process->lock);
+    }
+    KeReleaseSpinLock(&ps_lock, old);
+}
+
+struct lookup {
+    uint32_t id;
+    ETHREAD *found;
+};
+
+static void match_id(ETHREAD *thread, void *context)
+{
+    struct lookup *lookup = context;
+    if (thread->Tcb.id != lookup->id)
+        return;
+    ObReferenceObject(thread);
+    lookup->found = thread;
+}
+
+// Finds a thread that has not ended.
+//
+// IRQL:    <= DISPATCH_LEVEL
+// Returns: STATUS_SUCCESS or STATUS_INVALID_CID
+// Owns:    the caller, one reference
+NTSTATUS ps_lookup_thread(uint32_t id, ETHREAD **thread)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+
+    struct lookup lookup = { .id = id };
+    ps_for_each_thread(match_id, &lookup);
+    if (!lookup.found)
+        return STATUS_INVALID_CID;
+    *thread = lookup.found;
+    return STATUS_SUCCESS;
+}
+
+static void count_thread(ETHREAD *thread, void *context)
+{
+    (void)thread;
+    ++*(uint32_t *)context;
+}
+
+// How many threads there are, without the dying and the idle ones.
+//
+// IRQL:    <= DISPATCH_LEVEL
+uint32_t ps_thread_count(void)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+
+    uint32_t count = 0;
+    ps_for_each_thread(count_thread, &count);
+    return count;
+}
+
+// How many processes there are, the system process included.
+//
+// IRQL:    <= DISPATCH_LEVEL
+uint32_t ps_process_count(void)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+
+    uint32_t count = 0;
+    KIRQL old;
+    KeAcquireSpinLock(&ps_lock, &old);
+    RTL_FOR_EACH(entry, &process_list)
+        count++;
+    KeReleaseSpinLock(&ps_lock, old);
+    return count;
+}

@@ -1,0 +1,110 @@
+// rtl.h - lists, strings, printing, a heap: pure C that knows no kernel.
+
+#ifndef TINT_RTL_RTL_H
+#define TINT_RTL_RTL_H
+
+#include "kernel/nt.h"
+
+#include <stdarg.h>
+
+// ---- Doubly linked lists: the head is a LIST_ENTRY itself ------------------
+
+static inline void InitializeListHead(LIST_ENTRY *head)
+{
+    head->Flink = head->Blink = head;
+}
+
+static inline bool IsListEmpty(const LIST_ENTRY *head)
+{
+    return head->Flink == head;
+}
+
+static inline void rtl_insert_between(LIST_ENTRY *before, LIST_ENTRY *entry,
+                                      LIST_ENTRY *after)
+{
+    entry->Flink = after;
+    entry->Blink = before;
+    before->Flink = entry;
+    after->Blink = entry;
+}
+
+static inline void InsertHeadList(LIST_ENTRY *head, LIST_ENTRY *entry)
+{
+    rtl_insert_between(head, entry, head->Flink);
+}
+
+static inline void InsertTailList(LIST_ENTRY *head, LIST_ENTRY *entry)
+{
+    rtl_insert_between(head->Blink, entry, head);
+}
+
+// Takes entry off its list; true if the list is empty now.
+static inline bool RemoveEntryList(LIST_ENTRY *entry)
+{
+    LIST_ENTRY *next = entry->Flink;
+    LIST_ENTRY *previous = entry->Blink;
+    previous->Flink = next;
+    next->Blink = previous;
+    return next == previous;
+}
+
+static inline LIST_ENTRY *RemoveHeadList(LIST_ENTRY *head)
+{
+    LIST_ENTRY *entry = head->Flink;
+    RemoveEntryList(entry);
+    return entry;
+}
+
+// Walks a list; the current entry must stay on it.
+#define RTL_FOR_EACH(entry, head)                                       \
+    for (LIST_ENTRY *entry = (head)->Flink; entry != (head);            \
+         entry = entry->Flink)
+
+// ---- A pairing heap: the smallest key first --------------------------------
+
+typedef struct rtl_heap_node rtl_heap_node;
+struct rtl_heap_node {
+    uint64_t key;
+    rtl_heap_node *child;    // first child
+    rtl_heap_node *next;     // next sibling
+    rtl_heap_node *back;     // previous sibling, or parent of a first child
+};
+
+typedef struct rtl_heap {
+    rtl_heap_node *root;     // the smallest, or NULL
+} rtl_heap;
+
+void rtl_heap_insert(rtl_heap *heap, rtl_heap_node *node);    // O(1)
+void rtl_heap_remove(rtl_heap *heap, rtl_heap_node *node);    // O(log n)
+
+// ---- Strings ---------------------------------------------------------------
+
+void *memcpy(void *to, const void *from, size_t n);
+void *memmove(void *to, const void *from, size_t n);
+void *memset(void *to, int value, size_t n);
+int memcmp(const void *a, const void *b, size_t n);
+size_t rtl_strlen(const char *s);
+int rtl_strcmp(const char *a, const char *b);
+// Compares up to n characters without regard to case.
+bool rtl_same_name(const char *a, const char *b, size_t n);
+// Copies as much as fits and always ends with a zero.
+void rtl_strcpy(char *to, const char *from, size_t size);
+
+// ---- Printing --------------------------------------------------------------
+
+// Knows %s %c %d %i %u %x %X %p %%, with 0, -, width and l, ll, z; %p prints
+// 16 hex digits. Returns the length that the whole text has.
+int rtl_vsnprintf(char *to, size_t size, const char *format, va_list args);
+int rtl_snprintf(char *to, size_t size, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+// ---- The kernel command line -----------------------------------------------
+
+// Takes the first word off *line into to (unquoted, cut at size); false at the
+// end. Blanks separate, "..." groups, \\ \" \' are escapes, any other
+// backslash is itself.
+bool rtl_next_word(const char **line, char *to, size_t size);
+// A decimal or 0x number; false if text is anything else or too large.
+bool rtl_parse_number(const char *text, uint64_t *value);
+
+#endif

@@ -1,0 +1,1 @@
+"""The lints: each module has check(root), which returns Findings."""

@@ -1,0 +1,53 @@
+"""test_user.py - ring-3 test programs, each booted on the checked kernel.
+
+A program returns 0 (good), 1 (failed) or 77 (skipped). It says `not ok -
+what` for what failed and `skip - why` before it returns 77, as QEMU's status
+only tells 0 from the rest. Lines in its head change its run:
+
+    // args: a "b c"             its arguments
+    // disks: 2                  scratch disks of 16 MiB; 1 if not said
+    // options: port=direct      kernel options; each such line is one more run
+    // cpus: 2                   processors
+"""
+import re
+
+from pathlib import Path
+
+import pytest
+
+import qemu
+
+from harness import boot
+
+HERE = Path(__file__).resolve().parent
+HEAD = re.compile(r'^// (args|disks|options|cpus):[ \t]*(.*)$', re.M)
+BOUND = 180                     # seconds for one program
+
+
+def cases():
+    for source in sorted(HERE.glob('*.c')):
+        head = {}
+        for key, value in HEAD.findall(source.read_text()):
+            head.setdefault(key, []).append(value.strip())
+        for options in head.get('options', ['']):
+            name = f'{source.stem}-{options}' if options else source.stem
+            yield pytest.param(source.stem, head, options.split(), id=name)
+
+
+def one(head, key, default):
+    return head.get(key, [default])[0]
+
+
+@pytest.mark.parametrize('name, head, options', cases())
+def test_user(machine, scratch, name, head, options):
+    disks = [qemu.Disk(scratch()) for _ in range(int(one(head, 'disks', '1')))]
+    m = machine(kernel=boot.CHECKED, disks=disks,
+                program=[name, *qemu.words(one(head, 'args', ''))],
+                cpus=int(one(head, 'cpus', '1')),
+                options=[*options, 'then=poweroff'])
+    status = m.wait(BOUND)
+    skip = re.search(r'^skip - (.*)$', m.console, re.M)
+    if skip and status == qemu.FAILED:
+        pytest.skip(skip.group(1))
+    if status != qemu.PASSED or re.search(r'^not ok', m.console, re.M):
+        raise qemu.Failure(m.report(f'{name} failed'))

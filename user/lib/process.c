@@ -1,0 +1,77 @@
+// process.c - the C part of a process's start, its end, and its children.
+
+#include "user/lib/process.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define COMMAND_LINE_SIZE 4096
+#define WORDS_MAXIMUM     256
+#define NAME_SIZE         256
+
+PEB *rtl_peb;
+
+void rtl_start_process(PEB *peb)
+{
+    static char line[COMMAND_LINE_SIZE];
+    static char *words[WORDS_MAXIMUM + 1];
+    const STRING *command = &peb->ProcessParameters.CommandLine;
+
+    rtl_peb = peb;
+    rtl_start_streams(&peb->ProcessParameters);
+    size_t length = command->Length;
+    if (length >= sizeof(line))
+        length = sizeof(line) - 1;
+    memcpy(line, command->Buffer, length);
+    int count = rtl_split_words(line, words, WORDS_MAXIMUM);
+    exit(main(count, words));
+}
+
+void exit(int status)
+{
+    rtl_flush_all();
+    for (;;)
+        NtTerminateProcess(NtCurrentProcess(), status);
+}
+
+void abort(void)
+{
+    for (;;)
+        NtTerminateProcess(NtCurrentProcess(), STATUS_ASSERTION_FAILURE);
+}
+
+void rtl_assertion_failed(const char *expression, const char *file, int line)
+{
+    fflush(stdout);
+    fprintf(stderr, "%s:%d: assertion failed: %s\n", file, line, expression);
+    abort();
+}
+
+// Returns: STATUS_OBJECT_NAME_NOT_FOUND  there is no such program
+//          STATUS_BUFFER_TOO_SMALL       the words do not fit a command line
+//          or what NtCreateUserProcess says
+// Owns:    the caller closes *process and *thread
+NTSTATUS nt_start_program(int count, char *const *words, uint32_t flags,
+                          HANDLE *process, HANDLE *thread)
+{
+    char program[NAME_SIZE];
+    char image[NAME_SIZE];
+    char line[COMMAND_LINE_SIZE];
+    RTL_USER_PROCESS_PARAMETERS parameters = rtl_peb->ProcessParameters;
+
+    bool bare = !strpbrk(words[0], "\\/:");
+    if (snprintf(program, sizeof(program), "%s%s", bare ? "B:\\bin\\" : "",
+                 words[0]) >= (int)sizeof(program))
+        return STATUS_OBJECT_NAME_INVALID;
+    NTSTATUS status = rtl_dos_name_to_nt(program, image, sizeof(image));
+    if (NT_SUCCESS(status))
+        status = rtl_quote_words(count, words, line, sizeof(line));
+    if (!NT_SUCCESS(status))
+        return status;
+    RtlInitString(&parameters.ImagePathName, image);
+    RtlInitString(&parameters.CommandLine, line);
+    return NtCreateUserProcess(process, thread, ALL_ACCESS, ALL_ACCESS, flags,
+                               &parameters);
+}

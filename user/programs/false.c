@@ -1,0 +1,6 @@
+// false.c - does nothing, unsuccessfully.
+
+int main(void)
+{
+    return 1;
+}
