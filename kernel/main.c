@@ -153,15 +153,17 @@ static bool run_first_program(NTSTATUS *exit_status)
     rtl_snprintf(image, sizeof(image), "\\??\\%s%s", is_path ? "" : "B:\\bin\\",
                  word);
     EPROCESS *process;
+    ETHREAD *thread;
     NTSTATUS status = ps_create_process(
         &(ps_start){ .image = image, .command_line = options.program,
                      .first_program = true, .restarts = !options.power_off },
-        &process, NULL);
+        &process, &thread);
     if (!NT_SUCCESS(status)) {
         print("TINT: cannot start '%s': status 0x%08X\n", word,
               (uint32_t)status);
         return false;
     }
+    ObDereferenceObject(thread);
     KeWaitForSingleObject(process, Executive, KernelMode, false, NULL);
     *exit_status = process->ExitStatus;
     ObDereferenceObject(process);

@@ -111,8 +111,9 @@ typedef struct ide_channel {
     NTSTATUS failure;          // why it ends without an answer of the device
 
     // Between StartIo and ISR or time-out: whoever clears armed goes on.
-    volatile bool armed;    // a command is out
-    uint8_t bm_status;      // the ISR's finds, for the DPC
+    volatile uint64_t started;    // TSC when the present command went out
+    volatile bool armed;          // a command is out
+    uint8_t bm_status;            // the ISR's finds, for the DPC
     uint8_t status;
     uint8_t error;
 

@@ -218,17 +218,19 @@ static NTSTATUS start_command(ide_channel *channel, IRP *irp)
     }
     channel->command_bytes = bytes;
 
-    // The stamp comes before armed, so that a time-out never sees an old one,
-    // and armed before the command: the interrupt may arrive on another
-    // processor before the last register is written.
-    channel->watchdog.busy = true;
+    // started comes before armed, so that a time-out never sees an old one. And
+    // the command comes last, although the data sheet starts the bus master
+    // behind it: the disk may answer at once, on another processor, and then
+    // nothing of ours may touch the channel any more. Until it has a command
+    // the disk asks for no data.
+    channel->started = hal_read_tsc();
     ke_watchdog_progress(&channel->watchdog);
     channel->armed = true;
     io_irp_at_device(irp, disk->number);
-    ide_send_command(disk, command, lba, sectors, lba48);
     if (bytes)
         hal_out8(channel->bus_master + IDE_BM_COMMAND,
                  write ? IDE_BM_START : IDE_BM_START | IDE_BM_TO_MEMORY);
+    ide_send_command(disk, command, lba, sectors, lba48);
     return STATUS_PENDING;
 }
 

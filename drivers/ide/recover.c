@@ -19,8 +19,9 @@ static bool take_over(void *context)
     ide_channel *channel = context;
     if (!channel->armed)
         return false;
-    // Signed: another processor may have set the stamp a moment ahead of us.
-    int64_t waited = (int64_t)(hal_read_tsc() - channel->watchdog.stamp);
+    // Not the watchdog's own stamp, which moves on when it barks. Signed:
+    // another processor's clock may be a moment ahead of ours.
+    int64_t waited = (int64_t)(hal_read_tsc() - channel->started);
     if (waited < (int64_t)channel->watchdog.timeout)
         return false;
     channel->armed = false;

@@ -51,7 +51,8 @@ void initrd_clean_name(char *to, const char *from)
     size_t length = 0;
     for (; *from; from++) {
         char c = *from == '\\' ? '/' : *from;
-        bool skip = !length && (c == '/' || (c == '.' && from[1] == '/'));
+        bool dot = c == '.' && (from[1] == '/' || from[1] == '\\');
+        bool skip = !length && (c == '/' || dot);
         if (!skip)
             to[length++] = c;
     }

@@ -164,25 +164,28 @@ static void *allocate_large(size_t size, uint32_t tag)
 {
     if (size > (uint64_t)MM_SYSTEM_PAGE_COUNT * PAGE_SIZE)
         return NULL;
-    uint32_t pages = (uint32_t)BYTES_TO_PAGES(size);
-    void *address = mm_allocate_system_pages(pages, false);
-    if (!address)
-        return NULL;
     KIRQL old;
     KeAcquireSpinLock(&pool_lock, &old);
     pool_block *note = take_small(sizeof(large_block), LARGE_TAG);
-    if (note) {
+    KeReleaseSpinLock(&pool_lock, old);
+    if (!note)
+        return NULL;
+    // The pages come last: giving them back would flush TLBs, and the caller
+    // may hold a spin lock.
+    void *address =
+        mm_allocate_system_pages((uint32_t)BYTES_TO_PAGES(size), false);
+    KeAcquireSpinLock(&pool_lock, &old);
+    if (address) {
         large_block *large = (large_block *)note->body;
         *large = (large_block){ .address = address, .size = size, .tag = tag };
         InsertHeadList(&large_blocks, &large->entry);
         pool_counts.bytes += size;
         pool_counts.blocks++;
+    } else {
+        give_small(note);
     }
     KeReleaseSpinLock(&pool_lock, old);
-    if (note)
-        return address;
-    mm_free_system_pages(address, pages, false);
-    return NULL;
+    return address;
 }
 
 // Allocates size bytes, 16-aligned, not cleared. Above EX_POOL_LARGE they are

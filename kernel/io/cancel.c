@@ -98,31 +98,21 @@ static bool cancel_next(LIST_ENTRY *list, KSPIN_LOCK *lock,
     return found;
 }
 
-// Asks the requests that hang on a file to end.
+// Asks requests that hang on a file to end; NULL: of any process, thread,
+// IOSB.
 //
 // IRQL:    <= DISPATCH_LEVEL
 // Returns: whether there was one
-bool io_cancel_on_file(FILE_OBJECT *file, KTHREAD *thread,
-                       IO_STATUS_BLOCK *iosb)
+bool io_cancel_on_file(FILE_OBJECT *file, const KPROCESS *process,
+                       const KTHREAD *thread, const IO_STATUS_BLOCK *iosb)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
     bool matched = false;
-    cancel_filter filter = { .thread = thread, .iosb = iosb };
+    cancel_filter filter = { .process = process, .thread = thread,
+                             .iosb = iosb };
     while (cancel_next(&file->irps, &file->irp_lock, &filter, &matched))
         continue;
     return matched;
-}
-
-// Asks a dying process's requests that hang on a file to end.
-//
-// IRQL:    <= DISPATCH_LEVEL
-void iop_cancel_on_file_for_process(FILE_OBJECT *file, const KPROCESS *process)
-{
-    ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    bool matched = false;
-    cancel_filter filter = { .process = process };
-    while (cancel_next(&file->irps, &file->irp_lock, &filter, &matched))
-        continue;
 }
 
 // Asks the requests that hang on a thread to end. The thread must be kept
@@ -130,8 +120,8 @@ void iop_cancel_on_file_for_process(FILE_OBJECT *file, const KPROCESS *process)
 //
 // IRQL:    <= DISPATCH_LEVEL
 // Returns: whether there was one
-bool io_cancel_on_thread(KTHREAD *thread, FILE_OBJECT *file,
-                         IO_STATUS_BLOCK *iosb)
+bool io_cancel_on_thread(KTHREAD *thread, const FILE_OBJECT *file,
+                         const IO_STATUS_BLOCK *iosb)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
     bool matched = false;

@@ -145,7 +145,7 @@ static void close_file(EPROCESS *process, void *object, uint32_t handles)
     if (handles || file->Flags & FO_CLEANUP_DONE)
         return;
     file->Flags |= FO_CLEANUP_DONE;
-    io_cancel_on_file(file, NULL, NULL);
+    io_cancel_on_file(file, NULL, NULL, NULL);
     if (file->Flags & FO_OPENED)
         iop_send_from_stack(file, IRP_MJ_CLEANUP);
 }
@@ -177,7 +177,7 @@ void iop_cancel_for_process(KPROCESS *process)
     KIRQL old;
     KeAcquireSpinLock(&io_files_lock, &old);
     RTL_FOR_EACH(entry, &io_files)
-        iop_cancel_on_file_for_process(
-            CONTAINING_RECORD(entry, FILE_OBJECT, all_entry), process);
+        io_cancel_on_file(CONTAINING_RECORD(entry, FILE_OBJECT, all_entry),
+                          process, NULL, NULL);
     KeReleaseSpinLock(&io_files_lock, old);
 }

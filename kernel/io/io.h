@@ -57,6 +57,10 @@ NTSTATUS io_create_file(const char *name, ACCESS_MASK access,
 // Allocates an IRP for a request on file with the next stack location filled
 // in (major, FileObject). It owns a reference to file.
 IRP *io_build_irp(FILE_OBJECT *file, uint8_t major);
+// An MDL for a buffer, not yet filled in, that goes with the IRP; NULL: no pool.
+MDL *IoAllocateMdl(uint64_t address, uint32_t length);
+// A zeroed SystemBuffer that goes with the IRP; NULL: no pool.
+void *io_allocate_system_buffer(IRP *irp, uint32_t length);
 // Frees an IRP that is on no list, with all that it owns: MDL (unpinned),
 // buffers, references to event and file.
 void io_discard_irp(IRP *irp);
@@ -75,12 +79,12 @@ NTSTATUS io_query_file(FILE_OBJECT *file, uint32_t information_class,
 // ---- Cancellation and rundown -----------------------------------------------------
 
 // Asks pending requests to end: those that hang on file, or on thread and are
-// for file (NULL: any). thread, iosb: only this one's (NULL: all).
+// for file. NULL means any process, thread, file, IOSB.
 // Returns: whether there was one
-bool io_cancel_on_file(FILE_OBJECT *file, KTHREAD *thread,
-                       IO_STATUS_BLOCK *iosb);
-bool io_cancel_on_thread(KTHREAD *thread, FILE_OBJECT *file,
-                         IO_STATUS_BLOCK *iosb);
+bool io_cancel_on_file(FILE_OBJECT *file, const KPROCESS *process,
+                       const KTHREAD *thread, const IO_STATUS_BLOCK *iosb);
+bool io_cancel_on_thread(KTHREAD *thread, const FILE_OBJECT *file,
+                         const IO_STATUS_BLOCK *iosb);
 // A dying thread: cancels what hangs on it and waits until that is done.
 // PASSIVE, special APCs enabled.
 void io_rundown_thread(void);

@@ -33,8 +33,6 @@ void iop_wake_kernel_caller(IRP *irp, KPRIORITY boost);
 void iop_store_results(IRP *irp);
 void iop_release_mdl(IRP *irp);
 void iop_cancel_for_process(KPROCESS *process);
-void iop_cancel_on_file_for_process(FILE_OBJECT *file,
-                                    const KPROCESS *process);
 // Cleanup and close: with an IRP on the stack, so that they cannot fail.
 void iop_send_from_stack(FILE_OBJECT *file, uint8_t major);
 void iop_delete_port(void *object);

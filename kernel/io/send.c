@@ -26,6 +26,35 @@ IRP *io_build_irp(FILE_OBJECT *file, uint8_t major)
     return irp;
 }
 
+// Allocates an MDL for length bytes at address, to be filled in by a lock or
+// build routine; it goes with the IRP that it is given to.
+//
+// IRQL:    <= DISPATCH_LEVEL
+// Returns: NULL when there is no pool
+// NT:      IoAllocateMdl (WDK). Left out: SecondaryBuffer, ChargeQuota, Irp.
+MDL *IoAllocateMdl(uint64_t address, uint32_t length)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    MDL *mdl = ExAllocatePoolWithTag(NonPagedPool,
+                                     mm_mdl_size(address, length), IOP_TAG);
+    if (mdl)
+        *mdl = (MDL){ .from_pool = true };
+    return mdl;
+}
+
+// Gives the IRP a zeroed SystemBuffer.
+//
+// IRQL:    <= DISPATCH_LEVEL
+// Returns: NULL when there is no pool
+void *io_allocate_system_buffer(IRP *irp, uint32_t length)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    irp->SystemBuffer = ExAllocatePoolWithTag(NonPagedPool, length, IOP_TAG);
+    if (irp->SystemBuffer)
+        memset(irp->SystemBuffer, 0, length);
+    return irp->SystemBuffer;
+}
+
 // Finished inside the call (IRP-08). An NT error that was never pending
 // leaves everything alone (CMP-02); all else is a completion (CMP-03).
 static NTSTATUS finish_inline(FILE_OBJECT *file, IRP *irp)

@@ -159,3 +159,15 @@ NTSTATUS ke_release_mutant(KMUTANT *mutant, KPRIORITY increment,
         *previous = before;
     return status;
 }
+
+// Takes a mutant that is about to be freed from its owner, if it has one.
+//
+// IRQL:    <= DISPATCH_LEVEL
+void ke_discard_mutant(KMUTANT *mutant)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    KIRQL old = ki_lock_dispatcher();
+    if (mutant->OwnerThread)
+        RemoveEntryList(&mutant->MutantListEntry);
+    ki_unlock_dispatcher(old);
+}

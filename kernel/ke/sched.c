@@ -124,6 +124,19 @@ static void switch_space(KPRCB *prcb, KPROCESS *from, KPROCESS *to)
     __atomic_and_fetch(&from->ActiveProcessors, ~bit, __ATOMIC_SEQ_CST);
 }
 
+// Moves the current thread into another process's address space for good.
+//
+// IRQL:    == PASSIVE_LEVEL
+void ke_attach_process(KPROCESS *process)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    KIRQL old = ki_lock_dispatcher();
+    KTHREAD *thread = KeGetCurrentThread();
+    switch_space(KeGetCurrentPrcb(), thread->Process, process);
+    thread->Process = process;
+    ki_unlock_dispatcher(old);
+}
+
 static void switch_to(KPRCB *prcb, KTHREAD *from, KTHREAD *to)
 {
     uint64_t now = hal_read_tsc();
@@ -331,4 +344,18 @@ uint64_t KeSetAffinityThread(KTHREAD *thread, uint64_t affinity)
     }
     ki_unlock_dispatcher(old);
     return before;
+}
+
+// How many objects a thread waits for; *type: KOBJECTS of the first.
+//
+// IRQL:    <= DISPATCH_LEVEL
+// Returns: 0 if it does not wait, or for time alone
+uint32_t ke_query_wait(KTHREAD *thread, uint8_t *type)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    KIRQL old = ki_lock_dispatcher();
+    uint32_t count = thread->State == Waiting ? thread->WaitCount : 0;
+    *type = count ? thread->WaitBlockList[0].Object->Type : 0;
+    ki_unlock_dispatcher(old);
+    return count;
 }

@@ -39,15 +39,13 @@ extern uint64_t mm_total_frames;           // RAM that was found
 extern uint64_t mm_kernel_cr3;             // page tables without a user half
 uint64_t mm_available_frames(void);
 
-// ---- Frames: any level up to DISPATCH ----------------------------------------
-
+// ---- Frames: any level up to DISPATCH --------------------------------------
 // Returns a frame with count 1, filled with zeros; 0 when there is none.
 PFN_NUMBER mm_allocate_frame(void);
 void mm_reference_frame(PFN_NUMBER frame);
 void mm_release_frame(PFN_NUMBER frame);   // frees it at 0
 
-// ---- System pages -------------------------------------------------------------
-
+// ---- System pages ----------------------------------------------------------
 // pages contiguous pages of address space backed by zeroed frames, NULL if
 // there are none left. guard: one unmapped page lies below. IRQL: <= DISPATCH.
 void *mm_allocate_system_pages(uint32_t pages, bool guard);
@@ -61,8 +59,7 @@ void *MmCreateKernelStack(void);
 void MmDeleteKernelStack(void *limit);
 bool mm_is_kernel_address_valid(const void *address);    // for bugchecks
 
-// ---- Address spaces -------------------------------------------------------------
-
+// ---- Address spaces --------------------------------------------------------
 // One allocation: an entry in its space's list, sorted by address.
 typedef struct mm_region {
     LIST_ENTRY entry;
@@ -96,8 +93,7 @@ NTSTATUS mm_protect(mm_space *space, uint64_t *base, uint64_t *size,
 NTSTATUS mm_query(mm_space *space, uint64_t address,
                   MEMORY_BASIC_INFORMATION *information);
 
-// ---- MDLs: pinned memory, as a device sees it -----------------------------------
-
+// ---- MDLs: pinned memory, as a device sees it ------------------------------
 struct MDL {
     uint32_t ByteCount;
     uint16_t ByteOffset;         // in the first frame

@@ -91,8 +91,7 @@ static bool round_range(uint64_t *base, uint64_t *size)
     return true;
 }
 
-// ---- Regions -----------------------------------------------------------------
-
+// ---- Regions ---------------------------------------------------------------
 // Takes an unused region; NULL if there is no memory for more.
 static mm_region *take_region(mm_space *space)
 {
@@ -149,8 +148,7 @@ static void insert_region(mm_space *space, mm_region *region)
     InsertTailList(above ? &above->entry : &space->regions, &region->entry);
 }
 
-// ---- The services ------------------------------------------------------------
-
+// ---- The services ----------------------------------------------------------
 static NTSTATUS allocate_locked(mm_space *space, uint64_t *base, uint64_t size,
                                 uint64_t bits)
 {

@@ -192,11 +192,10 @@ uint32_t ob_table_count(ob_handle_table *table)
     return table->count;
 }
 
-// ---- Access --------------------------------------------------------------------
-
+// ---- Access ----------------------------------------------------------------
 // What a caller gets who asks for desired. There is no security beyond the
 // handle: whoever opens an object gets all that its type has.
-static ACCESS_MASK map_access(const OBJECT_TYPE *type, ACCESS_MASK desired)
+ACCESS_MASK ob_map_access(const OBJECT_TYPE *type, ACCESS_MASK desired)
 {
     if (desired & GENERIC_READ)
         desired |= type->generic_read;
@@ -279,8 +278,7 @@ NTSTATUS ob_reference_in_table(ob_handle_table *table, HANDLE handle,
     return look_up(table, handle, desired, type, false, object, granted);
 }
 
-// ---- Making and closing handles ------------------------------------------------
-
+// ---- Making and closing handles --------------------------------------------
 // Makes a handle to object. Generic rights mean what its type says.
 //
 // IRQL:    == PASSIVE_LEVEL
@@ -294,7 +292,7 @@ NTSTATUS ob_insert_handle(ob_handle_table *table, void *object,
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
     obp_add_handle(object);
-    return insert(table, object, map_access(ob_header(object)->Type, desired),
+    return insert(table, object, ob_map_access(ob_header(object)->Type, desired),
                   handle);
 }
 
@@ -359,7 +357,7 @@ NTSTATUS ob_duplicate_handle(ob_handle_table *from, HANDLE source,
         return status;
     ACCESS_MASK access = granted;
     if (!(options & DUPLICATE_SAME_ACCESS) && !(desired & MAXIMUM_ALLOWED))
-        access = map_access(ob_header(object)->Type, desired);
+        access = ob_map_access(ob_header(object)->Type, desired);
     if (!to) {
         ObDereferenceObject(object);
     } else if (access & ~granted) {

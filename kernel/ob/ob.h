@@ -19,8 +19,8 @@ struct OBJECT_TYPE {
     uint32_t generic_read;       // what GENERIC_READ means for it
     uint32_t generic_write;
     uint32_t valid_access;
-    // The process's handle is closed; handles: how many of all processes are
-    // left. May be NULL. PASSIVE.
+    // The process has closed its last handle to it; handles: how many of all
+    // processes are left. May be NULL. PASSIVE.
     void (*close)(EPROCESS *process, void *object, uint32_t handles);
     // The object goes. May be NULL. PASSIVE, must not wait.
     void (*delete)(void *object);
@@ -51,8 +51,7 @@ bool ob_reap(void);                        // deletes what waits for PASSIVE
 uint64_t ob_object_count(void);
 uint64_t ob_handle_count(void);
 
-// ---- Handle tables ---------------------------------------------------------------
-
+// ---- Handle tables ---------------------------------------------------------
 #define OB_MAX_HANDLES 16384u    // per process; then INSUFFICIENT_RESOURCES
 
 typedef struct ob_handle_table ob_handle_table;
@@ -66,6 +65,8 @@ uint32_t ob_table_count(ob_handle_table *table);
 extern ob_handle_table *(*ob_current_table)(void);
 extern void *(*ob_pseudo_handle)(HANDLE handle);    // NULL: is none
 
+// GENERIC_... and MAXIMUM_ALLOWED as the type's own rights.
+ACCESS_MASK ob_map_access(const OBJECT_TYPE *type, ACCESS_MASK desired);
 // Takes over the caller's reference, whether it succeeds or not.
 NTSTATUS ob_insert_handle(ob_handle_table *table, void *object,
                           ACCESS_MASK desired, HANDLE *handle);
@@ -87,8 +88,7 @@ NTSTATUS ob_duplicate_handle(ob_handle_table *from, HANDLE source,
                              ob_handle_table *to, ACCESS_MASK desired,
                              uint32_t options, HANDLE *handle);
 
-// ---- Names ------------------------------------------------------------------------
-
+// ---- Names -----------------------------------------------------------------
 #define OB_MAX_NAME 256u         // with the final zero
 
 // Names an object for ever (devices). name: a static string.

@@ -56,8 +56,8 @@ static void delete_process(void *object)
         ob_delete_handle_table(process->ObjectTable);
 }
 
-// Makes a process with an empty handle table, held once by the caller, who
-// has to initialize Pcb.
+// Makes a process with an empty handle table and an empty address space, held
+// once by the caller.
 static NTSTATUS create_object(const char *name, uint32_t parent,
                               EPROCESS **result)
 {
@@ -68,10 +68,14 @@ static NTSTATUS create_object(const char *name, uint32_t parent,
         return status;
     EPROCESS *process = object;
     process->ObjectTable = ob_create_handle_table(process);
-    if (!process->ObjectTable) {
+    status = process->ObjectTable
+                 ? mm_create_space(&process->space, &process->Pcb)
+                 : STATUS_INSUFFICIENT_RESOURCES;
+    if (!NT_SUCCESS(status)) {
         ObDereferenceObject(process);
-        return STATUS_INSUFFICIENT_RESOURCES;
+        return status;
     }
+    ke_initialize_process(&process->Pcb, process->space.cr3);
     process->UniqueProcessId = psp_allocate_id();
     process->parent_id = parent;
     process->ExitStatus = STATUS_PENDING;
@@ -320,13 +324,6 @@ NTSTATUS ps_create_process(const ps_start *start, EPROCESS **process,
         start->image, PsGetCurrentProcess()->UniqueProcessId, &made);
     if (!NT_SUCCESS(status))
         return status;
-    status = mm_create_space(&made->space, &made->Pcb);
-    if (!NT_SUCCESS(status)) {
-        ObDereferenceObject(made);
-        return status;
-    }
-    ke_initialize_process(&made->Pcb, made->space.cr3);
-
     status = fill_process(made, start, thread);
     ps_release_process(made);    // without a thread this ends it
     if (NT_SUCCESS(status))
@@ -360,7 +357,6 @@ void ps_init(void)
     NTSTATUS status = create_object("System", 0, &PsInitialSystemProcess);
     if (!NT_SUCCESS(status))
         KeBugCheckEx(PHASE1_INITIALIZATION_FAILED, (uintptr_t)status, 0, 0, 0);
-    ke_initialize_process(&PsInitialSystemProcess->Pcb, mm_kernel_cr3);
     publish(PsInitialSystemProcess);
 }
 

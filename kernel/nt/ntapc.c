@@ -1,0 +1,108 @@
+// ntapc.c - user APCs, alerts, and the way back from them.
+
+#include "kernel/nt/ntp.h"
+
+#include "kernel/ex/ex.h"
+#include "kernel/ps/ps.h"
+
+// The APC leaves its thread's list, one way or the other.
+static void apc_rundown(KAPC *apc)
+{
+    ExFreePoolWithTag(apc, NT_POOL_TAG);
+}
+
+static void apc_kernel(KAPC *apc, KNORMAL_ROUTINE **normal, void **context,
+                       void **argument1, void **argument2)
+{
+    (void)normal, (void)context, (void)argument1, (void)argument2;
+    apc_rundown(apc);
+}
+
+static NTSTATUS queue_apc(ETHREAD *thread, PS_APC_ROUTINE *routine,
+                          void *argument1, void *argument2, void *argument3)
+{
+    if (thread->Tcb.Header.SignalState)
+        return STATUS_UNSUCCESSFUL;    // it has ended (APC-25)
+    if (!routine)
+        return STATUS_SUCCESS;         // wakes nobody (APC-26)
+    KAPC *apc = ExAllocatePoolWithTag(NonPagedPool, sizeof(*apc), NT_POOL_TAG);
+    if (!apc)
+        return STATUS_INSUFFICIENT_RESOURCES;
+    KeInitializeApc(apc, &thread->Tcb, apc_kernel, apc_rundown, routine,
+                    UserMode, argument1);
+    if (KeInsertQueueApc(apc, argument2, argument3, IO_NO_INCREMENT))
+        return STATUS_SUCCESS;
+    ExFreePoolWithTag(apc, NT_POOL_TAG);
+    return STATUS_UNSUCCESSFUL;
+}
+
+// Queues a user APC to a thread (APC-15).
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS
+//          STATUS_UNSUCCESSFUL    the thread has ended
+//          STATUS_INVALID_HANDLE, STATUS_ACCESS_DENIED,
+//          STATUS_OBJECT_TYPE_MISMATCH, STATUS_INSUFFICIENT_RESOURCES
+// NT:      NtQueueApcThread (native).
+NTSTATUS NtQueueApcThread(HANDLE handle, PS_APC_ROUTINE *routine,
+                          void *argument1, void *argument2, void *argument3)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    void *thread = NULL;
+    NTSTATUS status = ob_reference_by_handle(handle, THREAD_SET_CONTEXT,
+                                             &ps_thread_type, &thread, NULL);
+    if (!NT_SUCCESS(status))
+        return status;
+    status = queue_apc(thread, routine, argument1, argument2, argument3);
+    ObDereferenceObject(thread);
+    return status;
+}
+
+// Runs the user APCs that are queued, on the way back (APC-14).
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS, or STATUS_ALERTED if the thread was
+// NT:      NtTestAlert (native).
+NTSTATUS NtTestAlert(void)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    return KeTestAlertThread(UserMode) ? STATUS_ALERTED : STATUS_SUCCESS;
+}
+
+// Ends a thread's present alertable wait, or its next one (APC-11).
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS, STATUS_INVALID_HANDLE, STATUS_ACCESS_DENIED,
+//          STATUS_OBJECT_TYPE_MISMATCH
+// NT:      NtAlertThread (native).
+NTSTATUS NtAlertThread(HANDLE handle)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    void *object = NULL;
+    NTSTATUS status = ob_reference_by_handle(handle, THREAD_ALERT,
+                                             &ps_thread_type, &object, NULL);
+    if (!NT_SUCCESS(status))
+        return status;
+    KeAlertThread(&((ETHREAD *)object)->Tcb, UserMode);
+    ObDereferenceObject(object);
+    return STATUS_SUCCESS;
+}
+
+// Goes on in ring 3 with these registers; what runs after each user APC.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: only if it cannot: STATUS_ACCESS_VIOLATION
+// NT:      NtContinue (native).
+NTSTATUS NtContinue(const CONTEXT *context, bool test_alert)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    CONTEXT copy;
+    NTSTATUS status = ke_get_user(&copy, context);
+    if (!NT_SUCCESS(status))
+        return status;
+    return ke_continue(&copy, nt_bool(test_alert));
+}

@@ -1,0 +1,350 @@
+// ntio.c - NtReadFile, NtWriteFile, NtDeviceIoControlFile: where a thread lets
+// go of its I/O; NtFlushBuffersFile; and NtCancelIoFile(Ex).
+//
+// Each checks what ring 3 passed, pins or copies the buffer, sends one IRP and
+// returns. After STATUS_PENDING no thread waits for the device: the request is
+// an entry in a device queue and nothing else. io/complete.c goes on.
+
+#include "kernel/nt/ntp.h"
+
+#include "kernel/io/io.h"
+#include "kernel/ps/ps.h"
+#include "kernel/rtl/rtl.h"
+
+enum { MAXIMUM_CONTROL_BUFFER = 65536 };
+
+// What all the calls that send a request have in common.
+typedef struct nt_request {
+    uint8_t major;
+    ACCESS_MASK access;          // one of these is enough; 0: any handle
+    HANDLE file, event;
+    IO_APC_ROUTINE *apc;
+    void *apc_context;
+    IO_STATUS_BLOCK *iosb;
+    void *buffer;                // read, write
+    uint32_t length;
+    uint64_t offset;
+    uint32_t code;               // device control
+    void *input, *output;
+    uint32_t input_length, output_length;
+} nt_request;
+
+// The references that a request begins with.
+typedef struct nt_targets {
+    FILE_OBJECT *file;
+    KEVENT *event;
+} nt_targets;
+
+static void drop_targets(nt_targets *targets)
+{
+    if (targets->event)
+        ObDereferenceObject(targets->event);
+    ObDereferenceObject(targets->file);
+}
+
+// Takes the references and checks what concerns them. The event is reset as
+// soon as the file's handle is known to be good, whatever comes next (CMP-01).
+static NTSTATUS reference_targets(const nt_request *request,
+                                  nt_targets *targets)
+{
+    void *object;
+    ACCESS_MASK granted;
+    targets->event = NULL;
+    NTSTATUS status = ob_reference_by_handle(request->file, 0, &io_file_type,
+                                             &object, &granted);
+    if (!NT_SUCCESS(status))
+        return status;
+    targets->file = object;
+    if (request->access && !(granted & request->access)) {
+        ObDereferenceObject(object);
+        return STATUS_ACCESS_DENIED;
+    }
+    if (request->event) {
+        status = ob_reference_by_handle(request->event, EVENT_MODIFY_STATE,
+                                        &nt_event_type, &object, NULL);
+        if (!NT_SUCCESS(status)) {
+            ObDereferenceObject(targets->file);
+            return status;
+        }
+        targets->event = object;
+        KeResetEvent(targets->event);
+    }
+    // Routine and port exclude each other (CMP-07).
+    status = nt_probe_output(request->iosb, sizeof(*request->iosb));
+    if (!request->iosb)
+        status = STATUS_ACCESS_VIOLATION;
+    if (NT_SUCCESS(status) && request->apc && targets->file->CompletionPort)
+        status = STATUS_INVALID_PARAMETER;
+    if (!NT_SUCCESS(status))
+        drop_targets(targets);
+    return status;
+}
+
+// Pins the buffer, or copies it, as the device wants it.
+static NTSTATUS attach_buffer(IRP *irp, const nt_request *request)
+{
+    bool is_read = request->major == IRP_MJ_READ;
+    if (request->length == 0)
+        return STATUS_SUCCESS;
+    if (irp->OriginalFileObject->DeviceObject->Flags & DO_BUFFERED_IO) {
+        if (!ke_is_user_range(request->buffer, request->length))
+            return STATUS_ACCESS_VIOLATION;
+        if (!io_allocate_system_buffer(irp, request->length))
+            return STATUS_INSUFFICIENT_RESOURCES;
+        if (!is_read)
+            return ke_copy_from_user(irp->SystemBuffer, request->buffer,
+                                     request->length);
+        irp->UserBuffer = request->buffer;
+        irp->UserBufferLength = request->length;
+        return STATUS_SUCCESS;
+    }
+    if (!ke_is_user_range(request->buffer, request->length))
+        return STATUS_ACCESS_VIOLATION;
+    irp->MdlAddress = IoAllocateMdl((uint64_t)request->buffer,
+                                    request->length);
+    if (!irp->MdlAddress)
+        return STATUS_INSUFFICIENT_RESOURCES;
+    return mm_lock_user_buffer(irp->MdlAddress, (uint64_t)request->buffer,
+                               request->length, is_read);
+}
+
+// Checks a transfer's offset: it is a place in the file, or one of two
+// special values; on what has no places it means nothing (OVL-12).
+static NTSTATUS check_offset(const FILE_OBJECT *file,
+                             const nt_request *request)
+{
+    if (!file->DeviceObject->seekable || (int64_t)request->offset >= 0)
+        return STATUS_SUCCESS;
+    if (request->offset == FILE_USE_FILE_POINTER_POSITION)
+        return file->Flags & FO_SYNCHRONOUS_IO ? STATUS_SUCCESS
+                                               : STATUS_INVALID_PARAMETER;
+    return request->offset == FILE_WRITE_TO_END_OF_FILE &&
+                   request->major == IRP_MJ_WRITE
+               ? STATUS_SUCCESS
+               : STATUS_INVALID_PARAMETER;
+}
+
+static NTSTATUS fill_transfer(IRP *irp, const nt_request *request)
+{
+    IO_STACK_LOCATION *location = IoGetNextIrpStackLocation(irp);
+    location->Parameters.Read.Length = request->length;
+    location->Parameters.Read.ByteOffset = request->offset;
+    NTSTATUS status = check_offset(irp->OriginalFileObject, request);
+    return NT_SUCCESS(status) ? attach_buffer(irp, request) : status;
+}
+
+static NTSTATUS fill_control(IRP *irp, const nt_request *request)
+{
+    enum { METHOD_MASK = 3 };
+    IO_STACK_LOCATION *location = IoGetNextIrpStackLocation(irp);
+    location->Parameters.DeviceIoControl.IoControlCode = request->code;
+    location->Parameters.DeviceIoControl.InputBufferLength =
+        request->input_length;
+    location->Parameters.DeviceIoControl.OutputBufferLength =
+        request->output_length;
+    uint32_t size = MAX(request->input_length, request->output_length);
+    if ((request->code & METHOD_MASK) != METHOD_BUFFERED)
+        return STATUS_INVALID_DEVICE_REQUEST;
+    if (size > MAXIMUM_CONTROL_BUFFER)
+        return STATUS_INVALID_PARAMETER;
+    if (size == 0)
+        return STATUS_SUCCESS;
+    if (!io_allocate_system_buffer(irp, size))
+        return STATUS_INSUFFICIENT_RESOURCES;
+    if (request->output_length) {
+        if (!ke_is_user_range(request->output, request->output_length))
+            return STATUS_ACCESS_VIOLATION;
+        irp->UserBuffer = request->output;
+        irp->UserBufferLength = request->output_length;
+    }
+    return ke_copy_from_user(irp->SystemBuffer, request->input,
+                             request->input_length);
+}
+
+// One request, from the handles to io_send.
+static NTSTATUS send(const nt_request *request)
+{
+    nt_targets targets;
+    NTSTATUS status = reference_targets(request, &targets);
+    if (!NT_SUCCESS(status))
+        return status;
+    IRP *irp = io_build_irp(targets.file, request->major);
+    if (!irp) {
+        drop_targets(&targets);
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    irp->UserEvent = targets.event;    // the IRP owns it now
+    irp->UserIosb = request->iosb;
+    irp->UserApcRoutine = request->apc;
+    irp->UserApcContext = request->apc_context;
+    status = request->major == IRP_MJ_DEVICE_CONTROL
+                 ? fill_control(irp, request)
+                 : fill_transfer(irp, request);
+    // Another processor may complete and free the IRP before io_send returns:
+    // from here on it must not be touched.
+    if (NT_SUCCESS(status))
+        status = io_send(targets.file, irp);
+    else
+        io_discard_irp(irp);
+    ObDereferenceObject(targets.file);
+    return status;
+}
+
+// Starts a read of length bytes at offset; never waits for the device when
+// the file was opened for overlapped I/O.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_PENDING                 accepted: iosb, event, APC or port
+//                                         follow
+//          STATUS_INVALID_HANDLE, STATUS_OBJECT_TYPE_MISMATCH,
+//          STATUS_ACCESS_DENIED           file or event is not what it must be
+//          STATUS_ACCESS_VIOLATION        buffer or iosb is not ring 3's to
+//                                         write
+//          STATUS_INVALID_PARAMETER       offset; or an APC routine on a file
+//                                         that is bound to a port
+//          STATUS_INSUFFICIENT_RESOURCES  no pool
+//          or what the driver answered at once
+// NT:      NtReadFile (WDK). Left out: Key. ByteOffset is by value.
+NTSTATUS NtReadFile(HANDLE file, HANDLE event, IO_APC_ROUTINE *apc,
+                    void *apc_context, IO_STATUS_BLOCK *iosb, void *buffer,
+                    uint32_t length, uint64_t offset)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    return send(&(nt_request){
+        .major = IRP_MJ_READ, .access = FILE_READ_DATA, .file = file,
+        .event = event, .apc = apc, .apc_context = apc_context, .iosb = iosb,
+        .buffer = buffer, .length = length, .offset = offset });
+}
+
+// Starts a write of length bytes at offset; otherwise as NtReadFile.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: as NtReadFile; the buffer need only be readable
+// NT:      NtWriteFile (WDK). Left out: Key. ByteOffset is by value.
+NTSTATUS NtWriteFile(HANDLE file, HANDLE event, IO_APC_ROUTINE *apc,
+                     void *apc_context, IO_STATUS_BLOCK *iosb, void *buffer,
+                     uint32_t length, uint64_t offset)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    return send(&(nt_request){
+        .major = IRP_MJ_WRITE, .access = FILE_WRITE_DATA | FILE_APPEND_DATA,
+        .file = file, .event = event, .apc = apc, .apc_context = apc_context,
+        .iosb = iosb, .buffer = buffer, .length = length, .offset = offset });
+}
+
+// Sends a control code with buffers that are copied (METHOD_BUFFERED).
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: as NtReadFile; STATUS_INVALID_DEVICE_REQUEST: another method, or a
+//          code that the driver does not know
+// NT:      NtDeviceIoControlFile (WDK). Only METHOD_BUFFERED.
+NTSTATUS NtDeviceIoControlFile(HANDLE file, HANDLE event, IO_APC_ROUTINE *apc,
+                               void *apc_context, IO_STATUS_BLOCK *iosb,
+                               uint32_t code, void *input,
+                               uint32_t input_length, void *output,
+                               uint32_t output_length)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    return send(&(nt_request){
+        .major = IRP_MJ_DEVICE_CONTROL, .file = file, .event = event,
+        .apc = apc, .apc_context = apc_context, .iosb = iosb, .code = code,
+        .input = input, .input_length = input_length, .output = output,
+        .output_length = output_length });
+}
+
+// Makes what was written durable; waits for the device.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: the driver's status, and as NtReadFile for handle and iosb
+// NT:      NtFlushBuffersFile (WDK).
+NTSTATUS NtFlushBuffersFile(HANDLE file, IO_STATUS_BLOCK *iosb)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    nt_targets targets;
+    NTSTATUS status = reference_targets(
+        &(nt_request){ .access = FILE_WRITE_DATA | FILE_APPEND_DATA,
+                       .file = file, .iosb = iosb }, &targets);
+    if (!NT_SUCCESS(status))
+        return status;
+    IRP *irp = io_build_irp(targets.file, IRP_MJ_FLUSH_BUFFERS);
+    IO_STATUS_BLOCK result = { .Pointer = NULL };
+    if (irp)
+        status = io_send_and_wait(targets.file, irp, &result.Information);
+    else
+        status = STATUS_INSUFFICIENT_RESOURCES;
+    ObDereferenceObject(targets.file);
+    result.Status = status;
+    NTSTATUS stored = ke_put_user(iosb, &result);
+    return NT_SUCCESS(stored) ? status : stored;
+}
+
+// ---- Cancellation --------------------------------------------------------------------
+
+typedef struct cancel_request {
+    FILE_OBJECT *file;
+    const IO_STATUS_BLOCK *iosb;
+    bool found;
+} cancel_request;
+
+static void cancel_on_thread(ETHREAD *thread, void *context)
+{
+    cancel_request *request = context;
+    if (thread->process == PsGetCurrentProcess())
+        request->found |= io_cancel_on_thread(&thread->Tcb, request->file,
+                                              request->iosb);
+}
+
+static NTSTATUS return_cancel(FILE_OBJECT *file, NTSTATUS status,
+                              IO_STATUS_BLOCK *iosb)
+{
+    ObDereferenceObject(file);
+    IO_STATUS_BLOCK result = { .Pointer = (void *)(uint64_t)(uint32_t)status };
+    NTSTATUS stored = ke_put_user(iosb, &result);
+    return NT_SUCCESS(stored) ? status : stored;
+}
+
+// Asks what the calling thread issued on the file to end (CAN-04).
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS, also with nothing pending (CAN-01); as NtReadFile
+//          for handle and iosb
+// NT:      NtCancelIoFile (native).
+NTSTATUS NtCancelIoFile(HANDLE file, IO_STATUS_BLOCK *iosb)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    nt_targets targets;
+    NTSTATUS status = reference_targets(
+        &(nt_request){ .file = file, .iosb = iosb }, &targets);
+    if (!NT_SUCCESS(status))
+        return status;
+    KTHREAD *thread = KeGetCurrentThread();
+    io_cancel_on_file(targets.file, NULL, thread, NULL);
+    io_cancel_on_thread(thread, targets.file, NULL);
+    return return_cancel(targets.file, STATUS_SUCCESS, iosb);
+}
+
+// Asks what any thread of the process issued on the file to end; request: only
+// the one with this IOSB.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS: at least one was asked; STATUS_NOT_FOUND: none is
+//          pending (CAN-01, CAN-02); as NtReadFile for handle and iosb
+// NT:      NtCancelIoFileEx (native).
+NTSTATUS NtCancelIoFileEx(HANDLE file, IO_STATUS_BLOCK *request,
+                          IO_STATUS_BLOCK *iosb)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    nt_targets targets;
+    NTSTATUS status = reference_targets(
+        &(nt_request){ .file = file, .iosb = iosb }, &targets);
+    if (!NT_SUCCESS(status))
+        return status;
+    cancel_request cancel = { .file = targets.file, .iosb = request };
+    cancel.found = io_cancel_on_file(targets.file,
+                                     &PsGetCurrentProcess()->Pcb, NULL,
+                                     request);
+    ps_for_each_thread(cancel_on_thread, &cancel);
+    return return_cancel(targets.file,
+                         cancel.found ? STATUS_SUCCESS : STATUS_NOT_FOUND,
+                         iosb);
+}

@@ -1,0 +1,459 @@
+// ntps.c - threads and processes as ring 3 has them.
+//
+// What is created is created suspended, given its handle, and only then let
+// go: if the handle cannot be stored, nothing of it has run yet, and it ends
+// without a trace. The system process may be looked at and nothing else.
+
+#include "kernel/nt/ntp.h"
+
+#include "kernel/ex/ex.h"
+#include "kernel/ps/ps.h"
+
+enum { MAXIMUM_COMMAND_LINE = 8192,    // with the final zero
+       MAXIMUM_SUSPENSIONS = 127,
+       PRIORITY_SPAN = 2 };            // ThreadBasePriority: -2 .. 2
+
+// Lets a suspended newcomer go on, or ends it before its first instruction if
+// status says that nobody has a handle to it. Drops the reference to it.
+static void release_newcomer(ETHREAD *thread, uint32_t flags, NTSTATUS status)
+{
+    if (!NT_SUCCESS(status))
+        ps_terminate_thread(thread, status);
+    else if (!(flags & THREAD_CREATE_FLAGS_CREATE_SUSPENDED))
+        KeResumeThread(&thread->Tcb);
+    ObDereferenceObject(thread);
+}
+
+// A handle to object in *handle; the caller keeps its own reference.
+static NTSTATUS insert_copy(void *object, ACCESS_MASK access, HANDLE *handle)
+{
+    ObReferenceObject(object);
+    return ob_insert_for_user(object, access, handle);
+}
+
+static NTSTATUS reference_thread(HANDLE handle, ACCESS_MASK access,
+                                 ETHREAD **thread)
+{
+    void *object = NULL;
+    NTSTATUS status = ob_reference_by_handle(handle, access, &ps_thread_type,
+                                             &object, NULL);
+    *thread = object;
+    return status;
+}
+
+static NTSTATUS reference_process(HANDLE handle, ACCESS_MASK access,
+                                  EPROCESS **process)
+{
+    void *object = NULL;
+    NTSTATUS status = ob_reference_by_handle(handle, access, &ps_process_type,
+                                             &object, NULL);
+    *process = object;
+    return status;
+}
+
+// The system process and its threads are the kernel's.
+static bool may_open(const EPROCESS *process, ACCESS_MASK access,
+                     ACCESS_MASK query)
+{
+    return process != PsInitialSystemProcess ||
+           (access & ~(query | SYNCHRONIZE)) == 0;
+}
+
+// ---- Threads ----------------------------------------------------------------------
+
+// Makes a thread that begins at start_routine(argument). stack_size 0: the
+// default.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS
+//          STATUS_INVALID_PARAMETER    flags, stack_size, or start_routine is
+//                                      no address of ring 3
+//          STATUS_INVALID_HANDLE, STATUS_ACCESS_DENIED,
+//          STATUS_OBJECT_TYPE_MISMATCH, STATUS_PROCESS_IS_TERMINATING,
+//          STATUS_OBJECT_NAME_INVALID, STATUS_NO_MEMORY,
+//          STATUS_INSUFFICIENT_RESOURCES, STATUS_ACCESS_VIOLATION
+// NT:      NtCreateThreadEx (native). Left out: ZeroBits, MaximumStackSize,
+//          AttributeList; flags but for CREATE_SUSPENDED (THR-02).
+NTSTATUS NtCreateThreadEx(HANDLE *handle, ACCESS_MASK access,
+                          const OBJECT_ATTRIBUTES *attributes,
+                          HANDLE process_handle, void *start_routine,
+                          void *argument, uint32_t flags, size_t stack_size)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    if (flags & ~THREAD_CREATE_FLAGS_CREATE_SUSPENDED ||
+        !ke_is_user_range(start_routine, 1))
+        return STATUS_INVALID_PARAMETER;
+    NTSTATUS status = nt_check_unnamed(attributes);
+    if (!NT_SUCCESS(status))
+        return status;
+    EPROCESS *process = NULL;
+    status = reference_process(process_handle, PROCESS_CREATE_THREAD,
+                               &process);
+    if (!NT_SUCCESS(status))
+        return status;
+    ETHREAD *thread = NULL;
+    status = ps_create_thread(process, (uint64_t)start_routine,
+                              (uint64_t)argument, stack_size,
+                              THREAD_CREATE_FLAGS_CREATE_SUSPENDED, &thread);
+    ObDereferenceObject(process);
+    if (!NT_SUCCESS(status))
+        return status;
+    status = insert_copy(thread, access, handle);
+    release_newcomer(thread, flags, status);
+    return status;
+}
+
+// Ends a thread; the current one at once, another on its way to ring 3.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS, STATUS_INVALID_HANDLE, STATUS_ACCESS_DENIED,
+//          STATUS_OBJECT_TYPE_MISMATCH
+// NT:      NtTerminateThread (native). Left out: NULL for the current thread.
+NTSTATUS NtTerminateThread(HANDLE handle, NTSTATUS exit_status)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    ETHREAD *thread = NULL;
+    NTSTATUS status = reference_thread(handle, THREAD_TERMINATE, &thread);
+    if (!NT_SUCCESS(status))
+        return status;
+    bool self = thread == PsGetCurrentThread();
+    if (!self)
+        ps_terminate_thread(thread, exit_status);
+    ObDereferenceObject(thread);
+    if (self)
+        ps_exit_thread(exit_status);
+    return STATUS_SUCCESS;
+}
+
+// Suspends a thread. One that is ending is let go again: its end resumes it,
+// or sees that we do, because each looks after it has told the other.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS    *previous: how often it was before (THR-02)
+//          STATUS_SUSPEND_COUNT_EXCEEDED, STATUS_THREAD_IS_TERMINATING,
+//          STATUS_INVALID_HANDLE, STATUS_ACCESS_DENIED,
+//          STATUS_OBJECT_TYPE_MISMATCH, STATUS_ACCESS_VIOLATION
+// NT:      NtSuspendThread (native).
+NTSTATUS NtSuspendThread(HANDLE handle, uint32_t *previous)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    NTSTATUS status = nt_probe_output(previous, sizeof(*previous));
+    if (!NT_SUCCESS(status))
+        return status;
+    ETHREAD *thread = NULL;
+    status = reference_thread(handle, THREAD_SUSPEND_RESUME, &thread);
+    if (!NT_SUCCESS(status))
+        return status;
+    uint32_t count = KeSuspendThread(&thread->Tcb);
+    if (count >= MAXIMUM_SUSPENSIONS) {
+        status = STATUS_SUSPEND_COUNT_EXCEEDED;
+    } else if (thread->terminating) {
+        KeResumeThread(&thread->Tcb);
+        status = STATUS_THREAD_IS_TERMINATING;
+    }
+    ObDereferenceObject(thread);
+    return NT_SUCCESS(status)
+               ? nt_put_optional(previous, &count, sizeof(count))
+               : status;
+}
+
+// Takes one suspension back.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS    *previous: how often it was before, or 0
+//          or as NtSuspendThread
+// NT:      NtResumeThread (native).
+NTSTATUS NtResumeThread(HANDLE handle, uint32_t *previous)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    NTSTATUS status = nt_probe_output(previous, sizeof(*previous));
+    if (!NT_SUCCESS(status))
+        return status;
+    ETHREAD *thread = NULL;
+    status = reference_thread(handle, THREAD_SUSPEND_RESUME, &thread);
+    if (!NT_SUCCESS(status))
+        return status;
+    uint32_t count = KeResumeThread(&thread->Tcb);
+    ObDereferenceObject(thread);
+    return nt_put_optional(previous, &count, sizeof(count));
+}
+
+static NTSTATUS capture_id(const OBJECT_ATTRIBUTES *attributes,
+                           const CLIENT_ID *from, CLIENT_ID *id)
+{
+    NTSTATUS status = nt_check_unnamed(attributes);
+    return NT_SUCCESS(status) ? ke_get_user(id, from) : status;
+}
+
+// Opens a thread that has not ended by its id.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS
+//          STATUS_INVALID_CID      there is none, or in another process
+//          STATUS_ACCESS_DENIED    it is the kernel's
+//          STATUS_OBJECT_NAME_INVALID, STATUS_INSUFFICIENT_RESOURCES,
+//          STATUS_ACCESS_VIOLATION
+// NT:      NtOpenThread (native). UniqueProcess 0: any.
+NTSTATUS NtOpenThread(HANDLE *handle, ACCESS_MASK access,
+                      const OBJECT_ATTRIBUTES *attributes,
+                      const CLIENT_ID *id)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    CLIENT_ID cid;
+    NTSTATUS status = capture_id(attributes, id, &cid);
+    if (!NT_SUCCESS(status))
+        return status;
+    ETHREAD *thread = NULL;
+    if (cid.UniqueThread > UINT32_MAX ||
+        !NT_SUCCESS(ps_lookup_thread((uint32_t)cid.UniqueThread, &thread)))
+        return STATUS_INVALID_CID;
+    if (cid.UniqueProcess && cid.UniqueProcess != thread->Cid.UniqueProcess)
+        status = STATUS_INVALID_CID;
+    else if (!may_open(thread->process, access, THREAD_QUERY_INFORMATION))
+        status = STATUS_ACCESS_DENIED;
+    if (NT_SUCCESS(status))
+        return ob_insert_for_user(thread, access, handle);
+    ObDereferenceObject(thread);
+    return status;
+}
+
+// Tells how a thread is. Its exit status counts from its end on (THR-01).
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS, STATUS_INVALID_INFO_CLASS,
+//          STATUS_INFO_LENGTH_MISMATCH, STATUS_INVALID_HANDLE,
+//          STATUS_ACCESS_DENIED, STATUS_OBJECT_TYPE_MISMATCH,
+//          STATUS_ACCESS_VIOLATION
+// NT:      NtQueryInformationThread (WDK). Left out: all classes but one.
+NTSTATUS NtQueryInformationThread(HANDLE handle, THREADINFOCLASS class,
+                                  void *buffer, uint32_t length,
+                                  uint32_t *returned)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    if (class != ThreadBasicInformation)
+        return STATUS_INVALID_INFO_CLASS;
+    ETHREAD *thread = NULL;
+    NTSTATUS status =
+        reference_thread(handle, THREAD_QUERY_INFORMATION, &thread);
+    if (!NT_SUCCESS(status))
+        return status;
+    const KTHREAD *tcb = &thread->Tcb;
+    THREAD_BASIC_INFORMATION basic;
+    memset(&basic, 0, sizeof(basic));
+    basic.ExitStatus =
+        tcb->Header.SignalState ? thread->ExitStatus : STATUS_PENDING;
+    basic.Priority = tcb->Priority;
+    basic.BasePriority = tcb->BasePriority;
+    basic.SuspendCount = tcb->SuspendCount;
+    basic.ClientId = thread->Cid;
+    basic.AffinityMask = tcb->Affinity;
+    ObDereferenceObject(thread);
+    return nt_return_information(buffer, length, returned, &basic,
+                                 sizeof(basic));
+}
+
+static NTSTATUS set_priority(KTHREAD *thread, int32_t increment)
+{
+    if (increment < -PRIORITY_SPAN || increment > PRIORITY_SPAN)
+        return STATUS_INVALID_PARAMETER;
+    KeSetBasePriorityThread(thread, (KPRIORITY)increment);
+    return STATUS_SUCCESS;
+}
+
+static NTSTATUS set_affinity(KTHREAD *thread, uint64_t mask)
+{
+    uint64_t all = (1ull << KeNumberProcessors) - 1;
+    if (!mask || mask & ~all)
+        return STATUS_INVALID_PARAMETER;
+    KeSetAffinityThread(thread, mask);
+    return STATUS_SUCCESS;
+}
+
+// Sets a thread's base priority, around its process's, or its processors.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS
+//          STATUS_INVALID_PARAMETER    beyond -2..2, or no such processors
+//          or as NtQueryInformationThread
+// NT:      NtSetInformationThread (WDK). Left out: all classes but two.
+NTSTATUS NtSetInformationThread(HANDLE handle, THREADINFOCLASS class,
+                                const void *buffer, uint32_t length)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    if (class != ThreadBasePriority && class != ThreadAffinityMask)
+        return STATUS_INVALID_INFO_CLASS;
+    uint32_t size = class == ThreadBasePriority ? sizeof(int32_t)
+                                                : sizeof(uint64_t);
+    if (length != size)
+        return STATUS_INFO_LENGTH_MISMATCH;
+    uint64_t value = 0;
+    NTSTATUS status = ke_copy_from_user(&value, buffer, size);
+    if (!NT_SUCCESS(status))
+        return status;
+    ETHREAD *thread = NULL;
+    status = reference_thread(handle, THREAD_SET_INFORMATION, &thread);
+    if (!NT_SUCCESS(status))
+        return status;
+    status = class == ThreadBasePriority
+                 ? set_priority(&thread->Tcb, (int32_t)value)
+                 : set_affinity(&thread->Tcb, value);
+    ObDereferenceObject(thread);
+    return status;
+}
+
+// ---- Processes --------------------------------------------------------------------
+
+// Creates a process with its first thread suspended, and gives out handles to
+// both. If the second cannot be stored the first stays: ring 3 has it already.
+static NTSTATUS create_process(const ps_start *start, HANDLE *process_handle,
+                               HANDLE *thread_handle,
+                               ACCESS_MASK process_access,
+                               ACCESS_MASK thread_access)
+{
+    ps_start suspended = *start;
+    suspended.thread_flags = THREAD_CREATE_FLAGS_CREATE_SUSPENDED;
+    EPROCESS *process = NULL;
+    ETHREAD *thread = NULL;
+    NTSTATUS status = ps_create_process(&suspended, &process, &thread);
+    if (!NT_SUCCESS(status))
+        return status;
+    status = insert_copy(process, process_access, process_handle);
+    if (NT_SUCCESS(status) && thread_handle)
+        status = insert_copy(thread, thread_access, thread_handle);
+    release_newcomer(thread, start->thread_flags, status);
+    ObDereferenceObject(process);
+    return status;
+}
+
+// Starts a program in a new process; see ntdll.h.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS
+//          STATUS_INVALID_PARAMETER      flags, or a command line too long
+//          STATUS_OBJECT_NAME_INVALID    the image's path is too long
+//          STATUS_INVALID_IMAGE_FORMAT   that is no program for TINT
+//          STATUS_INVALID_HANDLE         of the standard handles
+//          STATUS_NO_MEMORY, STATUS_INSUFFICIENT_RESOURCES,
+//          STATUS_ACCESS_VIOLATION, or why the image cannot be opened
+// NT:      NtCreateUserProcess (native). Left out: object attributes, process
+//          flags, CreateInfo, AttributeList. thread may be NULL.
+NTSTATUS NtCreateUserProcess(HANDLE *process, HANDLE *thread,
+                             ACCESS_MASK process_access,
+                             ACCESS_MASK thread_access, uint32_t thread_flags,
+                             const RTL_USER_PROCESS_PARAMETERS *parameters)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    RTL_USER_PROCESS_PARAMETERS copy;
+    NTSTATUS status = ke_get_user(&copy, parameters);
+    if (!NT_SUCCESS(status))
+        return status;
+    if (thread_flags & ~THREAD_CREATE_FLAGS_CREATE_SUSPENDED ||
+        copy.CommandLine.Length >= MAXIMUM_COMMAND_LINE)
+        return STATUS_INVALID_PARAMETER;
+    char image[OB_MAX_NAME];
+    status = nt_capture_string(&copy.ImagePathName, image, sizeof(image));
+    if (!NT_SUCCESS(status))
+        return status;
+    char *line = ExAllocatePoolWithTag(NonPagedPool, MAXIMUM_COMMAND_LINE,
+                                       NT_POOL_TAG);
+    if (!line)
+        return STATUS_INSUFFICIENT_RESOURCES;
+    status = nt_capture_string(&copy.CommandLine, line, MAXIMUM_COMMAND_LINE);
+    if (NT_SUCCESS(status)) {
+        ps_start start = {
+            .image = image, .command_line = line, .thread_flags = thread_flags,
+            .standard = { copy.StandardInput, copy.StandardOutput,
+                          copy.StandardError },
+        };
+        status = create_process(&start, process, thread, process_access,
+                                thread_access);
+    }
+    ExFreePoolWithTag(line, NT_POOL_TAG);
+    return status;
+}
+
+// Opens a process that has not ended by its id.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: as NtOpenThread
+// NT:      NtOpenProcess (WDK). Left out: to find it by a thread's id.
+NTSTATUS NtOpenProcess(HANDLE *handle, ACCESS_MASK access,
+                       const OBJECT_ATTRIBUTES *attributes,
+                       const CLIENT_ID *id)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    CLIENT_ID cid;
+    NTSTATUS status = capture_id(attributes, id, &cid);
+    if (!NT_SUCCESS(status))
+        return status;
+    EPROCESS *process = NULL;
+    if (cid.UniqueProcess > UINT32_MAX ||
+        !NT_SUCCESS(PsLookupProcessByProcessId((uint32_t)cid.UniqueProcess,
+                                               &process)))
+        return STATUS_INVALID_CID;
+    if (may_open(process, access, PROCESS_QUERY_INFORMATION))
+        return ob_insert_for_user(process, access, handle);
+    ObDereferenceObject(process);
+    return STATUS_ACCESS_DENIED;
+}
+
+// Ends a process (THR-03); if it is the caller's own, this does not return.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS, STATUS_INVALID_HANDLE, STATUS_ACCESS_DENIED,
+//          STATUS_OBJECT_TYPE_MISMATCH
+// NT:      NtTerminateProcess (WDK). Left out: NULL for all threads but this.
+NTSTATUS NtTerminateProcess(HANDLE handle, NTSTATUS exit_status)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    EPROCESS *process = NULL;
+    NTSTATUS status = reference_process(handle, PROCESS_TERMINATE, &process);
+    if (!NT_SUCCESS(status))
+        return status;
+    bool self = process == PsGetCurrentProcess();
+    ps_terminate_process(process, exit_status);
+    ObDereferenceObject(process);
+    if (self)
+        ps_exit_thread(exit_status);
+    return STATUS_SUCCESS;
+}
+
+// Tells how a process is. Its exit status counts from its end on.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: as NtQueryInformationThread
+// NT:      NtQueryInformationProcess (WDK). Left out: all classes but one.
+NTSTATUS NtQueryInformationProcess(HANDLE handle, PROCESSINFOCLASS class,
+                                   void *buffer, uint32_t length,
+                                   uint32_t *returned)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    if (class != ProcessBasicInformation)
+        return STATUS_INVALID_INFO_CLASS;
+    EPROCESS *process = NULL;
+    NTSTATUS status =
+        reference_process(handle, PROCESS_QUERY_INFORMATION, &process);
+    if (!NT_SUCCESS(status))
+        return status;
+    PROCESS_BASIC_INFORMATION basic;
+    memset(&basic, 0, sizeof(basic));
+    basic.ExitStatus = process->Pcb.Header.SignalState ? process->ExitStatus
+                                                       : STATUS_PENDING;
+    basic.HandleCount = ob_table_count(process->ObjectTable);
+    basic.UniqueProcessId = process->UniqueProcessId;
+    basic.InheritedFromUniqueProcessId = process->parent_id;
+    ObDereferenceObject(process);
+    return nt_return_information(buffer, length, returned, &basic,
+                                 sizeof(basic));
+}

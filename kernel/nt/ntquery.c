@@ -1,0 +1,273 @@
+// ntquery.c - NtQuerySystemInformation: what the system is, what it has in
+// use, and what everybody is doing at this moment.
+//
+// The snapshot is what shows that there is no thread. It is made in a pool
+// buffer, under each list's own lock in turn, and holds ids and names only:
+// ring 3 never sees an address. Elements that do not fit are counted all the
+// same, so that one pass also tells how much room is needed.
+
+#include "kernel/nt/ntp.h"
+
+#include "kernel/ex/ex.h"
+#include "kernel/hal/hal.h"
+#include "kernel/io/io.h"
+#include "kernel/mm/mm.h"
+#include "kernel/ps/ps.h"
+#include "kernel/rtl/rtl.h"
+
+#define MAXIMUM_SNAPSHOT 0x100000u
+
+const char *nt_version = "";
+
+static NTSTATUS query_basic(void *buffer, uint32_t length, uint32_t *returned)
+{
+    SYSTEM_BASIC_INFORMATION basic;
+    memset(&basic, 0, sizeof(basic));
+    basic.PageSize = PAGE_SIZE;
+    basic.NumberOfProcessors = KeNumberProcessors;
+    basic.NumberOfPhysicalPages = mm_total_frames;
+    basic.MinimumUserModeAddress = MM_LOWEST_USER_ADDRESS;
+    basic.MaximumUserModeAddress = MM_HIGHEST_USER_ADDRESS;
+    basic.NumberOfDisks = io_disk_count();
+    basic.Checked = DBG;
+    rtl_strcpy(basic.Version, nt_version, sizeof(basic.Version));
+    return nt_return_information(buffer, length, returned, &basic,
+                                 sizeof(basic));
+}
+
+static NTSTATUS query_performance(void *buffer, uint32_t length,
+                                  uint32_t *returned)
+{
+    ps_settle();    // whose end was seen is gone, with all that it had
+    ex_pool_counts pool;
+    ex_query_pool(&pool);
+    SYSTEM_PERFORMANCE_INFORMATION counts;
+    memset(&counts, 0, sizeof(counts));
+    counts.AvailablePages = mm_available_frames();
+    counts.PoolBytes = pool.bytes;
+    counts.PoolBlocks = pool.blocks;
+    counts.Handles = ob_handle_count();
+    counts.Objects = ob_object_count();
+    counts.Irps = io_irp_count();
+    counts.Threads = ps_thread_count();
+    counts.Processes = ps_process_count();
+    for (uint32_t i = 0; i < KeNumberProcessors; i++) {
+        counts.SpuriousInterrupts += ki_processor[i]->spurious_count;
+        counts.UnknownInterrupts += ki_processor[i]->unknown_count;
+    }
+    return nt_return_information(buffer, length, returned, &counts,
+                                 sizeof(counts));
+}
+
+// ---- The snapshot -----------------------------------------------------------------
+
+typedef struct snapshot {
+    SYSTEM_SNAPSHOT header;
+    char *buffer;
+    size_t room;
+    size_t needed;               // also for what did not fit
+    SNAPSHOT_THREAD *threads;    // those that fitted
+    uint32_t thread_count;
+} snapshot;
+
+// Room for the next element, zeroed; NULL if there is none.
+static void *append(snapshot *snap, size_t size)
+{
+    char *element = snap->buffer + snap->needed;
+    snap->needed += size;
+    return snap->needed <= snap->room ? element : NULL;
+}
+
+struct owner {
+    const KTHREAD *thread;
+    CLIENT_ID id;
+};
+
+static void match_thread(ETHREAD *thread, void *context)
+{
+    struct owner *owner = context;
+    if (&thread->Tcb == owner->thread)
+        owner->id = thread->Cid;
+}
+
+// The ids of a thread that may be gone: it is compared, never followed.
+static CLIENT_ID find_ids(const KTHREAD *thread)
+{
+    struct owner owner = { .thread = thread };
+    ps_for_each_thread(match_thread, &owner);
+    return owner.id;
+}
+
+static void add_processors(snapshot *snap)
+{
+    for (uint32_t i = 0; i < KeNumberProcessors; i++) {
+        const KPRCB *prcb = ki_processor[i];
+        snap->header.Processors++;
+        SNAPSHOT_PROCESSOR *to = append(snap, sizeof(*to));
+        if (!to)
+            continue;
+        to->Number = i;
+        to->CurrentThread =
+            (uint32_t)find_ids(prcb->CurrentThread).UniqueThread;
+        to->HaltedSince = prcb->halted_since;
+        to->Interrupts = prcb->interrupt_count;
+        to->Dpcs = prcb->dpc.count;
+    }
+}
+
+// From ps_for_each_thread.
+static void add_thread(ETHREAD *thread, void *context)
+{
+    static const char *const names[] = {
+        [EventNotificationObject] = "Event",
+        [EventSynchronizationObject] = "Event",
+        [MutantObject] = "Mutant",
+        [ProcessObject] = "Process",
+        [QueueObject] = "IoCompletion",
+        [SemaphoreObject] = "Semaphore",
+        [ThreadObject] = "Thread",
+        [TimerNotificationObject] = "Timer",
+        [TimerSynchronizationObject] = "Timer",
+    };
+    snapshot *snap = context;
+    KTHREAD *tcb = &thread->Tcb;
+    snap->header.Threads++;
+    SNAPSHOT_THREAD *to = append(snap, sizeof(*to));
+    if (!to)
+        return;
+    if (!snap->thread_count++)
+        snap->threads = to;
+    to->ThreadId = tcb->id;
+    to->ProcessId = (uint32_t)thread->Cid.UniqueProcess;
+    rtl_strcpy(to->Image, thread->process->ImageFileName, sizeof(to->Image));
+    to->State = tcb->State;
+    to->WaitReason = tcb->WaitReason;
+    to->Priority = (uint8_t)tcb->Priority;
+    to->BasePriority = (uint8_t)tcb->BasePriority;
+    uint8_t type = 0;
+    to->WaitObjects = ke_query_wait(tcb, &type);
+    if (to->WaitObjects && type < ARRAY_SIZE(names))
+        rtl_strcpy(to->WaitObject, names[type], sizeof(to->WaitObject));
+    to->IrpId = tcb->irp_id;
+    to->RunTime = tcb->run_time;
+    if (tcb->State == Running)
+        to->RunTime += hal_read_tsc() - tcb->switched_in;
+    to->Switches = tcb->ContextSwitches;
+}
+
+// Adds a pending IRP; its list's lock is held.
+static void add_irp(snapshot *snap, const IRP *irp, CLIENT_ID owner)
+{
+    for (uint32_t i = 0; i < snap->thread_count; i++)
+        if (snap->threads[i].ThreadId == owner.UniqueThread)
+            snap->threads[i].IrpsIssued++;
+    snap->header.Irps++;
+    SNAPSHOT_IRP *to = append(snap, sizeof(*to));
+    if (!to)
+        return;
+    // Where it is now, or where it will go first.
+    int8_t level = MIN(irp->CurrentLocation, irp->StackCount);
+    const IO_STACK_LOCATION *location = &irp->stack[MAX(level, 1) - 1];
+    const DEVICE_OBJECT *device = location->DeviceObject;
+    if (!device && irp->OriginalFileObject)
+        device = irp->OriginalFileObject->DeviceObject;
+    to->IrpId = irp->id;
+    to->ThreadId = (uint32_t)owner.UniqueThread;
+    to->ProcessId = (uint32_t)owner.UniqueProcess;
+    to->MajorFunction = location->MajorFunction;
+    to->State = irp->state;
+    if (device && device->name)
+        rtl_strcpy(to->Device, device->name, sizeof(to->Device));
+    if (location->MajorFunction == IRP_MJ_READ ||
+        location->MajorFunction == IRP_MJ_WRITE) {
+        to->Offset = location->Parameters.Write.ByteOffset;
+        to->Length = location->Parameters.Write.Length;
+    }
+}
+
+// From ps_for_each_thread: the IRPs that hang on their thread.
+static void add_thread_irps(ETHREAD *thread, void *context)
+{
+    ke_io_slot *slot = &thread->Tcb.io;
+    KeAcquireSpinLockAtDpcLevel(&slot->lock);
+    RTL_FOR_EACH(entry, &slot->irps)
+        add_irp(context, CONTAINING_RECORD(entry, IRP, ThreadListEntry),
+                thread->Cid);
+    KeReleaseSpinLockFromDpcLevel(&slot->lock);
+}
+
+// The IRPs that hang on their file; whoever asked may be gone (CAN-08).
+static void add_file_irps(snapshot *snap)
+{
+    KIRQL old;
+    KeAcquireSpinLock(&io_files_lock, &old);
+    RTL_FOR_EACH(link, &io_files) {
+        FILE_OBJECT *file = CONTAINING_RECORD(link, FILE_OBJECT, all_entry);
+        KeAcquireSpinLockAtDpcLevel(&file->irp_lock);
+        RTL_FOR_EACH(entry, &file->irps) {
+            IRP *irp = CONTAINING_RECORD(entry, IRP, ThreadListEntry);
+            add_irp(snap, irp, find_ids(irp->Thread));
+        }
+        KeReleaseSpinLockFromDpcLevel(&file->irp_lock);
+    }
+    KeReleaseSpinLock(&io_files_lock, old);
+}
+
+static void take_snapshot(snapshot *snap)
+{
+    snap->needed = sizeof(SYSTEM_SNAPSHOT);
+    snap->header.Time = hal_read_tsc();
+    add_processors(snap);
+    ps_for_each_thread(add_thread, snap);
+    ps_for_each_thread(add_thread_irps, snap);
+    add_file_irps(snap);
+    *(SYSTEM_SNAPSHOT *)snap->buffer = snap->header;
+}
+
+static NTSTATUS query_snapshot(void *buffer, uint32_t length,
+                               uint32_t *returned)
+{
+    size_t room = MAX(length, sizeof(SYSTEM_SNAPSHOT));
+    snapshot snap = { .room = MIN(room, MAXIMUM_SNAPSHOT) };
+    snap.buffer = ExAllocatePoolWithTag(NonPagedPool, snap.room, NT_POOL_TAG);
+    if (!snap.buffer)
+        return STATUS_INSUFFICIENT_RESOURCES;
+    memset(snap.buffer, 0, snap.room);
+    take_snapshot(&snap);
+
+    uint32_t needed = (uint32_t)snap.needed;
+    NTSTATUS status = nt_put_optional(returned, &needed, sizeof(needed));
+    if (NT_SUCCESS(status))
+        status = needed > length || needed > snap.room
+                     ? STATUS_INFO_LENGTH_MISMATCH
+                     : ke_copy_to_user(buffer, snap.buffer, needed);
+    ExFreePoolWithTag(snap.buffer, NT_POOL_TAG);
+    return status;
+}
+
+// Tells about the system. *returned: how much was stored, or is needed.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS
+//          STATUS_INVALID_INFO_CLASS
+//          STATUS_INFO_LENGTH_MISMATCH    another length is needed; for the
+//                                         snapshot: the buffer is too small
+//          STATUS_INSUFFICIENT_RESOURCES, STATUS_ACCESS_VIOLATION
+// NT:      NtQuerySystemInformation (native). Left out: most classes, and most
+//          of their fields. SystemSnapshotInformation is ours.
+NTSTATUS NtQuerySystemInformation(SYSTEM_INFORMATION_CLASS class, void *buffer,
+                                  uint32_t length, uint32_t *returned)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    switch (class) {
+    case SystemBasicInformation:
+        return query_basic(buffer, length, returned);
+    case SystemPerformanceInformation:
+        return query_performance(buffer, length, returned);
+    case SystemSnapshotInformation:
+        return query_snapshot(buffer, length, returned);
+    default:
+        return STATUS_INVALID_INFO_CLASS;
+    }
+}

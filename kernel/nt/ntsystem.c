@@ -1,0 +1,179 @@
+// ntsystem.c - clocks, the trace ring, thread-local storage, and the end.
+
+#include "kernel/nt/ntp.h"
+
+#include "kernel/hal/hal.h"
+#include "kernel/ps/ps.h"
+
+#define MSR_FS_BASE 0xC0000100u    // Intel SDM 4, table 2-2
+
+enum { TRACE_CHUNK = 64 };    // records that are copied at a time
+
+// Tells the performance counter, which is the time stamp counter, and how
+// often it ticks in a second.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS or STATUS_ACCESS_VIOLATION
+// NT:      NtQueryPerformanceCounter (native).
+NTSTATUS NtQueryPerformanceCounter(int64_t *counter, int64_t *frequency)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    int64_t hertz = (int64_t)hal_tsc_frequency();
+    NTSTATUS status = nt_put_optional(frequency, &hertz, sizeof(hertz));
+    if (!NT_SUCCESS(status))
+        return status;
+    int64_t ticks = (int64_t)hal_read_tsc();
+    return ke_put_user(counter, &ticks);
+}
+
+// Tells the time, in 100 ns since 1601 (UTC).
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS or STATUS_ACCESS_VIOLATION
+// NT:      NtQuerySystemTime (native).
+NTSTATUS NtQuerySystemTime(int64_t *time)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    int64_t now = ke_query_system_time();
+    return ke_put_user(time, &now);
+}
+
+// Sets the calling thread's FS base. The thread must not be switched out
+// between the two stores: the scheduler writes the register only if the next
+// thread's base differs from fs_base.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS, or STATUS_INVALID_PARAMETER for what is no address
+//          of ring 3; NULL is fine
+NTSTATUS nt_set_thread_base(void *base)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    if (base && !ke_is_user_range(base, 1))
+        return STATUS_INVALID_PARAMETER;
+    KIRQL old;
+    KeRaiseIrql(DISPATCH_LEVEL, &old);
+    KeGetCurrentThread()->fs_base = (uint64_t)base;
+    hal_write_msr(MSR_FS_BASE, (uint64_t)base);
+    KeLowerIrql(old);
+    return STATUS_SUCCESS;
+}
+
+// ---- The trace ring ---------------------------------------------------------------
+
+// Replaces the mask of traced events; 0: the default one.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS, STATUS_ACCESS_VIOLATION,
+//          STATUS_INVALID_PARAMETER (there is no such event)
+NTSTATUS nt_trace_mask(uint32_t mask, uint32_t *old)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    if (mask >= 1u << TRACE_EVENTS)
+        return STATUS_INVALID_PARAMETER;
+    NTSTATUS status = nt_probe_output(old, sizeof(*old));
+    if (!NT_SUCCESS(status))
+        return status;
+    uint32_t before = __atomic_exchange_n(
+        &ki_trace_mask, mask ? mask : KI_TRACE_DEFAULT, __ATOMIC_SEQ_CST);
+    return nt_put_optional(old, &before, sizeof(before));
+}
+
+// The first record of a ring that has not been overwritten.
+static uint64_t oldest(const ki_trace_ring *ring)
+{
+    uint64_t next = __atomic_load_n(&ring->next, __ATOMIC_ACQUIRE);
+    return next > ring->mask ? next - ring->mask - 1 : 0;
+}
+
+// Takes up to count records from *position on, and moves it behind them. A
+// record counts only if its slot has not been reserved anew when it has been
+// copied; the others are added to *lost.
+static uint32_t take_records(const ki_trace_ring *ring, uint64_t *position,
+                             TRACE_RECORD *records, uint32_t count,
+                             uint32_t *lost)
+{
+    uint64_t next = __atomic_load_n(&ring->next, __ATOMIC_ACQUIRE);
+    uint64_t first = MAX(*position, oldest(ring));
+    uint64_t end = MIN(next, first + count);
+    for (uint64_t i = first; i < end; i++)
+        records[i - first] = ring->records[i & ring->mask];
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    uint64_t valid = MIN(MAX(first, oldest(ring)), MAX(end, first));
+    uint32_t taken = end > valid ? (uint32_t)(end - valid) : 0;
+    memmove(records, records + (valid - first), taken * sizeof(*records));
+    *lost += (uint32_t)(valid - *position);
+    *position = valid + taken;
+    return taken;
+}
+
+// Copies records from *position on to ring 3, piece by piece.
+static NTSTATUS copy_records(const ki_trace_ring *ring, uint64_t *position,
+                             TRACE_RECORD *to, uint32_t count,
+                             uint32_t *copied, uint32_t *lost)
+{
+    TRACE_RECORD chunk[TRACE_CHUNK];
+    while (*copied < count) {
+        uint32_t taken = take_records(ring, position, chunk,
+                                      MIN(count - *copied, TRACE_CHUNK), lost);
+        if (!taken)
+            break;
+        NTSTATUS status =
+            ke_copy_to_user(to + *copied, chunk, taken * sizeof(*chunk));
+        if (!NT_SUCCESS(status))
+            return status;
+        *copied += taken;
+    }
+    return STATUS_SUCCESS;
+}
+
+// Reads a processor's ring; see ntabi.h. The newest records of another
+// processor may be read a moment before they are complete.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS
+//          STATUS_INVALID_PARAMETER    no such processor, or *position is
+//                                      ahead of its ring
+//          STATUS_ACCESS_VIOLATION
+NTSTATUS nt_trace_read(uint32_t processor, uint64_t *position,
+                       TRACE_RECORD *records, uint32_t count,
+                       uint32_t *copied, uint32_t *lost)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    uint64_t at;
+    NTSTATUS status = ke_get_user(&at, position);
+    if (!NT_SUCCESS(status))
+        return status;
+    if (processor >= KeNumberProcessors)
+        return STATUS_INVALID_PARAMETER;
+    const ki_trace_ring *ring = &ki_trace_rings[processor];
+    if (!ring->records || at > ring->next)
+        return STATUS_INVALID_PARAMETER;
+    if (!at)
+        at = oldest(ring);    // these count as never asked for
+
+    uint32_t done = 0, missed = 0;
+    status = copy_records(ring, &at, records, count, &done, &missed);
+    if (NT_SUCCESS(status))
+        status = ke_put_user(copied, &done);
+    if (NT_SUCCESS(status))
+        status = ke_put_user(lost, &missed);
+    return NT_SUCCESS(status) ? ke_put_user(position, &at) : status;
+}
+
+// ---- The end ----------------------------------------------------------------------
+
+// Leaves QEMU: with success only if the first program says 0.
+//
+// IRQL:    == PASSIVE_LEVEL
+NTSTATUS nt_shutdown(uint32_t code)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    bool first = PsGetCurrentProcess()->UniqueProcessId == ps_first_process_id;
+    hal_exit(first && code == 0 ? HAL_EXIT_SUCCESS : HAL_EXIT_FAILURE);
+}

@@ -1,0 +1,202 @@
+// nttimer.c - timers as ring 3 has them, with a routine to call when one
+// expires.
+//
+// A timer without a routine is its KTIMER. With one, the KTIMER's DPC queues
+// the timer's own user APC to the thread that set it. The lock makes setting,
+// cancelling and expiring one step each; it lies outside the dispatcher lock.
+// The last handle's close disarms for good, so a timer is never freed armed.
+
+#include "kernel/nt/ntp.h"
+
+#include "kernel/ps/ps.h"
+
+typedef struct nt_timer {
+    KTIMER timer;                // first: what a wait looks at
+    KDPC dpc;
+    KSPIN_LOCK lock;             // guards all below
+    KAPC apc;
+    ETHREAD *thread;             // whom the APC goes to, referenced; or NULL
+    bool closed;                 // no handle is left: cannot be set any more
+} nt_timer;
+
+static void close_timer(EPROCESS *process, void *object, uint32_t handles);
+
+OBJECT_TYPE nt_timer_type = {
+    .name = "Timer",
+    .generic_read = TIMER_QUERY_STATE | SYNCHRONIZE,
+    .generic_write = TIMER_MODIFY_STATE | SYNCHRONIZE,
+    .valid_access = STANDARD_RIGHTS_ALL | TIMER_QUERY_STATE |
+                    TIMER_MODIFY_STATE,
+    .close = close_timer,
+};
+
+// The APC is part of the timer, which may be gone by now: both leave it alone.
+static void apc_kernel(KAPC *apc, KNORMAL_ROUTINE **normal, void **context,
+                       void **argument1, void **argument2)
+{
+    (void)apc, (void)normal, (void)context, (void)argument1, (void)argument2;
+}
+
+static void apc_rundown(KAPC *apc)
+{
+    (void)apc;
+}
+
+// The timer expired: its routine gets the time in two halves. An APC that is
+// still queued from the last time is not queued again.
+static void expire(KDPC *dpc, void *context, void *argument1, void *argument2)
+{
+    (void)dpc, (void)argument1, (void)argument2;
+    nt_timer *timer = context;
+    uint64_t now = (uint64_t)ke_query_system_time();
+    KeAcquireSpinLockAtDpcLevel(&timer->lock);
+    if (timer->thread)
+        KeInsertQueueApc(&timer->apc, (void *)(now & UINT32_MAX),
+                         (void *)(now >> 32), EVENT_INCREMENT);
+    KeReleaseSpinLockFromDpcLevel(&timer->lock);
+}
+
+// Takes back all that setting did; lock held. Returns the thread, whose
+// reference is the caller's then, or NULL.
+static ETHREAD *disarm(nt_timer *timer)
+{
+    KeCancelTimer(&timer->timer);
+    KeRemoveQueueDpc(&timer->dpc);
+    ETHREAD *thread = timer->thread;
+    if (thread)
+        KeRemoveQueueApc(&timer->apc);
+    timer->thread = NULL;
+    return thread;
+}
+
+static void close_timer(EPROCESS *process, void *object, uint32_t handles)
+{
+    (void)process;
+    if (handles)
+        return;
+    nt_timer *timer = object;
+    KIRQL old;
+    KeAcquireSpinLock(&timer->lock, &old);
+    timer->closed = true;
+    ETHREAD *thread = disarm(timer);
+    KeReleaseSpinLock(&timer->lock, old);
+    KeFlushQueuedDpcs();    // one that runs already waits for the lock
+    if (thread)
+        ObDereferenceObject(thread);
+}
+
+// Makes a timer that is not set.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS, STATUS_INVALID_PARAMETER,
+//          STATUS_OBJECT_NAME_INVALID, STATUS_INSUFFICIENT_RESOURCES,
+//          STATUS_ACCESS_VIOLATION
+// NT:      NtCreateTimer (native). Left out: names.
+NTSTATUS NtCreateTimer(HANDLE *handle, ACCESS_MASK access,
+                       const OBJECT_ATTRIBUTES *attributes, TIMER_TYPE type)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    if (type != NotificationTimer && type != SynchronizationTimer)
+        return STATUS_INVALID_PARAMETER;
+    void *object = NULL;
+    NTSTATUS status = nt_create_object(&nt_timer_type, sizeof(nt_timer),
+                                       attributes, &object);
+    if (!NT_SUCCESS(status))
+        return status;
+    nt_timer *timer = object;
+    KeInitializeTimerEx(&timer->timer, type);
+    KeInitializeDpc(&timer->dpc, expire, timer);
+    return ob_insert_for_user(timer, access, handle);
+}
+
+static NTSTATUS reference_timer(HANDLE handle, bool *state, nt_timer **timer)
+{
+    NTSTATUS status = nt_probe_output(state, sizeof(*state));
+    if (!NT_SUCCESS(status))
+        return status;
+    void *object = NULL;
+    status = ob_reference_by_handle(handle, TIMER_MODIFY_STATE, &nt_timer_type,
+                                    &object, NULL);
+    *timer = object;
+    return status;
+}
+
+// Sets a timer anew. due: 100 ns, negative: from now, else the system time;
+// period_ms 0: once. apc: runs in this thread when it waits alertably.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS            *previous: it was signalled
+//          STATUS_INVALID_PARAMETER  period_ms is negative
+//          STATUS_INVALID_HANDLE, STATUS_ACCESS_DENIED,
+//          STATUS_OBJECT_TYPE_MISMATCH, STATUS_ACCESS_VIOLATION
+// NT:      NtSetTimer (native). Left out: resume. The end of the thread that
+//          set it does not cancel the timer, only the routine.
+NTSTATUS NtSetTimer(HANDLE handle, const int64_t *due, TIMER_APC_ROUTINE *apc,
+                    void *apc_context, bool resume, int32_t period_ms,
+                    bool *previous)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    (void)resume;
+    if (period_ms < 0)
+        return STATUS_INVALID_PARAMETER;
+    int64_t time;
+    NTSTATUS status = ke_get_user(&time, due);
+    if (!NT_SUCCESS(status))
+        return status;
+    nt_timer *timer = NULL;
+    status = reference_timer(handle, previous, &timer);
+    if (!NT_SUCCESS(status))
+        return status;
+
+    ETHREAD *thread = PsGetCurrentThread();
+    KIRQL old;
+    KeAcquireSpinLock(&timer->lock, &old);
+    bool was_set = timer->timer.Header.SignalState > 0;
+    ETHREAD *before = disarm(timer);
+    if (timer->closed) {
+        status = STATUS_INVALID_HANDLE;
+    } else {
+        if (apc) {
+            KeInitializeApc(&timer->apc, &thread->Tcb, apc_kernel, apc_rundown,
+                            (KNORMAL_ROUTINE *)(void *)apc, UserMode,
+                            apc_context);
+            ObReferenceObject(thread);
+            timer->thread = thread;
+        }
+        KeSetTimerEx(&timer->timer, time, (uint32_t)period_ms, &timer->dpc);
+    }
+    KeReleaseSpinLock(&timer->lock, old);
+    if (before)
+        ObDereferenceObject(before);
+    ObDereferenceObject(timer);
+    return NT_SUCCESS(status)
+               ? nt_put_optional(previous, &was_set, sizeof(was_set))
+               : status;
+}
+
+// Cancels a timer, with a routine that it has queued but that did not run.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS    *current: it is signalled
+//          or as NtSetTimer
+// NT:      NtCancelTimer (native).
+NTSTATUS NtCancelTimer(HANDLE handle, bool *current)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    nt_timer *timer = NULL;
+    NTSTATUS status = reference_timer(handle, current, &timer);
+    if (!NT_SUCCESS(status))
+        return status;
+    KIRQL old;
+    KeAcquireSpinLock(&timer->lock, &old);
+    ETHREAD *thread = disarm(timer);
+    bool is_set = timer->timer.Header.SignalState > 0;
+    KeReleaseSpinLock(&timer->lock, old);
+    if (thread)
+        ObDereferenceObject(thread);
+    ObDereferenceObject(timer);
+    return nt_put_optional(current, &is_set, sizeof(is_set));
+}

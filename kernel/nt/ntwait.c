@@ -1,0 +1,157 @@
+// ntwait.c - waiting for objects, for time, and for nothing.
+//
+// Whatever has a handle begins with a DISPATCHER_HEADER, so one service waits
+// for all of it: events, semaphores, mutants, timers, threads, processes,
+// ports, files.
+
+#include "kernel/nt/ntp.h"
+
+#include "kernel/ex/ex.h"
+
+// Waits for one object.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_WAIT_0, STATUS_ABANDONED_WAIT_0, STATUS_TIMEOUT,
+//          STATUS_USER_APC, STATUS_ALERTED
+//          STATUS_INVALID_HANDLE (WAIT-05)
+//          STATUS_ACCESS_DENIED       the handle lacks SYNCHRONIZE
+//          STATUS_ACCESS_VIOLATION
+// NT:      NtWaitForSingleObject (WDK).
+NTSTATUS NtWaitForSingleObject(HANDLE handle, bool alertable,
+                               const int64_t *timeout)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    int64_t time;
+    NTSTATUS status = nt_capture_timeout(timeout, &time, &timeout);
+    if (!NT_SUCCESS(status))
+        return status;
+    void *object = NULL;
+    status = ob_reference_by_handle(handle, SYNCHRONIZE, NULL, &object, NULL);
+    if (!NT_SUCCESS(status))
+        return status;
+    status = KeWaitForSingleObject(object, UserRequest, UserMode,
+                                   nt_bool(alertable), timeout);
+    ObDereferenceObject(object);
+    return status;
+}
+
+// References all objects, or none (WAIT-05, WAIT-07).
+static NTSTATUS reference_all(uint32_t count, const HANDLE *handles,
+                              void **objects)
+{
+    NTSTATUS status = STATUS_SUCCESS;
+    uint32_t done = 0;
+    for (; done < count; done++) {
+        if (ob_pseudo_handle(handles[done]))
+            status = STATUS_INVALID_HANDLE;
+        else
+            status = ob_reference_by_handle(handles[done], SYNCHRONIZE, NULL,
+                                            &objects[done], NULL);
+        if (!NT_SUCCESS(status))
+            break;
+    }
+    while (!NT_SUCCESS(status) && done--)
+        ObDereferenceObject(objects[done]);
+    return status;
+}
+
+static bool has_duplicate(uint32_t count, void **objects)
+{
+    for (uint32_t i = 1; i < count; i++)
+        for (uint32_t j = 0; j < i; j++)
+            if (objects[i] == objects[j])
+                return true;
+    return false;
+}
+
+// The wait itself; more than a few objects need an array of wait blocks.
+static NTSTATUS wait_for(uint32_t count, void **objects, WAIT_TYPE type,
+                         bool alertable, const int64_t *timeout)
+{
+    if (type == WaitAll && has_duplicate(count, objects))
+        return STATUS_INVALID_PARAMETER;    // WAIT-07
+    KWAIT_BLOCK *blocks = NULL;
+    if (count > THREAD_WAIT_OBJECTS) {
+        blocks = ExAllocatePoolWithTag(NonPagedPool, count * sizeof(*blocks),
+                                       NT_POOL_TAG);
+        if (!blocks)
+            return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    NTSTATUS status = KeWaitForMultipleObjects(
+        count, objects, type, UserRequest, UserMode, alertable, timeout,
+        blocks);
+    if (blocks)
+        ExFreePoolWithTag(blocks, NT_POOL_TAG);
+    return status;
+}
+
+// Waits for any or all of up to 64 objects (WAIT-02, WAIT-03).
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_WAIT_0 + index, STATUS_ABANDONED_WAIT_0 + index,
+//          STATUS_TIMEOUT, STATUS_USER_APC, STATUS_ALERTED
+//          STATUS_INVALID_PARAMETER    none, too many (WAIT-06), type, or one
+//                                      object twice in a wait for all
+//          STATUS_INVALID_HANDLE       any of them, or a pseudo handle
+//          STATUS_ACCESS_DENIED, STATUS_ACCESS_VIOLATION,
+//          STATUS_INSUFFICIENT_RESOURCES
+// NT:      NtWaitForMultipleObjects (native).
+NTSTATUS NtWaitForMultipleObjects(uint32_t count, const HANDLE *handles,
+                                  WAIT_TYPE type, bool alertable,
+                                  const int64_t *timeout)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    if (count == 0 || count > MAXIMUM_WAIT_OBJECTS ||
+        (type != WaitAll && type != WaitAny))
+        return STATUS_INVALID_PARAMETER;
+    HANDLE copies[MAXIMUM_WAIT_OBJECTS];
+    NTSTATUS status =
+        ke_copy_from_user(copies, handles, count * sizeof(*handles));
+    if (!NT_SUCCESS(status))
+        return status;
+    int64_t time;
+    status = nt_capture_timeout(timeout, &time, &timeout);
+    if (!NT_SUCCESS(status))
+        return status;
+
+    void *objects[MAXIMUM_WAIT_OBJECTS];
+    status = reference_all(count, copies, objects);
+    if (!NT_SUCCESS(status))
+        return status;
+    status = wait_for(count, objects, type, nt_bool(alertable), timeout);
+    for (uint32_t i = 0; i < count; i++)
+        ObDereferenceObject(objects[i]);
+    return status;
+}
+
+// Sleeps.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS            the time is over (APC-20)
+//          STATUS_USER_APC, STATUS_ALERTED, STATUS_ACCESS_VIOLATION
+// NT:      NtDelayExecution (native).
+NTSTATUS NtDelayExecution(bool alertable, const int64_t *interval)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    int64_t time;
+    NTSTATUS status = ke_get_user(&time, interval);
+    if (!NT_SUCCESS(status))
+        return status;
+    return KeDelayExecutionThread(UserMode, nt_bool(alertable), &time);
+}
+
+// Lets another thread of the same priority run, if there is one.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS
+// NT:      NtYieldExecution (native). Left out: STATUS_NO_YIELD_PERFORMED.
+NTSTATUS NtYieldExecution(void)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    ke_yield();
+    return STATUS_SUCCESS;
+}
