@@ -35,9 +35,9 @@ NTSTATUS ke_copy_to_user(void *to, const void *from, size_t length);
 static inline bool ke_is_user_range(const void *address, size_t length)
 {
     uintptr_t start = (uintptr_t)address;
-    return start >= MM_LOWEST_USER_ADDRESS &&
-           start <= MM_HIGHEST_USER_ADDRESS + 1 &&
-           length <= MM_HIGHEST_USER_ADDRESS + 1 - start;
+    return length == 0 || (start >= MM_LOWEST_USER_ADDRESS &&
+                           start <= MM_HIGHEST_USER_ADDRESS &&
+                           length <= MM_HIGHEST_USER_ADDRESS + 1 - start);
 }
 // Reads one value / writes one value of ring 3.
 #define ke_get_user(to, from) ke_copy_from_user((to), (from), sizeof(*(to)))

@@ -146,6 +146,7 @@ static void switch_to(KPRCB *prcb, KTHREAD *from, KTHREAD *to)
     to->State = Running;
     to->processor = (uint8_t)prcb->Number;
     prcb->CurrentThread = to;
+    prcb->current_id = to->id;
     prcb->kernel_stack = (uint64_t)to->InitialStack;
     prcb->descriptors->tss.rsp[0] = (uint64_t)to->InitialStack;
     prcb->dead = from->State == Terminated ? from : NULL;

@@ -104,6 +104,7 @@ struct KPRCB {
     uint64_t kernel_stack;       // gs:16, the current thread's InitialStack
     uint64_t user_stack;         // gs:24, ring 3's rsp while stacks change
     uint32_t Number;
+    volatile uint32_t current_id;    // of CurrentThread, for onlookers
     uint32_t apic_id;
 
     // This processor's own; touched with interrupts off, or at DISPATCH.

@@ -73,6 +73,7 @@ void ki_unwait(KTHREAD *thread, NTSTATUS status, KPRIORITY increment)
     for (uint32_t i = 0; i < thread->WaitCount; i++)
         RemoveEntryList(&thread->WaitBlockList[i].WaitListEntry);
     ki_remove_timer(&thread->Timer);
+    InitializeListHead(&thread->Timer.Header.WaitListHead);
     thread->WaitStatus = status;
     if (thread->Queue) {    // it runs again, limit or not (IOCP-10)
         KeAcquireSpinLockAtDpcLevel(&thread->Queue->lock);
@@ -164,7 +165,6 @@ void ki_wait_with_timer(KTHREAD *thread, uint64_t due)
     KWAIT_BLOCK *wait = &thread->timer_block;
     *wait = (KWAIT_BLOCK){ .Thread = thread, .Object = &thread->Timer.Header,
                            .WaitKey = STATUS_TIMEOUT, .WaitType = WaitAny };
-    InitializeListHead(&thread->Timer.Header.WaitListHead);
     InsertTailList(&thread->Timer.Header.WaitListHead, &wait->WaitListEntry);
     thread->Timer.Header.SignalState = 0;
     thread->Timer.Period = 0;

@@ -16,27 +16,6 @@ NTSTATUS NtClose(HANDLE handle)
     return ob_close_handle(ob_current_table(), handle);
 }
 
-// A process's handle table, kept until ps_release_process.
-static NTSTATUS acquire_table(HANDLE handle, EPROCESS **process)
-{
-    void *object = NULL;
-    NTSTATUS status = ob_reference_by_handle(handle, PROCESS_DUP_HANDLE,
-                                             &ps_process_type, &object, NULL);
-    if (!NT_SUCCESS(status))
-        return status;
-    *process = object;
-    if (ps_acquire_process(*process))
-        return STATUS_SUCCESS;
-    ObDereferenceObject(object);
-    return STATUS_PROCESS_IS_TERMINATING;
-}
-
-static void release_table(EPROCESS *process)
-{
-    ps_release_process(process);
-    ObDereferenceObject(process);
-}
-
 // The pseudo handles have no entry in a table; they mean the caller's own.
 static NTSTATUS duplicate(EPROCESS *from, HANDLE source, EPROCESS *to,
                           ACCESS_MASK access, uint32_t options, HANDLE *handle)
@@ -74,10 +53,11 @@ NTSTATUS NtDuplicateObject(HANDLE source_process, HANDLE source,
     if (options & ~(DUPLICATE_CLOSE_SOURCE | DUPLICATE_SAME_ACCESS))
         return STATUS_INVALID_PARAMETER;
     EPROCESS *from = NULL, *to = NULL;
-    NTSTATUS status = acquire_table(source_process, &from);
+    NTSTATUS status =
+        nt_acquire_process(source_process, PROCESS_DUP_HANDLE, &from);
     if (!NT_SUCCESS(status))
         return status;
-    status = acquire_table(target_process, &to);
+    status = nt_acquire_process(target_process, PROCESS_DUP_HANDLE, &to);
     if (!NT_SUCCESS(status))
         goto release_source;
 
@@ -88,10 +68,10 @@ NTSTATUS NtDuplicateObject(HANDLE source_process, HANDLE source,
         if (!NT_SUCCESS(status))
             ob_close_handle(to->ObjectTable, handle);
     }
-    release_table(to);
+    nt_release_process(to);
 release_source:
     if (options & DUPLICATE_CLOSE_SOURCE)    // whatever else went wrong
         ob_close_handle(from->ObjectTable, source);
-    release_table(from);
+    nt_release_process(from);
     return status;
 }

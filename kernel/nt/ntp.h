@@ -41,6 +41,14 @@ NTSTATUS nt_capture_timeout(const int64_t *from, int64_t *value,
 // STATUS_ACCESS_VIOLATION if length (at most 16) bytes cannot be written to
 // to; NULL is fine. Changes nothing.
 NTSTATUS nt_probe_output(void *to, size_t length);
+// Tries an optional output of length bytes, then references the object.
+NTSTATUS nt_reference_for(void *to, size_t length, HANDLE handle,
+                          ACCESS_MASK access, OBJECT_TYPE *type,
+                          void **object);
+// Another process, or one's own, with space and handles kept until released.
+NTSTATUS nt_acquire_process(HANDLE handle, ACCESS_MASK access,
+                            EPROCESS **process);
+void nt_release_process(EPROCESS *process);
 // Stores an optional result; NULL is fine.
 NTSTATUS nt_put_optional(void *to, const void *from, size_t length);
 // The tail of a query: stores information of size bytes if length is that.

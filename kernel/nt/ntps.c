@@ -34,21 +34,8 @@ static NTSTATUS insert_copy(void *object, ACCESS_MASK access, HANDLE *handle)
 static NTSTATUS reference_thread(HANDLE handle, ACCESS_MASK access,
                                  ETHREAD **thread)
 {
-    void *object = NULL;
-    NTSTATUS status = ob_reference_by_handle(handle, access, &ps_thread_type,
-                                             &object, NULL);
-    *thread = object;
-    return status;
-}
-
-static NTSTATUS reference_process(HANDLE handle, ACCESS_MASK access,
-                                  EPROCESS **process)
-{
-    void *object = NULL;
-    NTSTATUS status = ob_reference_by_handle(handle, access, &ps_process_type,
-                                             &object, NULL);
-    *process = object;
-    return status;
+    return ob_reference_by_handle(handle, access, &ps_thread_type,
+                                  (void **)thread, NULL);
 }
 
 // The system process and its threads are the kernel's.
@@ -59,7 +46,7 @@ static bool may_open(const EPROCESS *process, ACCESS_MASK access,
            (access & ~(query | SYNCHRONIZE)) == 0;
 }
 
-// ---- Threads ----------------------------------------------------------------------
+// ---- Threads --------------------------------------------------------------
 
 // Makes a thread that begins at start_routine(argument). stack_size 0: the
 // default.
@@ -88,15 +75,15 @@ NTSTATUS NtCreateThreadEx(HANDLE *handle, ACCESS_MASK access,
     if (!NT_SUCCESS(status))
         return status;
     EPROCESS *process = NULL;
-    status = reference_process(process_handle, PROCESS_CREATE_THREAD,
-                               &process);
+    status = nt_acquire_process(process_handle, PROCESS_CREATE_THREAD,
+                                &process);
     if (!NT_SUCCESS(status))
         return status;
     ETHREAD *thread = NULL;
     status = ps_create_thread(process, (uint64_t)start_routine,
                               (uint64_t)argument, stack_size,
                               THREAD_CREATE_FLAGS_CREATE_SUSPENDED, &thread);
-    ObDereferenceObject(process);
+    nt_release_process(process);
     if (!NT_SUCCESS(status))
         return status;
     status = insert_copy(thread, access, handle);
@@ -140,11 +127,10 @@ NTSTATUS NtSuspendThread(HANDLE handle, uint32_t *previous)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    NTSTATUS status = nt_probe_output(previous, sizeof(*previous));
-    if (!NT_SUCCESS(status))
-        return status;
     ETHREAD *thread = NULL;
-    status = reference_thread(handle, THREAD_SUSPEND_RESUME, &thread);
+    NTSTATUS status = nt_reference_for(previous, sizeof(*previous), handle,
+                                       THREAD_SUSPEND_RESUME, &ps_thread_type,
+                                       (void **)&thread);
     if (!NT_SUCCESS(status))
         return status;
     uint32_t count = KeSuspendThread(&thread->Tcb);
@@ -170,11 +156,10 @@ NTSTATUS NtResumeThread(HANDLE handle, uint32_t *previous)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    NTSTATUS status = nt_probe_output(previous, sizeof(*previous));
-    if (!NT_SUCCESS(status))
-        return status;
     ETHREAD *thread = NULL;
-    status = reference_thread(handle, THREAD_SUSPEND_RESUME, &thread);
+    NTSTATUS status = nt_reference_for(previous, sizeof(*previous), handle,
+                                       THREAD_SUSPEND_RESUME, &ps_thread_type,
+                                       (void **)&thread);
     if (!NT_SUCCESS(status))
         return status;
     uint32_t count = KeResumeThread(&thread->Tcb);
@@ -308,7 +293,7 @@ NTSTATUS NtSetInformationThread(HANDLE handle, THREADINFOCLASS class,
     return status;
 }
 
-// ---- Processes --------------------------------------------------------------------
+// ---- Processes ------------------------------------------------------------
 
 // Creates a process with its first thread suspended, and gives out handles to
 // both. If the second cannot be stored the first stays: ring 3 has it already.
@@ -417,7 +402,9 @@ NTSTATUS NtTerminateProcess(HANDLE handle, NTSTATUS exit_status)
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
     EPROCESS *process = NULL;
-    NTSTATUS status = reference_process(handle, PROCESS_TERMINATE, &process);
+    NTSTATUS status =
+        ob_reference_by_handle(handle, PROCESS_TERMINATE, &ps_process_type,
+                               (void **)&process, NULL);
     if (!NT_SUCCESS(status))
         return status;
     bool self = process == PsGetCurrentProcess();
@@ -443,7 +430,8 @@ NTSTATUS NtQueryInformationProcess(HANDLE handle, PROCESSINFOCLASS class,
         return STATUS_INVALID_INFO_CLASS;
     EPROCESS *process = NULL;
     NTSTATUS status =
-        reference_process(handle, PROCESS_QUERY_INFORMATION, &process);
+        ob_reference_by_handle(handle, PROCESS_QUERY_INFORMATION,
+                               &ps_process_type, (void **)&process, NULL);
     if (!NT_SUCCESS(status))
         return status;
     PROCESS_BASIC_INFORMATION basic;

@@ -59,14 +59,17 @@ static NTSTATUS query_performance(void *buffer, uint32_t length,
                                  sizeof(counts));
 }
 
-// ---- The snapshot -----------------------------------------------------------------
+// ---- The snapshot ---------------------------------------------------------
 
 typedef struct snapshot {
     SYSTEM_SNAPSHOT header;
     char *buffer;
     size_t room;
     size_t needed;               // also for what did not fit
-    SNAPSHOT_THREAD *threads;    // those that fitted
+    // Those that fitted.
+    SNAPSHOT_PROCESSOR *processors;
+    SNAPSHOT_THREAD *threads;
+    uint32_t processor_count;
     uint32_t thread_count;
 } snapshot;
 
@@ -78,26 +81,6 @@ static void *append(snapshot *snap, size_t size)
     return snap->needed <= snap->room ? element : NULL;
 }
 
-struct owner {
-    const KTHREAD *thread;
-    CLIENT_ID id;
-};
-
-static void match_thread(ETHREAD *thread, void *context)
-{
-    struct owner *owner = context;
-    if (&thread->Tcb == owner->thread)
-        owner->id = thread->Cid;
-}
-
-// The ids of a thread that may be gone: it is compared, never followed.
-static CLIENT_ID find_ids(const KTHREAD *thread)
-{
-    struct owner owner = { .thread = thread };
-    ps_for_each_thread(match_thread, &owner);
-    return owner.id;
-}
-
 static void add_processors(snapshot *snap)
 {
     for (uint32_t i = 0; i < KeNumberProcessors; i++) {
@@ -106,9 +89,9 @@ static void add_processors(snapshot *snap)
         SNAPSHOT_PROCESSOR *to = append(snap, sizeof(*to));
         if (!to)
             continue;
+        if (!snap->processor_count++)
+            snap->processors = to;
         to->Number = i;
-        to->CurrentThread =
-            (uint32_t)find_ids(prcb->CurrentThread).UniqueThread;
         to->HaltedSince = prcb->halted_since;
         to->Interrupts = prcb->interrupt_count;
         to->Dpcs = prcb->dpc.count;
@@ -150,14 +133,19 @@ static void add_thread(ETHREAD *thread, void *context)
         rtl_strcpy(to->WaitObject, names[type], sizeof(to->WaitObject));
     to->IrpId = tcb->irp_id;
     to->RunTime = tcb->run_time;
-    if (tcb->State == Running)
+    if (tcb->State == Running) {
         to->RunTime += hal_read_tsc() - tcb->switched_in;
+        if (tcb->processor < snap->processor_count)
+            snap->processors[tcb->processor].CurrentThread = tcb->id;
+    }
     to->Switches = tcb->ContextSwitches;
 }
 
-// Adds a pending IRP; its list's lock is held.
-static void add_irp(snapshot *snap, const IRP *irp, CLIENT_ID owner)
+// Adds a pending IRP; its list's lock is held. Its thread is there: it waits
+// for the IRP, or the IRP holds a reference to it (CAN-08).
+static void add_irp(snapshot *snap, const IRP *irp)
 {
+    CLIENT_ID owner = CONTAINING_RECORD(irp->Thread, ETHREAD, Tcb)->Cid;
     for (uint32_t i = 0; i < snap->thread_count; i++)
         if (snap->threads[i].ThreadId == owner.UniqueThread)
             snap->threads[i].IrpsIssued++;
@@ -191,12 +179,11 @@ static void add_thread_irps(ETHREAD *thread, void *context)
     ke_io_slot *slot = &thread->Tcb.io;
     KeAcquireSpinLockAtDpcLevel(&slot->lock);
     RTL_FOR_EACH(entry, &slot->irps)
-        add_irp(context, CONTAINING_RECORD(entry, IRP, ThreadListEntry),
-                thread->Cid);
+        add_irp(context, CONTAINING_RECORD(entry, IRP, ThreadListEntry));
     KeReleaseSpinLockFromDpcLevel(&slot->lock);
 }
 
-// The IRPs that hang on their file; whoever asked may be gone (CAN-08).
+// The IRPs that hang on their file.
 static void add_file_irps(snapshot *snap)
 {
     KIRQL old;
@@ -204,10 +191,8 @@ static void add_file_irps(snapshot *snap)
     RTL_FOR_EACH(link, &io_files) {
         FILE_OBJECT *file = CONTAINING_RECORD(link, FILE_OBJECT, all_entry);
         KeAcquireSpinLockAtDpcLevel(&file->irp_lock);
-        RTL_FOR_EACH(entry, &file->irps) {
-            IRP *irp = CONTAINING_RECORD(entry, IRP, ThreadListEntry);
-            add_irp(snap, irp, find_ids(irp->Thread));
-        }
+        RTL_FOR_EACH(entry, &file->irps)
+            add_irp(snap, CONTAINING_RECORD(entry, IRP, ThreadListEntry));
         KeReleaseSpinLockFromDpcLevel(&file->irp_lock);
     }
     KeReleaseSpinLock(&io_files_lock, old);

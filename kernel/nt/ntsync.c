@@ -33,7 +33,7 @@ OBJECT_TYPE nt_mutant_type = {
     .delete = delete_mutant,
 };
 
-// ---- Events -----------------------------------------------------------------------
+// ---- Events ---------------------------------------------------------------
 
 // Makes an event.
 //
@@ -72,12 +72,10 @@ static int32_t pulse_event(KEVENT *event)
 static NTSTATUS change_event(HANDLE handle, int32_t *previous,
                              int32_t (*change)(KEVENT *event))
 {
-    NTSTATUS status = nt_probe_output(previous, sizeof(*previous));
-    if (!NT_SUCCESS(status))
-        return status;
     void *event = NULL;
-    status = ob_reference_by_handle(handle, EVENT_MODIFY_STATE, &nt_event_type,
-                                    &event, NULL);
+    NTSTATUS status = nt_reference_for(previous, sizeof(*previous), handle,
+                                       EVENT_MODIFY_STATE, &nt_event_type,
+                                       &event);
     if (!NT_SUCCESS(status))
         return status;
     int32_t old = change(event);
@@ -146,7 +144,7 @@ NTSTATUS NtQueryEvent(HANDLE event, EVENT_BASIC_INFORMATION *information)
     return ke_put_user(information, &basic);
 }
 
-// ---- Semaphores -------------------------------------------------------------------
+// ---- Semaphores -----------------------------------------------------------
 
 // Makes a semaphore.
 //
@@ -186,12 +184,10 @@ NTSTATUS NtReleaseSemaphore(HANDLE semaphore, int32_t count, int32_t *previous)
 
     if (count <= 0)
         return STATUS_INVALID_PARAMETER;
-    NTSTATUS status = nt_probe_output(previous, sizeof(*previous));
-    if (!NT_SUCCESS(status))
-        return status;
     void *object = NULL;
-    status = ob_reference_by_handle(semaphore, SEMAPHORE_MODIFY_STATE,
-                                    &nt_semaphore_type, &object, NULL);
+    NTSTATUS status = nt_reference_for(previous, sizeof(*previous), semaphore,
+                                       SEMAPHORE_MODIFY_STATE,
+                                       &nt_semaphore_type, &object);
     if (!NT_SUCCESS(status))
         return status;
     int32_t old = 0;
@@ -201,7 +197,7 @@ NTSTATUS NtReleaseSemaphore(HANDLE semaphore, int32_t count, int32_t *previous)
                 : STATUS_SEMAPHORE_LIMIT_EXCEEDED;
 }
 
-// ---- Mutants ----------------------------------------------------------------------
+// ---- Mutants --------------------------------------------------------------
 
 // Makes a mutant, owned by the caller or free.
 //
@@ -233,12 +229,10 @@ NTSTATUS NtReleaseMutant(HANDLE mutant, int32_t *previous)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    NTSTATUS status = nt_probe_output(previous, sizeof(*previous));
-    if (!NT_SUCCESS(status))
-        return status;
     void *object = NULL;
-    status = ob_reference_by_handle(mutant, MUTANT_QUERY_STATE,
-                                    &nt_mutant_type, &object, NULL);
+    NTSTATUS status = nt_reference_for(previous, sizeof(*previous), mutant,
+                                       MUTANT_QUERY_STATE, &nt_mutant_type,
+                                       &object);
     if (!NT_SUCCESS(status))
         return status;
     int32_t old = 0;

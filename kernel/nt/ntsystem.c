@@ -61,7 +61,7 @@ NTSTATUS nt_set_thread_base(void *base)
     return STATUS_SUCCESS;
 }
 
-// ---- The trace ring ---------------------------------------------------------------
+// ---- The trace ring -------------------------------------------------------
 
 // Replaces the mask of traced events; 0: the default one.
 //
@@ -165,7 +165,7 @@ NTSTATUS nt_trace_read(uint32_t processor, uint64_t *position,
     return NT_SUCCESS(status) ? ke_put_user(position, &at) : status;
 }
 
-// ---- The end ----------------------------------------------------------------------
+// ---- The end --------------------------------------------------------------
 
 // Leaves QEMU: with success only if the first program says 0.
 //

@@ -99,27 +99,14 @@ NTSTATUS NtCreateTimer(HANDLE *handle, ACCESS_MASK access,
 
     if (type != NotificationTimer && type != SynchronizationTimer)
         return STATUS_INVALID_PARAMETER;
-    void *object = NULL;
-    NTSTATUS status = nt_create_object(&nt_timer_type, sizeof(nt_timer),
-                                       attributes, &object);
+    nt_timer *timer = NULL;
+    NTSTATUS status = nt_create_object(&nt_timer_type, sizeof(*timer),
+                                       attributes, (void **)&timer);
     if (!NT_SUCCESS(status))
         return status;
-    nt_timer *timer = object;
     KeInitializeTimerEx(&timer->timer, type);
     KeInitializeDpc(&timer->dpc, expire, timer);
     return ob_insert_for_user(timer, access, handle);
-}
-
-static NTSTATUS reference_timer(HANDLE handle, bool *state, nt_timer **timer)
-{
-    NTSTATUS status = nt_probe_output(state, sizeof(*state));
-    if (!NT_SUCCESS(status))
-        return status;
-    void *object = NULL;
-    status = ob_reference_by_handle(handle, TIMER_MODIFY_STATE, &nt_timer_type,
-                                    &object, NULL);
-    *timer = object;
-    return status;
 }
 
 // Sets a timer anew. due: 100 ns, negative: from now, else the system time;
@@ -146,7 +133,9 @@ NTSTATUS NtSetTimer(HANDLE handle, const int64_t *due, TIMER_APC_ROUTINE *apc,
     if (!NT_SUCCESS(status))
         return status;
     nt_timer *timer = NULL;
-    status = reference_timer(handle, previous, &timer);
+    status = nt_reference_for(previous, sizeof(*previous), handle,
+                              TIMER_MODIFY_STATE, &nt_timer_type,
+                              (void **)&timer);
     if (!NT_SUCCESS(status))
         return status;
 
@@ -187,7 +176,9 @@ NTSTATUS NtCancelTimer(HANDLE handle, bool *current)
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
     nt_timer *timer = NULL;
-    NTSTATUS status = reference_timer(handle, current, &timer);
+    NTSTATUS status = nt_reference_for(current, sizeof(*current), handle,
+                                       TIMER_MODIFY_STATE, &nt_timer_type,
+                                       (void **)&timer);
     if (!NT_SUCCESS(status))
         return status;
     KIRQL old;

@@ -7,27 +7,6 @@
 
 #include "kernel/ps/ps.h"
 
-static NTSTATUS acquire_space(HANDLE handle, ACCESS_MASK access,
-                              EPROCESS **process)
-{
-    void *object = NULL;
-    NTSTATUS status = ob_reference_by_handle(handle, access, &ps_process_type,
-                                             &object, NULL);
-    if (!NT_SUCCESS(status))
-        return status;
-    *process = object;
-    if (ps_acquire_process(*process))
-        return STATUS_SUCCESS;
-    ObDereferenceObject(object);
-    return STATUS_PROCESS_IS_TERMINATING;
-}
-
-static void release_space(EPROCESS *process)
-{
-    ps_release_process(process);
-    ObDereferenceObject(process);
-}
-
 static NTSTATUS capture_range(void **user_base, size_t *user_size,
                               uint64_t *base, uint64_t *size)
 {
@@ -67,7 +46,7 @@ NTSTATUS NtAllocateVirtualMemory(HANDLE handle, void **user_base,
     if (!NT_SUCCESS(status))
         return status;
     EPROCESS *process = NULL;
-    status = acquire_space(handle, PROCESS_VM_OPERATION, &process);
+    status = nt_acquire_process(handle, PROCESS_VM_OPERATION, &process);
     if (!NT_SUCCESS(status))
         return status;
     status = mm_allocate(&process->space, &base, &size, protect);
@@ -76,7 +55,7 @@ NTSTATUS NtAllocateVirtualMemory(HANDLE handle, void **user_base,
         if (!NT_SUCCESS(status))
             mm_free(&process->space, &base, &size);
     }
-    release_space(process);
+    nt_release_process(process);
     return status;
 }
 
@@ -97,11 +76,11 @@ NTSTATUS NtFreeVirtualMemory(HANDLE handle, void **user_base,
     if (!NT_SUCCESS(status))
         return status;
     EPROCESS *process = NULL;
-    status = acquire_space(handle, PROCESS_VM_OPERATION, &process);
+    status = nt_acquire_process(handle, PROCESS_VM_OPERATION, &process);
     if (!NT_SUCCESS(status))
         return status;
     status = mm_free(&process->space, &base, &size);
-    release_space(process);
+    nt_release_process(process);
     return NT_SUCCESS(status) ? put_range(user_base, user_size, base, size)
                               : status;
 }
@@ -125,12 +104,12 @@ NTSTATUS NtProtectVirtualMemory(HANDLE handle, void **user_base,
     if (!NT_SUCCESS(status))
         return status;
     EPROCESS *process = NULL;
-    status = acquire_space(handle, PROCESS_VM_OPERATION, &process);
+    status = nt_acquire_process(handle, PROCESS_VM_OPERATION, &process);
     if (!NT_SUCCESS(status))
         return status;
     uint32_t old = 0;
     status = mm_protect(&process->space, &base, &size, protect, &old);
-    release_space(process);
+    nt_release_process(process);
     if (NT_SUCCESS(status))
         status = put_range(user_base, user_size, base, size);
     return NT_SUCCESS(status) ? ke_put_user(user_old, &old) : status;
@@ -148,11 +127,11 @@ NTSTATUS NtQueryVirtualMemory(HANDLE handle, const void *base,
 
     EPROCESS *process = NULL;
     NTSTATUS status =
-        acquire_space(handle, PROCESS_QUERY_INFORMATION, &process);
+        nt_acquire_process(handle, PROCESS_QUERY_INFORMATION, &process);
     if (!NT_SUCCESS(status))
         return status;
     MEMORY_BASIC_INFORMATION basic = { 0 };
     status = mm_query(&process->space, (uint64_t)base, &basic);
-    release_space(process);
+    nt_release_process(process);
     return NT_SUCCESS(status) ? ke_put_user(information, &basic) : status;
 }

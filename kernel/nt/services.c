@@ -2,6 +2,7 @@
 
 #include "kernel/nt/ntp.h"
 
+#include "kernel/ps/ps.h"
 #include "kernel/rtl/rtl.h"
 
 #define NT_SERVICE_ENTRY(name, count) { (void *)name, count },
@@ -98,6 +99,53 @@ NTSTATUS nt_probe_output(void *to, size_t length)
         return STATUS_SUCCESS;
     NTSTATUS status = ke_copy_from_user(bytes, to, length);
     return NT_SUCCESS(status) ? ke_copy_to_user(to, bytes, length) : status;
+}
+
+// References an object by handle, once it is clear that the result to be
+// stored at to, if anybody wants it, can be.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS, STATUS_ACCESS_VIOLATION, or as
+//          ob_reference_by_handle
+// Owns:    the caller, one reference
+NTSTATUS nt_reference_for(void *to, size_t length, HANDLE handle,
+                          ACCESS_MASK access, OBJECT_TYPE *type, void **object)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    NTSTATUS status = nt_probe_output(to, length);
+    return NT_SUCCESS(status) ? ob_reference_by_handle(handle, access, type,
+                                                       object, NULL) : status;
+}
+
+// References a process and keeps its address space and its handle table.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS, STATUS_PROCESS_IS_TERMINATING, or as
+//          ob_reference_by_handle
+// Owns:    the caller, until nt_release_process
+NTSTATUS nt_acquire_process(HANDLE handle, ACCESS_MASK access,
+                            EPROCESS **process)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    NTSTATUS status = ob_reference_by_handle(handle, access, &ps_process_type,
+                                             (void **)process, NULL);
+    if (!NT_SUCCESS(status) || ps_acquire_process(*process))
+        return status;
+    ObDereferenceObject(*process);
+    return STATUS_PROCESS_IS_TERMINATING;
+}
+
+// Undoes nt_acquire_process.
+//
+// IRQL:    == PASSIVE_LEVEL
+void nt_release_process(EPROCESS *process)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    ps_release_process(process);
+    ObDereferenceObject(process);
 }
 
 // Stores a result that ring 3 may not want.

@@ -37,8 +37,10 @@ OBJECT_TYPE ps_process_type = {
 EPROCESS *PsInitialSystemProcess;
 uint32_t ps_first_process_id;
 
-static KSPIN_LOCK ps_lock;    // guards the list
+static KSPIN_LOCK ps_lock;    // guards the two below
 static LIST_ENTRY process_list = { &process_list, &process_list };
+static volatile uint32_t process_count;
+
 static volatile uint32_t last_id;
 
 // The next id of a process or a thread; they share the numbers.
@@ -96,10 +98,11 @@ static void publish(EPROCESS *process)
     KIRQL old;
     KeAcquireSpinLock(&ps_lock, &old);
     InsertTailList(&process_list, &process->ActiveProcessLinks);
+    process_count++;
     KeReleaseSpinLock(&ps_lock, old);
 }
 
-// ---- Holding a process ------------------------------------------------------------
+// ---- Holding a process ----------------------------------------------------
 
 // Keeps a process's address space and handle table from going.
 //
@@ -146,6 +149,8 @@ void psp_run_down_process(EPROCESS *process)
     io_rundown_process(&process->Pcb);    // CAN-11
     KIRQL old;
     KeAcquireSpinLock(&ps_lock, &old);
+    if (!IsListEmpty(&process->ActiveProcessLinks))
+        process_count--;
     RemoveEntryList(&process->ActiveProcessLinks);
     KeReleaseSpinLock(&ps_lock, old);
     mm_delete_space(&process->space);
@@ -184,7 +189,7 @@ void ps_terminate_process(EPROCESS *process, NTSTATUS status)
     KeReleaseSpinLock(&process->lock, old);
 }
 
-// ---- Creation ---------------------------------------------------------------------
+// ---- Creation -------------------------------------------------------------
 
 // Gives the new process its standard handles: duplicates of the creator's, or
 // for the first program the console, opened once for each, so that nobody who
@@ -214,67 +219,52 @@ static NTSTATUS give_handles(EPROCESS *process, const ps_start *start,
     return status;
 }
 
-// A string of the new process: its characters follow those that are there.
-static STRING place_string(char *block, uint64_t base, uint64_t *used,
-                           const char *text)
+// A string of length characters that will lie at address.
+static STRING string_at(uint64_t address, size_t length)
 {
-    size_t length = rtl_strlen(text);
-    STRING string = { .Length = (uint16_t)length,
-                      .MaximumLength = (uint16_t)(length + 1),
-                      .Buffer = (const char *)(base + *used) };
-    memcpy(block + *used, text, length + 1);
-    *used += length + 1;
-    return string;
+    return (STRING){ .Length = (uint16_t)length,
+                     .MaximumLength = (uint16_t)(length + 1),
+                     .Buffer = (const char *)address };
 }
 
-// Copies length bytes to address in the new process.
-static NTSTATUS write_memory(EPROCESS *process, uint64_t address,
-                             const void *from, uint32_t length)
-{
-    MDL *mdl = ExAllocatePoolWithTag(
-        NonPagedPool, mm_mdl_size(address, length), PSP_POOL_TAG);
-    if (!mdl)
-        return STATUS_INSUFFICIENT_RESOURCES;
-    NTSTATUS status =
-        mm_lock_space_buffer(mdl, &process->space, address, length);
-    if (NT_SUCCESS(status)) {
-        mm_copy_to_mdl(mdl, 0, from, length);
-        MmUnlockPages(mdl);
-    }
-    ExFreePoolWithTag(mdl, PSP_POOL_TAG);
-    return status;
-}
-
-// Puts the PEB with its strings into the new process.
+// Puts the PEB, with its strings behind it, into the new process.
 static NTSTATUS write_peb(EPROCESS *process, const ps_start *start,
                           const HANDLE *handles, const ETHREAD *thread)
 {
-    uint64_t length = sizeof(PEB) + rtl_strlen(start->image) + 1 +
-                      rtl_strlen(start->command_line) + 1;
+    const uint32_t header = sizeof(PEB);
+    uint32_t image = (uint32_t)rtl_strlen(start->image);
+    uint32_t line = (uint32_t)rtl_strlen(start->command_line);
+    uint32_t length = header + image + 1 + line + 1;
     uint64_t base = 0, size = length;
     NTSTATUS status = mm_allocate(&process->space, &base, &size,
                                   PAGE_READWRITE);
     if (!NT_SUCCESS(status))
         return status;
-    char *block = ExAllocatePoolWithTag(NonPagedPool, length, PSP_POOL_TAG);
-    if (!block)
+    MDL *mdl = ExAllocatePoolWithTag(NonPagedPool, mm_mdl_size(base, length),
+                                     PSP_POOL_TAG);
+    if (!mdl)
         return STATUS_INSUFFICIENT_RESOURCES;
 
-    uint64_t used = sizeof(PEB);
-    PEB *peb = (PEB *)block;
-    memset(peb, 0, sizeof(*peb));
-    RTL_USER_PROCESS_PARAMETERS *parameters = &peb->ProcessParameters;
-    parameters->ImagePathName = place_string(block, base, &used, start->image);
-    parameters->CommandLine =
-        place_string(block, base, &used, start->command_line);
-    parameters->StandardInput = handles[0];
-    parameters->StandardOutput = handles[1];
-    parameters->StandardError = handles[2];
-    peb->ClientId = thread->Cid;
-    peb->FirstProgram = start->first_program;
-    peb->Restarts = start->restarts;
-    status = write_memory(process, base, block, (uint32_t)length);
-    ExFreePoolWithTag(block, PSP_POOL_TAG);
+    PEB peb = {
+        .ProcessParameters = {
+            .ImagePathName = string_at(base + header, image),
+            .CommandLine = string_at(base + header + image + 1, line),
+            .StandardInput = handles[0],
+            .StandardOutput = handles[1],
+            .StandardError = handles[2],
+        },
+        .ClientId = thread->Cid,
+        .FirstProgram = start->first_program,
+        .Restarts = start->restarts,
+    };
+    status = mm_lock_space_buffer(mdl, &process->space, base, length);
+    if (NT_SUCCESS(status)) {
+        mm_copy_to_mdl(mdl, 0, &peb, header);
+        mm_copy_to_mdl(mdl, header, start->image, image + 1);
+        mm_copy_to_mdl(mdl, header + image + 1, start->command_line, line + 1);
+        MmUnlockPages(mdl);
+    }
+    ExFreePoolWithTag(mdl, PSP_POOL_TAG);
     process->peb = base;
     return status;
 }
@@ -360,7 +350,7 @@ void ps_init(void)
     publish(PsInitialSystemProcess);
 }
 
-// ---- Finding them -----------------------------------------------------------------
+// ---- Finding them ---------------------------------------------------------
 
 // Finds a process that has not ended.
 //
@@ -441,36 +431,10 @@ NTSTATUS ps_lookup_thread(uint32_t id, ETHREAD **thread)
     return STATUS_SUCCESS;
 }
 
-static void count_thread(ETHREAD *thread, void *context)
-{
-    (void)thread;
-    ++*(uint32_t *)context;
-}
-
-// How many threads there are, without the dying and the idle ones.
-//
-// IRQL:    <= DISPATCH_LEVEL
-uint32_t ps_thread_count(void)
-{
-    ASSERT_IRQL(<=, DISPATCH_LEVEL);
-
-    uint32_t count = 0;
-    ps_for_each_thread(count_thread, &count);
-    return count;
-}
-
 // How many processes there are, the system process included.
 //
-// IRQL:    <= DISPATCH_LEVEL
+// IRQL:    any level
 uint32_t ps_process_count(void)
 {
-    ASSERT_IRQL(<=, DISPATCH_LEVEL);
-
-    uint32_t count = 0;
-    KIRQL old;
-    KeAcquireSpinLock(&ps_lock, &old);
-    RTL_FOR_EACH(entry, &process_list)
-        count++;
-    KeReleaseSpinLock(&ps_lock, old);
-    return count;
+    return process_count;
 }

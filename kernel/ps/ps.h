@@ -89,7 +89,7 @@ uint32_t ps_thread_count(void);
 void ps_for_each_thread(void (*each)(ETHREAD *thread, void *context),
                         void *context);
 
-// ---- The hooks of ke that main.c wires ---------------------------------------
+// ---- The hooks of ke that main.c wires ------------------------------------
 
 void ps_user_fault(NTSTATUS status);    // a fault of ring 3: ends the process
 void ps_thread_dead(KTHREAD *thread);

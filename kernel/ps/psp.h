@@ -5,7 +5,7 @@
 
 #include "kernel/nt.h"
 
-// ---- elf.c: needs nothing of the kernel ----------------------------------------
+// ---- elf.c: needs nothing of the kernel -----------------------------------
 
 #define PSP_MAX_SEGMENTS 16
 
@@ -27,7 +27,7 @@ typedef struct psp_image {
 NTSTATUS psp_check_elf(const void *header, size_t size, uint64_t file_size,
                        psp_image *image);
 
-// ---- The others -------------------------------------------------------------------
+// ---- The others -----------------------------------------------------------
 
 #define PSP_POOL_TAG 0x20207350u    // "Ps  "
 

@@ -36,10 +36,11 @@ OBJECT_TYPE ps_thread_type = {
 
 static KSPIN_LOCK reap_lock;    // guards the list; a leaf
 static LIST_ENTRY reap_list = { &reap_list, &reap_list };
+static volatile uint32_t thread_count;
 static volatile uint32_t dying;    // past the point of no return, not yet on
                                    // the list
 
-// ---- Birth ------------------------------------------------------------------------
+// ---- Birth ----------------------------------------------------------------
 
 static void free_stack(ETHREAD *thread)
 {
@@ -216,6 +217,7 @@ NTSTATUS psp_start_thread(ETHREAD *thread, uint32_t flags)
     KeReleaseSpinLock(&process->lock, old);
     if (exiting)
         return STATUS_PROCESS_IS_TERMINATING;
+    __atomic_add_fetch(&thread_count, 1, __ATOMIC_RELAXED);
     ke_start_thread(&thread->Tcb);
     return STATUS_SUCCESS;
 }
@@ -264,7 +266,7 @@ NTSTATUS ps_create_system_thread(KSTART_ROUTINE *routine, void *context)
     return status;
 }
 
-// ---- Death ------------------------------------------------------------------------
+// ---- Death ----------------------------------------------------------------
 
 // Asks a thread to end with status; the first status wins. Its process's lock
 // is held. A suspended thread must run to end: NtSuspendThread looks at
@@ -362,7 +364,16 @@ void ps_thread_dead(KTHREAD *dead)
     KeAcquireSpinLockAtDpcLevel(&reap_lock);
     InsertTailList(&reap_list, &thread->reap_entry);
     KeReleaseSpinLockFromDpcLevel(&reap_lock);
+    __atomic_sub_fetch(&thread_count, 1, __ATOMIC_RELAXED);
     __atomic_sub_fetch(&dying, 1, __ATOMIC_SEQ_CST);
+}
+
+// How many threads there are that have not gone for ever.
+//
+// IRQL:    any level
+uint32_t ps_thread_count(void)
+{
+    return thread_count;
 }
 
 // Frees what dead threads left.
