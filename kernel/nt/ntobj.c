@@ -16,22 +16,6 @@ NTSTATUS NtClose(HANDLE handle)
     return ob_close_handle(ob_current_table(), handle);
 }
 
-// The pseudo handles have no entry in a table; they mean the caller's own.
-static NTSTATUS duplicate(EPROCESS *from, HANDLE source, EPROCESS *to,
-                          ACCESS_MASK access, uint32_t options, HANDLE *handle)
-{
-    void *object = ob_pseudo_handle(source);
-    if (!object)
-        return ob_duplicate_handle(from->ObjectTable, source, to->ObjectTable,
-                                   access, options & DUPLICATE_SAME_ACCESS,
-                                   handle);
-    ObReferenceObject(object);
-    return ob_insert_handle(to->ObjectTable, object,
-                            options & DUPLICATE_SAME_ACCESS ? GENERIC_ALL
-                                                            : access,
-                            handle);
-}
-
 // Makes a handle of one process one of another, with the same or fewer rights.
 //
 // IRQL:    == PASSIVE_LEVEL
@@ -62,7 +46,9 @@ NTSTATUS NtDuplicateObject(HANDLE source_process, HANDLE source,
         goto release_source;
 
     HANDLE handle = NULL;
-    status = duplicate(from, source, to, access, options, &handle);
+    status = ob_duplicate_handle(from->ObjectTable, source, to->ObjectTable,
+                                 access, options & DUPLICATE_SAME_ACCESS,
+                                 &handle);
     if (NT_SUCCESS(status)) {
         status = ke_put_user(target, &handle);
         if (!NT_SUCCESS(status))

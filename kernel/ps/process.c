@@ -7,7 +7,7 @@
 // thread leaves, and one that another process still works on all end here, in
 // the same way.
 //
-//   made, held once --first thread--> running --last hold--> run down, signalled
+//   made, held once --first thread--> running --last hold--> run down, ended
 //
 // The list of processes has ps_lock, outside each process's own lock. What is
 // on the list has a thread, so whoever finds it there can take a reference.
@@ -219,12 +219,13 @@ static NTSTATUS give_handles(EPROCESS *process, const ps_start *start,
     return status;
 }
 
-// A string of length characters that will lie at address.
-static STRING string_at(uint64_t address, size_t length)
+// Describes length characters that will lie at address. Field by field: the
+// gaps of a structure must not carry the kernel's stack to ring 3.
+static void set_string(STRING *string, uint64_t address, uint32_t length)
 {
-    return (STRING){ .Length = (uint16_t)length,
-                     .MaximumLength = (uint16_t)(length + 1),
-                     .Buffer = (const char *)address };
+    string->Length = (uint16_t)length;
+    string->MaximumLength = (uint16_t)(length + 1);
+    string->Buffer = (const char *)address;
 }
 
 // Puts the PEB, with its strings behind it, into the new process.
@@ -245,18 +246,17 @@ static NTSTATUS write_peb(EPROCESS *process, const ps_start *start,
     if (!mdl)
         return STATUS_INSUFFICIENT_RESOURCES;
 
-    PEB peb = {
-        .ProcessParameters = {
-            .ImagePathName = string_at(base + header, image),
-            .CommandLine = string_at(base + header + image + 1, line),
-            .StandardInput = handles[0],
-            .StandardOutput = handles[1],
-            .StandardError = handles[2],
-        },
-        .ClientId = thread->Cid,
-        .FirstProgram = start->first_program,
-        .Restarts = start->restarts,
-    };
+    PEB peb;
+    memset(&peb, 0, sizeof(peb));
+    RTL_USER_PROCESS_PARAMETERS *parameters = &peb.ProcessParameters;
+    set_string(&parameters->ImagePathName, base + header, image);
+    set_string(&parameters->CommandLine, base + header + image + 1, line);
+    parameters->StandardInput = handles[0];
+    parameters->StandardOutput = handles[1];
+    parameters->StandardError = handles[2];
+    peb.ClientId = thread->Cid;
+    peb.FirstProgram = start->first_program;
+    peb.Restarts = start->restarts;
     status = mm_lock_space_buffer(mdl, &process->space, base, length);
     if (NT_SUCCESS(status)) {
         mm_copy_to_mdl(mdl, 0, &peb, header);

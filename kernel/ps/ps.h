@@ -93,7 +93,7 @@ void ps_for_each_thread(void (*each)(ETHREAD *thread, void *context),
 
 void ps_user_fault(NTSTATUS status);    // a fault of ring 3: ends the process
 void ps_thread_dead(KTHREAD *thread);
-bool ps_reap(void);                     // frees what dead threads left
+bool ps_reap(void);    // frees what dead threads left, and calls ob_reap
 // Waits until whoever is past the point of no return is gone, and reaps: then
 // all counts are honest.
 void ps_settle(void);

@@ -7,8 +7,9 @@
 // stack for ever the scheduler puts it on the reap list, and the next thread
 // creation, or idle, frees the stack and drops that reference.
 //
-//   made --start--> on the list --ps_exit_thread--> off it --ps_thread_dead-->
-//     '--discard--> freed                    reap list --ps_reap--> dereferenced
+//   made --start--> on the list --ps_exit_thread--> off it, dying
+//     |                                               ps_thread_dead
+//     '--discard--> freed  <--ps_reap-- reap list <------'
 
 #include "kernel/ps/psp.h"
 
@@ -376,7 +377,19 @@ uint32_t ps_thread_count(void)
     return thread_count;
 }
 
-// Frees what dead threads left.
+static ETHREAD *next_dead(void)
+{
+    ETHREAD *thread = NULL;
+    KIRQL old;
+    KeAcquireSpinLock(&reap_lock, &old);
+    if (!IsListEmpty(&reap_list))
+        thread = CONTAINING_RECORD(RemoveHeadList(&reap_list), ETHREAD,
+                                   reap_entry);
+    KeReleaseSpinLock(&reap_lock, old);
+    return thread;
+}
+
+// Frees what dead threads left, and the objects that wait for PASSIVE_LEVEL.
 //
 // IRQL:    == PASSIVE_LEVEL
 // Returns: true if there was something
@@ -385,23 +398,16 @@ bool ps_reap(void)
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
     bool any = false;
-    for (;;) {
-        // Idle asks often: a look without the lock first.
-        if (*(LIST_ENTRY *volatile *)&reap_list.Flink == &reap_list)
-            return any;
-        KIRQL old;
-        ETHREAD *thread = NULL;
-        KeAcquireSpinLock(&reap_lock, &old);
-        if (!IsListEmpty(&reap_list))
-            thread = CONTAINING_RECORD(RemoveHeadList(&reap_list), ETHREAD,
-                                       reap_entry);
-        KeReleaseSpinLock(&reap_lock, old);
+    // Idle asks often: a look without the lock first.
+    while (*(LIST_ENTRY *volatile *)&reap_list.Flink != &reap_list) {
+        ETHREAD *thread = next_dead();
         if (!thread)
-            return any;
+            break;
         free_stack(thread);
         ObDereferenceObject(thread);
         any = true;
     }
+    return ob_reap() || any;
 }
 
 // Waits until whoever has signalled its end is really gone, and frees what
@@ -415,6 +421,6 @@ void ps_settle(void)
     const int64_t moment = -10000;    // 1 ms
     while (__atomic_load_n(&dying, __ATOMIC_SEQ_CST))
         KeDelayExecutionThread(KernelMode, false, &moment);
-    while (ps_reap() || ob_reap())
+    while (ps_reap())
         continue;
 }

@@ -158,6 +158,20 @@ static int run_history(int count, char **words)
     return 0;
 }
 
+// In the shell itself: what a program of its says about success counts as
+// failure (see the exit codes in the README).
+static int run_shutdown(int count, char **words)
+{
+    uint64_t code = 0;
+    if (count > 2 || (count == 2 && (!rtl_parse_number(words[1], &code) ||
+                                     code > UINT32_MAX))) {
+        fprintf(stderr, "usage: shutdown [N]     N: 0 for success\n");
+        return 2;
+    }
+    fflush(stdout);
+    return nt_shutdown((uint32_t)code);
+}
+
 static int run_status(int count, char **words)
 {
     (void)count;
@@ -212,6 +226,7 @@ static const struct builtin {
 } builtins[] = {
     { "exit", run_exit, "leave the shell: exit [STATUS]" },
     { "help", run_help, "this list" },
+    { "shutdown", run_shutdown, "leave QEMU: shutdown [N]" },
     { "history", run_history, "the lines typed so far; also arrow up" },
     { "status", run_status, "how the last program ended" },
     { "wait", run_wait, "wait for the programs started with &" },
