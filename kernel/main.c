@@ -22,7 +22,7 @@ enum { UNITS_PER_SECOND = 10000000, DEFAULT_IO_TIMEOUT = 30,
        TRACE_RECORDS = 16384, TRACE_RECORDS_SMALL = 2048,
        SMALL_MACHINE = 64 * MEBIBYTE, WORD_LENGTH = 256 };
 
-// ---- Drivers: one line each ------------------------------------------------------
+// ---- Drivers: one line each -----------------------------------------------
 
 void initrd_set_archive(const void *base, size_t length);
 DRIVER_INITIALIZE initrd_driver_entry, con_driver_entry, ide_driver_entry;
@@ -41,7 +41,7 @@ static const struct {
 uint32_t ktest_run(const char *pattern, uint64_t seed);
 #endif
 
-// ---- The command line ---------------------------------------------------------------
+// ---- The command line -----------------------------------------------------
 
 typedef struct kernel_options {
     bool power_off;              // then=poweroff
@@ -130,7 +130,7 @@ static void parse_command_line(const char *line)
     }
 }
 
-// ---- The system thread ----------------------------------------------------------------
+// ---- The system thread ----------------------------------------------------
 
 static void print_banner(void)
 {
@@ -200,7 +200,7 @@ static void system_thread(void *context)
     hal_exit(HAL_EXIT_FAILURE);
 }
 
-// ---- From boot/ to idle -----------------------------------------------------------------
+// ---- From boot/ to idle ---------------------------------------------------
 
 static _Noreturn void refuse(const char *what)
 {

@@ -21,7 +21,7 @@ static uint32_t length_of(IRP *irp)
     return IoGetCurrentIrpStackLocation(irp)->Parameters.Read.Length;
 }
 
-// ---- Writes ----------------------------------------------------------------
+// ---- Writes ---------------------------------------------------------------
 
 // As in ide: a write in line is cancelled, one at the UART runs to its end.
 static void cancel_write(DEVICE_OBJECT *device, IRP *irp)
@@ -91,7 +91,7 @@ static void end_write(DEVICE_OBJECT *device)
     complete(irp, status, NT_SUCCESS(status) ? length_of(irp) : 0);
 }
 
-// ---- Reads -----------------------------------------------------------------
+// ---- Reads ----------------------------------------------------------------
 
 static void cancel_read(DEVICE_OBJECT *device, IRP *irp)
 {
@@ -188,7 +188,7 @@ NTSTATUS con_cleanup(DEVICE_OBJECT *device, IRP *irp)
     return complete(irp, STATUS_SUCCESS, 0);
 }
 
-// ---- Ctrl-C ----------------------------------------------------------------
+// ---- Ctrl-C ---------------------------------------------------------------
 
 // IRP_MJ_DEVICE_CONTROL: IOCTL_CONSOLE_SET_FOREGROUND, on the console.
 //
@@ -223,7 +223,7 @@ NTSTATUS con_device_control(DEVICE_OBJECT *device, IRP *irp)
     return complete(irp, status, 0);
 }
 
-// ---- Behind the interrupt --------------------------------------------------
+// ---- Behind the interrupt -------------------------------------------------
 
 // Does all that the ISR left: a written IRP, Ctrl-C, bytes for reads. One run
 // may answer several interrupts.

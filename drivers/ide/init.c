@@ -70,7 +70,7 @@ static const char *const disk_names[IDE_CHANNELS * IDE_UNITS] = {
 
 static uint32_t disk_count;
 
-// ---- Polling ---------------------------------------------------------------
+// ---- Polling --------------------------------------------------------------
 
 static void stall(uint64_t interval)
 {
@@ -118,7 +118,7 @@ static bool read_words(const ide_disk *disk, uint8_t command, uint16_t *words)
     return true;
 }
 
-// ---- Disks -----------------------------------------------------------------
+// ---- Disks ----------------------------------------------------------------
 
 // Fills in disk from what it says about itself. No disk at all, an ATAPI
 // drive, one without LBA or DMA and one without a sector are none of ours.
@@ -177,7 +177,7 @@ static NTSTATUS create_disk(DRIVER_OBJECT *driver, const ide_disk *found)
     return io_register_disk(device, name);
 }
 
-// ---- Channels --------------------------------------------------------------
+// ---- Channels -------------------------------------------------------------
 
 // Gives the channel what its first request needs: the PRD table, which as one
 // frame crosses no boundary, the watchdog and the interrupt.
@@ -231,7 +231,7 @@ static NTSTATUS create_channel(DRIVER_OBJECT *driver,
     return status;
 }
 
-// ---- The controller --------------------------------------------------------
+// ---- The controller -------------------------------------------------------
 
 static bool is_controller(const hal_pci_function *pci, void *context)
 {

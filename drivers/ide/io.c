@@ -154,7 +154,7 @@ NTSTATUS ide_device_control(DEVICE_OBJECT *device, IRP *irp)
     return complete(irp, STATUS_SUCCESS, sizeof(*out));
 }
 
-// ---- At the device ---------------------------------------------------------
+// ---- At the device --------------------------------------------------------
 
 // The four registers that name sectors, each written once.
 static void write_address(uint16_t port, uint64_t lba, uint32_t sectors)

@@ -200,7 +200,7 @@ static NTSTATUS directory_control(DEVICE_OBJECT *device, IRP *irp)
                     count * sizeof(*out));
 }
 
-// ---- Initialisation --------------------------------------------------------
+// ---- Initialisation -------------------------------------------------------
 
 // Says where the archive lies. Before initrd_driver_entry.
 //

@@ -55,7 +55,7 @@ bool IoCancelIrp(IRP *irp)
     return call_cancel_routine(irp, IoSetCancelRoutine(irp, NULL), irql);
 }
 
-// ---- By list ---------------------------------------------------------------------
+// ---- By list --------------------------------------------------------------
 
 typedef struct cancel_filter {
     const FILE_OBJECT *file;      // NULL: any
@@ -131,7 +131,7 @@ bool io_cancel_on_thread(KTHREAD *thread, const FILE_OBJECT *file,
     return matched;
 }
 
-// ---- Rundown -------------------------------------------------------------------------
+// ---- Rundown --------------------------------------------------------------
 
 // Cancels what hangs on the dying thread and waits until all of it is done:
 // the completion APCs run right here, in this wait.

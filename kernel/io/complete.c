@@ -8,7 +8,7 @@
 
 #include "kernel/io/iop.h"
 
-// ---- The list that a pending request hangs on -----------------------------------
+// ---- The list that a pending request hangs on -----------------------------
 
 // Port-bound requests without APC routine outlive their thread (CAN-08), so
 // they hang on the file, hold a reference to the thread, and are counted for
@@ -73,7 +73,7 @@ void iop_unlink_irp(IRP *irp)
     irp->flags &= (uint8_t)~IRP_ON_THREAD;    // ON_FILE: the thread's reference
 }
 
-// ---- Releasing what an IRP owns ----------------------------------------------------
+// ---- Releasing what an IRP owns -------------------------------------------
 
 // Unpins and frees the MDL: the device is done with the pages.
 //
@@ -122,7 +122,7 @@ void iop_wake_kernel_caller(IRP *irp, KPRIORITY boost)
     KeSetEvent(event, boost);
 }
 
-// ---- Stage 10 ------------------------------------------------------------------------
+// ---- Stage 10 -------------------------------------------------------------
 
 // The event of the request; or the file itself, unless it is told not to.
 // A synchronous caller waits for the file in any case (CMP-05).

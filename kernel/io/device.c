@@ -11,7 +11,7 @@ OBJECT_TYPE iop_device_type = { .name = "Device", .delete = delete_device };
 static uint32_t disk_count;
 static uint64_t request_timeout;
 
-// ---- Drivers and devices ------------------------------------------------------------
+// ---- Drivers and devices --------------------------------------------------
 
 static NTSTATUS invalid_request(DEVICE_OBJECT *device, IRP *irp)
 {
@@ -187,7 +187,7 @@ uint64_t io_request_timeout(void)
     return request_timeout;
 }
 
-// ---- One request at a time ------------------------------------------------------------
+// ---- One request at a time ------------------------------------------------
 
 static IRP *irp_of_entry(KDEVICE_QUEUE_ENTRY *entry)
 {

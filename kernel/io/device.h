@@ -58,7 +58,7 @@ NTSTATUS io_load_driver(const char *name, DRIVER_INITIALIZE *entry);
 NTSTATUS io_register_disk(DEVICE_OBJECT *device, const char *device_name);
 uint32_t io_disk_count(void);
 
-// ---- One request at a time ------------------------------------------------------
+// ---- One request at a time ------------------------------------------------
 
 // Starts the request (StartIo at DISPATCH_LEVEL) or queues it behind the
 // current one. cancel may be NULL. IRQL: <= DISPATCH_LEVEL.
@@ -69,7 +69,7 @@ void IoStartNextPacket(DEVICE_OBJECT *device, bool cancelable);
 void IoInitializeDpcRequest(DEVICE_OBJECT *device, IO_DPC_ROUTINE *routine);
 void IoRequestDpc(DEVICE_OBJECT *device, IRP *irp, void *context);
 
-// ---- Errors --------------------------------------------------------
+// ---- Errors ---------------------------------------------------------------
 
 // What a device says, as an NTSTATUS: the one table for all disk drivers.
 NTSTATUS io_status_from_ata(uint8_t status, uint8_t error);

@@ -76,7 +76,7 @@ NTSTATUS io_read_mdl(FILE_OBJECT *file, MDL *mdl, uint64_t offset,
 NTSTATUS io_query_file(FILE_OBJECT *file, uint32_t information_class,
                        void *buffer, uint32_t length, uintptr_t *information);
 
-// ---- Cancellation and rundown -----------------------------------------------------
+// ---- Cancellation and rundown ---------------------------------------------
 
 // Asks pending requests to end: those that hang on file, or on thread and are
 // for file. NULL means any process, thread, file, IOSB.
@@ -92,7 +92,7 @@ void io_rundown_thread(void);
 // requests and waits until they are done.
 void io_rundown_process(KPROCESS *process);
 
-// ---- Completion ports --------------------------------------------------------------
+// ---- Completion ports -----------------------------------------------------
 
 NTSTATUS io_create_port(uint32_t concurrency, KQUEUE **port);
 NTSTATUS io_bind_port(FILE_OBJECT *file, KQUEUE *port, void *key);

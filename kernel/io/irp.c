@@ -101,7 +101,7 @@ uint64_t io_irp_count(void)
     return (uint64_t)sum;
 }
 
-// ---- Down and up the stack --------------------------------------------------------
+// ---- Down and up the stack ------------------------------------------------
 
 // Hands an IRP to a device's driver (stage 3). The location that the caller
 // filled as "next" becomes the current one.

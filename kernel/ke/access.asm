@@ -23,6 +23,7 @@
 ; NTSTATUS ki_copy_user(void *to, const void *from, size_t length)
 ; One of the two is ring 3's; ke_copy_from_user and ke_copy_to_user checked
 ; its range. Whole words first: what ring 3 shows us is mostly small.
+; IRQL:    <= APC_LEVEL
 ki_copy_user:
         SMAP    0xCB010F                ; stac
         mov     rcx, rdx
@@ -50,6 +51,9 @@ ki_copy_user:
 ki_copy_user_end:
         SMAP    0xCA010F                ; clac
         ret
+
+; Where a fault between ki_copy_user and ki_copy_user_end goes on.
+; IRQL:    <= APC_LEVEL
 ki_copy_user_fault:
         mov     eax, ACCESS_VIOLATION
         jmp     ki_copy_user_end

@@ -117,7 +117,7 @@ bool KeRemoveQueueApc(KAPC *apc)
     return removed;
 }
 
-// ---- Delivery ----------------------------------------------------------------------
+// ---- Delivery -------------------------------------------------------------
 
 // Takes the next deliverable APC of the mode off its list (APC-06, APC-07);
 // NULL if there is none. Copies it: its routines may free or requeue it.
@@ -191,7 +191,7 @@ void KiDeliverApc(KPROCESSOR_MODE mode, KTRAP_FRAME *frame)
         KeTestAlertThread(UserMode);    // nothing ran: look for the next
 }
 
-// ---- Regions ---------------------------------------------------------------------------
+// ---- Regions --------------------------------------------------------------
 
 // Leaving the outermost region delivers what it held back (REG-04).
 static void deliver_held_back(KTHREAD *thread)
@@ -270,7 +270,7 @@ bool KeAreAllApcsDisabled(void)
            KeGetCurrentIrql() >= APC_LEVEL;
 }
 
-// ---- Alerts, rundown ---------------------------------------------------------------------
+// ---- Alerts, rundown ------------------------------------------------------
 
 // Says what ends an alertable wait before it begins; the alert comes first
 // (APC-11). Termination ends any UserMode wait (APC-10).

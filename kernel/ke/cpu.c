@@ -89,8 +89,9 @@ void ki_load_descriptors(KPRCB *prcb, ki_descriptors *descriptors)
                      "movw %3, %%fs\n"
                      "movw %3, %%gs\n"
                      "ltr %4\n"
-                     ::"m"(gdtr), "i"(KI_KERNEL_CS), "r"((uint16_t)KI_KERNEL_SS),
-                     "r"((uint16_t)0), "r"((uint16_t)KI_TSS)
+                     ::"m"(gdtr), "i"(KI_KERNEL_CS),
+                     "r"((uint16_t)KI_KERNEL_SS), "r"((uint16_t)0),
+                     "r"((uint16_t)KI_TSS)
                      : "rax", "memory");
 
     hal_write_msr(MSR_GS_BASE, (uint64_t)prcb);

@@ -149,11 +149,12 @@ ki_fatal_common:
         wrmsr
         jmp     ki_trap_exit.kernel
 
-; NTSTATUS service(a1 .. a10) - from ring 3 by `syscall`: eax = number, rdi,
+; NTSTATUS ki_system_call(a1 .. a10) - from ring 3 by `syscall`: eax = number, rdi,
 ; rsi, rdx, r10, r8, r9 = the first six arguments, the others on the user
 ; stack above the return address; rcx = rip, r11 = rflags. Interrupts are off
 ; (SFMASK). rbx, rbp, r12-r15 keep ring 3's values all the way down, which is
 ; why the slow path below can store them.
+; IRQL:    == PASSIVE_LEVEL
 ki_system_call:
         swapgs
         mov     [gs:PCR_USER_STACK], rsp
@@ -242,6 +243,10 @@ ki_user_args_end:
         jnz     ki_call_next
         CLAC
         jmp     ki_call_service
+
+; Where a fault between ki_user_args_begin and _end goes on: the service is
+; not called.
+; IRQL:    == PASSIVE_LEVEL
 ki_user_args_fault:
         CLAC
         mov     eax, ACCESS_VIOLATION
@@ -269,7 +274,8 @@ ki_call_trace:
         jmp     ki_call_traced
 
 ; _Noreturn void ki_return_to_user(KTRAP_FRAME *frame)
-; frame lies at the top of the thread's stack. IRQL PASSIVE.
+; frame lies at the top of the thread's stack.
+; IRQL:    == PASSIVE_LEVEL
 ki_return_to_user:
         mov     rsp, rdi
         cli

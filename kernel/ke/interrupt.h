@@ -43,7 +43,7 @@ void ke_disconnect_interrupt(KINTERRUPT *interrupt);
 bool KeSynchronizeExecution(KINTERRUPT *interrupt,
                             KSYNCHRONIZE_ROUTINE *routine, void *context);
 
-// ---- Time ------------------------------------------------------------------
+// ---- Time -----------------------------------------------------------------
 
 uint64_t KeQueryInterruptTime(void);    // 100 ns since boot
 int64_t ke_query_system_time(void);     // 100 ns since 1601

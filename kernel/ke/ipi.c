@@ -8,8 +8,8 @@
 // IRQL:    <= DISPATCH_LEVEL
 void ke_flush_tlb(uint32_t processors, const void *address, uint64_t pages)
 {
-    enum { FLUSH_ALL_ABOVE = 64 };
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    enum { FLUSH_ALL_ABOVE = 64 };
     (void)processors;
     if (pages > FLUSH_ALL_ABOVE) {
         ki_flush_whole_tlb();

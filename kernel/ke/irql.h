@@ -35,7 +35,7 @@ static inline void KeLowerIrql(KIRQL irql)
     ki_set_irql(irql);
 }
 
-// ---- Spin locks: held at DISPATCH_LEVEL, short ------------------------------
+// ---- Spin locks: held at DISPATCH_LEVEL, short ----------------------------
 
 static inline void KeInitializeSpinLock(KSPIN_LOCK *lock)
 {
@@ -67,7 +67,7 @@ static inline void KeReleaseSpinLock(KSPIN_LOCK *lock, KIRQL old)
     KeLowerIrql(old);
 }
 
-// ---- The interrupt flag, for the few leaves at HIGH -------------------------
+// ---- The interrupt flag, for the few leaves at HIGH -----------------------
 
 static inline uint64_t ki_disable_interrupts(void)
 {

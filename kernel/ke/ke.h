@@ -12,7 +12,7 @@
 #include "kernel/ke/trace.h"
 #include "kernel/ke/wait.h"
 
-// ---- Start, in this order (main.c) -----------------------------------------
+// ---- Start, in this order (main.c) ----------------------------------------
 
 // Descriptors, IDT, PRCB and idle thread of the boot processor, from static
 // memory: from here on a fault is a bugcheck that says where.
@@ -26,7 +26,7 @@ void ke_init_time(void);
 // Becomes the idle thread. Never returns.
 _Noreturn void ke_idle(void);
 
-// ---- Ring 3's memory: only these touch it (user.asm) -----------------------
+// ---- Ring 3's memory: only these touch it (user.asm) ----------------------
 
 // Copies between ring 0 and ring 3. Addresses outside ring 3, and faults, are
 // a status. Any length. IRQL: <= APC_LEVEL.
@@ -43,7 +43,7 @@ static inline bool ke_is_user_range(const void *address, size_t length)
 #define ke_get_user(to, from) ke_copy_from_user((to), (from), sizeof(*(to)))
 #define ke_put_user(to, from) ke_copy_to_user((to), (from), sizeof(*(to)))
 
-// ---- System calls -----------------------------------------------------------
+// ---- System calls ---------------------------------------------------------
 
 typedef struct ke_service {
     void *routine;
@@ -60,7 +60,7 @@ NTSTATUS ke_continue(const CONTEXT *context, bool test_alert);
 // Tells whether an address may be read without a fault; mm's, for backtraces.
 extern bool (*ke_is_readable)(const void *address);
 
-// ---- Other processors --------------------------------------------------------
+// ---- Other processors -----------------------------------------------------
 
 // Drops the TLB entries of pages pages from address on, on this processor and
 // on the others in the mask. IRQL: <= DISPATCH_LEVEL, no spin lock held.

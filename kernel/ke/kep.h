@@ -14,7 +14,7 @@
 #include "kernel/ke/ke.h"
 #include "kernel/rtl/rtl.h"
 
-// ---- Selectors, registers, features (Intel SDM 2.5, 3.4, 5.8.8) ---------------
+// ---- Selectors, registers, features (Intel SDM 2.5, 3.4, 5.8.8) -----------
 
 #define KI_KERNEL_CS 0x08u
 #define KI_KERNEL_SS 0x10u
@@ -82,7 +82,7 @@ typedef struct ki_descriptors {
         __attribute__((aligned(KI_IST_BYTES)));
 } ki_descriptors;
 
-// ---- The dispatcher lock ----------------------------------------------------------
+// ---- The dispatcher lock --------------------------------------------------
 
 extern KSPIN_LOCK ki_dispatcher_lock;
 
@@ -125,7 +125,7 @@ void ki_expire_timers(KPRCB *prcb);      // DISPATCH_LEVEL
 uint64_t ki_due_time(const int64_t *timeout);    // 100 ns since boot
 void KiDeliverApc(KPROCESSOR_MODE mode, KTRAP_FRAME *frame);
 
-// ---- The clock; own processor, interrupts off --------------------------------------
+// ---- The clock; own processor, interrupts off -----------------------------
 
 void ki_clock_interrupt(KPRCB *prcb);
 void ki_arm_clock(KPRCB *prcb);              // for the nearest deadline
@@ -134,7 +134,7 @@ void ki_run_pokes(KPRCB *prcb);
 void ki_poke_later(KPRCB *prcb, uint32_t processor);
 void ki_forget_pokes(KPRCB *prcb);
 
-// ---- Traps ---------------------------------------------------------------------------
+// ---- Traps ----------------------------------------------------------------
 
 void ki_load_descriptors(KPRCB *prcb, ki_descriptors *descriptors);
 void ki_load_idt(void);
@@ -148,7 +148,7 @@ _Noreturn void ki_bugcheck_trap(uint32_t code, const KTRAP_FRAME *frame,
 void ki_call_user_apc(KTRAP_FRAME *frame, const KAPC *apc);
 uint64_t ki_find_fixup(uint64_t rip);        // 0: no accessor of user memory
 
-// ---- trap.asm, switch.asm, user.asm ---------------------------------------------------
+// ---- trap.asm, switch.asm, user.asm ---------------------------------------
 
 extern const uint64_t ki_trap_stubs[256];
 void ki_system_call(void);

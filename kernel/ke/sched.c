@@ -97,7 +97,7 @@ void ki_ready_thread(KTHREAD *thread)
     }
 }
 
-// ---- The switch ---------------------------------------------------------------------
+// ---- The switch -----------------------------------------------------------
 
 // Ring 3's SSE state: saved whenever its thread leaves; restored only if
 // these registers do not hold that thread's newest state still. Ring 0 uses
@@ -216,7 +216,8 @@ void ki_reschedule(void)
     if (quantum_end && current->Priority > current->BasePriority)
         current->Priority--;
     KPRIORITY best = highest_ready(prcb);
-    if (best > current->Priority || (quantum_end && best == current->Priority)) {
+    if (best > current->Priority ||
+        (quantum_end && best == current->Priority)) {
         if (current == prcb->idle_thread)
             current->State = Ready;    // it is on no queue
         else
@@ -265,7 +266,7 @@ void ke_yield(void)
     ki_unlock_dispatcher(old);
 }
 
-// ---- Priorities -------------------------------------------------------------------------
+// ---- Priorities -----------------------------------------------------------
 
 // Changes a thread's current priority, wherever it is.
 //

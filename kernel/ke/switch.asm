@@ -12,6 +12,7 @@
 ; void ki_swap_context(void **save_rsp, void *load_rsp)
 ; Dispatcher lock held. What C may keep in registers across a call goes on the
 ; stack that is left; returns on the other one.
+; IRQL:    == DISPATCH_LEVEL
 ki_swap_context:
         push    rbp
         push    rbx
@@ -31,6 +32,7 @@ ki_swap_context:
 
 ; The first return of a new thread's ki_swap_context comes here; r12 = start
 ; routine, r13 = its context (ke_initialize_thread put them on the stack).
+; IRQL:    == DISPATCH_LEVEL
 ki_thread_startup:
         mov     rdi, r12
         mov     rsi, r13
@@ -40,6 +42,7 @@ ki_thread_startup:
 
 ; void ki_call_on_stack(void (*routine)(KPRCB *), KPRCB *prcb, void *stack)
 ; stack: its top, 16-aligned.
+; IRQL:    any level
 ki_call_on_stack:
         push    rbp
         mov     rbp, rsp
@@ -55,6 +58,7 @@ ki_call_on_stack:
 ; Interrupts off on entry. sti holds them back for one more instruction, so
 ; none can come between the idle loop's last look and the hlt. The hlt is a
 ; basic block of its own: tools from outside look for its label.
+; IRQL:    == PASSIVE_LEVEL
 ki_halt:
         sti
 ki_idle_hlt:

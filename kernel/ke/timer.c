@@ -41,7 +41,7 @@ int64_t ke_query_system_time(void)
     return (int64_t)(system_time_at_boot + KeQueryInterruptTime());
 }
 
-// ---- The clock of one processor -----------------------------------------------------
+// ---- The clock of one processor -------------------------------------------
 
 // Arms the clock if it would come later than tsc. Interrupts off.
 //
@@ -148,7 +148,7 @@ void ki_run_pokes(KPRCB *prcb)
     prcb->poke_deadline = KI_FOREVER;
 }
 
-// ---- Watchdogs -------------------------------------------------------------------------
+// ---- Watchdogs ------------------------------------------------------------
 
 // Registers a device's time-out, for ever; see interrupt.h.
 //
@@ -193,7 +193,7 @@ static void expire_watchdogs(uint64_t now)
     }
 }
 
-// ---- Timers ------------------------------------------------------------------------------
+// ---- Timers ---------------------------------------------------------------
 
 // Prepares a timer.
 //

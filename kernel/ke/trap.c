@@ -16,7 +16,7 @@ enum {
     VECTOR_SIMD = 19, EXCEPTION_VECTORS = 32, VECTOR_CLASS_SHIFT = 4,
 };
 
-// ---- Exceptions -------------------------------------------------------------------
+// ---- Exceptions -----------------------------------------------------------
 
 // The status that a fault of ring 3 ends its process with.
 static NTSTATUS status_of_fault(uint64_t vector)
@@ -69,7 +69,7 @@ void ki_fatal_trap(KTRAP_FRAME *frame)
     }
 }
 
-// ---- Interrupts ---------------------------------------------------------------------
+// ---- Interrupts -----------------------------------------------------------
 
 // True if something waits for this processor to come below DISPATCH.
 static bool is_held_back(KPRCB *prcb)
@@ -146,7 +146,7 @@ void ki_trap(KTRAP_FRAME *frame)
     }
 }
 
-// ---- The way down -----------------------------------------------------------------------
+// ---- The way down ---------------------------------------------------------
 
 // From DISPATCH_LEVEL to irql, interrupts off before and after; does on the
 // way all that was held back. The processor may be another one afterwards.

@@ -58,7 +58,7 @@ NTSTATUS ke_copy_to_user(void *to, const void *from, size_t length)
                                         : STATUS_ACCESS_VIOLATION;
 }
 
-// ---- Registers ----------------------------------------------------------------------
+// ---- Registers ------------------------------------------------------------
 
 static void save_context(const KTRAP_FRAME *frame, CONTEXT *context)
 {

@@ -7,7 +7,7 @@
 
 #include "kernel/ke/kep.h"
 
-// ---- Signals and what they do to an object ---------------------------------------
+// ---- Signals and what they do to an object --------------------------------
 
 static bool is_signalled(const DISPATCHER_HEADER *object,
                          const KTHREAD *thread)
@@ -116,7 +116,7 @@ void ki_signal(DISPATCHER_HEADER *object, KPRIORITY increment)
     }
 }
 
-// ---- The wait ------------------------------------------------------------------------
+// ---- The wait -------------------------------------------------------------
 
 // When a time-out is over, in 100 ns since boot.
 //

@@ -278,7 +278,7 @@ NTSTATUS NtFlushBuffersFile(HANDLE file, IO_STATUS_BLOCK *iosb)
     return NT_SUCCESS(stored) ? status : stored;
 }
 
-// ---- Cancellation --------------------------------------------------------------------
+// ---- Cancellation ---------------------------------------------------------
 
 typedef struct cancel_request {
     FILE_OBJECT *file;

@@ -7,7 +7,7 @@
 
 #include <stdarg.h>
 
-// ---- Doubly linked lists: the head is a LIST_ENTRY itself ------------------
+// ---- Doubly linked lists: the head is a LIST_ENTRY itself -----------------
 
 static inline void InitializeListHead(LIST_ENTRY *head)
 {
@@ -60,7 +60,7 @@ static inline LIST_ENTRY *RemoveHeadList(LIST_ENTRY *head)
     for (LIST_ENTRY *entry = (head)->Flink; entry != (head);            \
          entry = entry->Flink)
 
-// ---- A pairing heap: the smallest key first --------------------------------
+// ---- A pairing heap: the smallest key first -------------------------------
 
 typedef struct rtl_heap_node rtl_heap_node;
 struct rtl_heap_node {
@@ -77,7 +77,7 @@ typedef struct rtl_heap {
 void rtl_heap_insert(rtl_heap *heap, rtl_heap_node *node);    // O(1)
 void rtl_heap_remove(rtl_heap *heap, rtl_heap_node *node);    // O(log n)
 
-// ---- Strings ---------------------------------------------------------------
+// ---- Strings --------------------------------------------------------------
 
 void *memcpy(void *to, const void *from, size_t n);
 void *memmove(void *to, const void *from, size_t n);
@@ -90,7 +90,7 @@ bool rtl_same_name(const char *a, const char *b, size_t n);
 // Copies as much as fits and always ends with a zero.
 void rtl_strcpy(char *to, const char *from, size_t size);
 
-// ---- Printing --------------------------------------------------------------
+// ---- Printing -------------------------------------------------------------
 
 // Knows %s %c %d %i %u %x %X %p %%, with 0, -, width and l, ll, z; %p prints
 // 16 hex digits. Returns the length that the whole text has.
@@ -98,7 +98,7 @@ int rtl_vsnprintf(char *to, size_t size, const char *format, va_list args);
 int rtl_snprintf(char *to, size_t size, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-// ---- The kernel command line -----------------------------------------------
+// ---- The kernel command line ----------------------------------------------
 
 // Takes the first word off *line into to (unquoted, cut at size); false at the
 // end. Blanks separate, "..." groups, \\ \" \' are escapes, any other

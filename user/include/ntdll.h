@@ -23,6 +23,8 @@ void *nt_allocate_pages(size_t size);
 
 // ---- Names and files ------------------------------------------------------
 
+// Whom Ctrl-C on the console ends; NULL: nobody, it comes as a byte.
+void nt_set_foreground(HANDLE process);
 void RtlInitString(STRING *string, const char *text);
 
 // Turns a name as a person types it into one of the kernel's namespace.

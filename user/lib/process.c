@@ -21,12 +21,25 @@ void rtl_start_process(PEB *peb)
 
     rtl_peb = peb;
     rtl_start_streams(&peb->ProcessParameters);
+    if (peb->FirstProgram)    // the others: whoever starts them says so
+        nt_set_foreground(NtCurrentProcess());
     size_t length = command->Length;
     if (length >= sizeof(line))
         length = sizeof(line) - 1;
     memcpy(line, command->Buffer, length);
     int count = rtl_split_words(line, words, WORDS_MAXIMUM);
     exit(main(count, words));
+}
+
+void nt_set_foreground(HANDLE process)
+{
+    IO_STATUS_BLOCK iosb;
+    HANDLE console = NtCurrentPeb()->ProcessParameters.StandardInput;
+    NTSTATUS status = NtDeviceIoControlFile(
+        console, NULL, NULL, NULL, &iosb, IOCTL_CONSOLE_SET_FOREGROUND,
+        &process, sizeof(process), NULL, 0);
+    if (status == STATUS_PENDING)
+        NtWaitForSingleObject(console, false, NULL);
 }
 
 void exit(int status)

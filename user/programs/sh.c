@@ -64,23 +64,11 @@ static int exit_status(HANDLE process)
     return basic.ExitStatus;
 }
 
-// Whom Ctrl-C ends; NULL: it comes to us as a byte.
-static void set_foreground(HANDLE process)
-{
-    IO_STATUS_BLOCK iosb;
-    HANDLE console = NtCurrentPeb()->ProcessParameters.StandardInput;
-    NTSTATUS status = NtDeviceIoControlFile(
-        console, NULL, NULL, NULL, &iosb, IOCTL_CONSOLE_SET_FOREGROUND,
-        &process, sizeof(process), NULL, 0);
-    if (status == STATUS_PENDING)
-        NtWaitForSingleObject(console, false, NULL);
-}
-
 // Waits for a program in the foreground and closes its handle.
 static int await(HANDLE process)
 {
     NtWaitForSingleObject(process, false, NULL);
-    set_foreground(NULL);
+    nt_set_foreground(NULL);
     int status = exit_status(process);
     NtClose(process);
     return status;
@@ -137,7 +125,7 @@ static int run_wait(int count, char **words)
     for (size_t i = 0; i < JOBS_MAXIMUM; i++) {
         if (!jobs[i].process)
             continue;
-        set_foreground(jobs[i].process);
+        nt_set_foreground(jobs[i].process);
         end_job(&jobs[i], await(jobs[i].process));
     }
     return 0;
@@ -264,7 +252,7 @@ static int run_program(int count, char **words, bool background)
         return status;
     }
     if (!background)    // before it runs, so that Ctrl-C finds it
-        set_foreground(process);
+        nt_set_foreground(process);
     NtResumeThread(thread, NULL);
     NtClose(thread);
     if (background) {
@@ -356,6 +344,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: sh [-c COMMAND]\n");
         return 2;
     }
+    nt_set_foreground(NULL);    // a shell gets Ctrl-C as a byte
     if (argc == 3)
         run_line(argv[2]);
     if (argc == 1 || (peb->FirstProgram && peb->Restarts && !ending))
