@@ -8,25 +8,24 @@
 
 #include "kernel/nt.h"
 
-// Bugcheck codes, Windows' own.
-enum {
-    IRQL_NOT_LESS_OR_EQUAL = 0x0A,
-    PHASE1_INITIALIZATION_FAILED = 0x32,
-    MULTIPLE_IRP_COMPLETE_REQUESTS = 0x44,
-    CANCEL_STATE_IN_COMPLETED_IRP = 0x48,
-    KMODE_EXCEPTION_NOT_HANDLED = 0x1E,
-    NO_MORE_IRP_STACK_LOCATIONS = 0x35,
-    PAGE_FAULT_IN_NONPAGED_AREA = 0x50,
-    UNEXPECTED_KERNEL_MODE_TRAP = 0x7F,
-    NMI_HARDWARE_FAILURE = 0x80,
-    MACHINE_CHECK_EXCEPTION = 0x9C,
-    BAD_POOL_CALLER = 0xC2,
-    DRIVER_IRQL_VIOLATION = 0xC4,
-    MANUALLY_INITIATED_CRASH = 0xE2,
-    REFERENCE_BY_POINTER = 0x18,
-    INVALID_DATA_ACCESS_TRAP = 0x04,
-    ASSERTION_FAILED = 0xC0000420u,    // STATUS_ASSERTION_FAILURE
-};
+// Bugcheck codes, Windows' own: X(name, code).
+#define BUGCHECK_CODES(X)                       \
+    X(IRQL_NOT_LESS_OR_EQUAL, 0x0A)             \
+    X(REFERENCE_BY_POINTER, 0x18)               \
+    X(KMODE_EXCEPTION_NOT_HANDLED, 0x1E)        \
+    X(PHASE1_INITIALIZATION_FAILED, 0x32)       \
+    X(NO_MORE_IRP_STACK_LOCATIONS, 0x35)        \
+    X(MULTIPLE_IRP_COMPLETE_REQUESTS, 0x44)     \
+    X(CANCEL_STATE_IN_COMPLETED_IRP, 0x48)      \
+    X(PAGE_FAULT_IN_NONPAGED_AREA, 0x50)        \
+    X(UNEXPECTED_KERNEL_MODE_TRAP, 0x7F)        \
+    X(NMI_HARDWARE_FAILURE, 0x80)               \
+    X(MACHINE_CHECK_EXCEPTION, 0x9C)            \
+    X(BAD_POOL_CALLER, 0xC2)                    \
+    X(STATUS_ASSERTION_FAILURE_CODE, 0xC0000420u)
+
+#define BUGCHECK_ENUM(name, code) name = code,
+enum { BUGCHECK_CODES(BUGCHECK_ENUM) };
 
 // Stops the machine: prints the code, its four parameters, the registers and
 // the backtrace, and leaves QEMU.

@@ -272,12 +272,12 @@ typedef struct EVENT_BASIC_INFORMATION {
 
 #define THREAD_CREATE_FLAGS_CREATE_SUSPENDED 0x1u
 
-// What ring 3 looks like when it is interrupted; the FXSAVE area is part of it.
+// What ring 3 looks like when it is interrupted; the FXSAVE area is part of
+// it. The first line is in the order of the kernel's trap frame.
 typedef struct CONTEXT {
-    uint64_t Rax, Rcx, Rdx, Rbx, Rsp, Rbp, Rsi, Rdi;
-    uint64_t R8, R9, R10, R11, R12, R13, R14, R15;
-    uint64_t Rip;
-    uint64_t EFlags;
+    uint64_t R15, R14, R13, R12, Rbp, Rbx, R11, R10, R9, R8, Rdi, Rsi, Rdx,
+             Rcx, Rax;
+    uint64_t Rip, EFlags, Rsp;
     uint64_t reserved[2];
     uint8_t FltSave[512] __attribute__((aligned(16)));
 } CONTEXT;

@@ -24,26 +24,12 @@ static void print(const char *format, ...)
         hal_put_char(*c);
 }
 
+#define CASE(name, code) case code: return #name;
+
 static const char *name_of(uint32_t code)
 {
     switch (code) {
-    case IRQL_NOT_LESS_OR_EQUAL: return "IRQL_NOT_LESS_OR_EQUAL";
-    case REFERENCE_BY_POINTER: return "REFERENCE_BY_POINTER";
-    case KMODE_EXCEPTION_NOT_HANDLED: return "KMODE_EXCEPTION_NOT_HANDLED";
-    case PHASE1_INITIALIZATION_FAILED: return "PHASE1_INITIALIZATION_FAILED";
-    case NO_MORE_IRP_STACK_LOCATIONS: return "NO_MORE_IRP_STACK_LOCATIONS";
-    case MULTIPLE_IRP_COMPLETE_REQUESTS:
-        return "MULTIPLE_IRP_COMPLETE_REQUESTS";
-    case CANCEL_STATE_IN_COMPLETED_IRP:
-        return "CANCEL_STATE_IN_COMPLETED_IRP";
-    case PAGE_FAULT_IN_NONPAGED_AREA: return "PAGE_FAULT_IN_NONPAGED_AREA";
-    case UNEXPECTED_KERNEL_MODE_TRAP: return "UNEXPECTED_KERNEL_MODE_TRAP";
-    case NMI_HARDWARE_FAILURE: return "NMI_HARDWARE_FAILURE";
-    case MACHINE_CHECK_EXCEPTION: return "MACHINE_CHECK_EXCEPTION";
-    case BAD_POOL_CALLER: return "BAD_POOL_CALLER";
-    case DRIVER_IRQL_VIOLATION: return "DRIVER_VERIFIER_DETECTED_VIOLATION";
-    case MANUALLY_INITIATED_CRASH: return "MANUALLY_INITIATED_CRASH";
-    case ASSERTION_FAILED: return "STATUS_ASSERTION_FAILURE";
+    BUGCHECK_CODES(CASE)
     default: return "UNKNOWN";
     }
 }
@@ -141,5 +127,5 @@ void ke_assertion_failed(const char *expression, const char *file,
     char text[120];
     rtl_snprintf(text, sizeof(text), "%s:%u: %s", file, line, expression);
     uintptr_t parameters[4] = { line, KeGetCurrentIrql(), 0, 0 };
-    stop(ASSERTION_FAILED, parameters, text, NULL, __builtin_frame_address(0));
+    stop(STATUS_ASSERTION_FAILURE_CODE, parameters, text, NULL, __builtin_frame_address(0));
 }

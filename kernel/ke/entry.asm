@@ -196,28 +196,22 @@ ki_system_exit:
         swapgs
         o64 sysret
 
-; A user APC is pending: complete the frame, and leave by iretq.
+; A user APC is pending: complete the frame, and leave by iretq. What ring 3
+; may not see of us is 0.
 .slow:
-        add     rsp, SERVICE_STACK_BYTES
+        mov     qword [rsp + SERVICE_STACK_BYTES + FRAME_CS], USER_CS
+        mov     qword [rsp + SERVICE_STACK_BYTES + FRAME_SS], USER_SS
+        add     rsp, SERVICE_STACK_BYTES + FRAME_VECTOR
         cdqe
-        mov     [rsp + FRAME_RAX], rax
-        mov     [rsp + FRAME_RBX], rbx
-        mov     [rsp + FRAME_RBP], rbp
-        mov     [rsp + FRAME_R12], r12
-        mov     [rsp + FRAME_R13], r13
-        mov     [rsp + FRAME_R14], r14
-        mov     [rsp + FRAME_R15], r15
-        xor     eax, eax
-        mov     [rsp + FRAME_RCX], rax
-        mov     [rsp + FRAME_RDX], rax
-        mov     [rsp + FRAME_RSI], rax
-        mov     [rsp + FRAME_RDI], rax
-        mov     [rsp + FRAME_R8], rax
-        mov     [rsp + FRAME_R9], rax
-        mov     [rsp + FRAME_R10], rax
-        mov     [rsp + FRAME_R11], rax
-        mov     qword [rsp + FRAME_CS], USER_CS
-        mov     qword [rsp + FRAME_SS], USER_SS
+        xor     ecx, ecx
+        xor     edx, edx
+        xor     esi, esi
+        xor     edi, edi
+        xor     r8d, r8d
+        xor     r9d, r9d
+        xor     r10d, r10d
+        xor     r11d, r11d
+        PUSH_REGISTERS
         mov     rdi, rsp
         call    ki_user_exit
         jmp     ki_trap_exit

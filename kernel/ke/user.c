@@ -60,37 +60,29 @@ NTSTATUS ke_copy_to_user(void *to, const void *from, size_t length)
 
 // ---- Registers ------------------------------------------------------------
 
+// The general registers lie in the same order in both.
+_Static_assert(offsetof(CONTEXT, Rip) == offsetof(KTRAP_FRAME, vector) &&
+               offsetof(CONTEXT, Rax) == offsetof(KTRAP_FRAME, Rax),
+               "a context begins as a trap frame does");
+
 static void save_context(const KTRAP_FRAME *frame, CONTEXT *context)
 {
-    memset(context, 0, offsetof(CONTEXT, FltSave));
-    context->Rax = frame->Rax, context->Rcx = frame->Rcx;
-    context->Rdx = frame->Rdx, context->Rbx = frame->Rbx;
-    context->Rsp = frame->Rsp, context->Rbp = frame->Rbp;
-    context->Rsi = frame->Rsi, context->Rdi = frame->Rdi;
-    context->R8 = frame->R8, context->R9 = frame->R9;
-    context->R10 = frame->R10, context->R11 = frame->R11;
-    context->R12 = frame->R12, context->R13 = frame->R13;
-    context->R14 = frame->R14, context->R15 = frame->R15;
+    memset(context, 0, sizeof(*context));
+    memcpy(context, frame, offsetof(CONTEXT, Rip));
     context->Rip = frame->Rip;
     context->EFlags = frame->EFlags;
-    memset(context->FltSave, 0, sizeof(context->FltSave));
-    __asm__ volatile("fxsave64 %0" : "=m"(context->FltSave));
+    context->Rsp = frame->Rsp;
+    __asm__ volatile("fxsave64 %0" : "+m"(context->FltSave));
 }
 
 static void load_frame(KTRAP_FRAME *frame, const CONTEXT *context)
 {
     memset(frame, 0, sizeof(*frame));
-    frame->Rax = context->Rax, frame->Rcx = context->Rcx;
-    frame->Rdx = context->Rdx, frame->Rbx = context->Rbx;
-    frame->Rsp = context->Rsp, frame->Rbp = context->Rbp;
-    frame->Rsi = context->Rsi, frame->Rdi = context->Rdi;
-    frame->R8 = context->R8, frame->R9 = context->R9;
-    frame->R10 = context->R10, frame->R11 = context->R11;
-    frame->R12 = context->R12, frame->R13 = context->R13;
-    frame->R14 = context->R14, frame->R15 = context->R15;
+    memcpy(frame, context, offsetof(CONTEXT, Rip));
     frame->Rip = context->Rip;
     frame->EFlags = (context->EFlags & EFLAGS_USER) | EFLAGS_FIXED |
                     EFLAGS_IF;
+    frame->Rsp = context->Rsp;
     frame->SegCs = KI_USER_CS;
     frame->SegSs = KI_USER_SS;
 }
