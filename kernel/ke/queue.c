@@ -6,8 +6,8 @@
 // and takes it again when it wakes, so the limit may be exceeded for a while
 // (IOCP-09, IOCP-10).
 //
-// Locks: the queue's lock guards packets and counts; the two waiter lists
-// change only with the dispatcher lock held as well. So under the queue's
+// Locks: the queue's lock guards packets and counts; the list of waiters
+// changes only with the dispatcher lock held as well. So under the queue's
 // lock alone "nobody waits" stays true, and the fast ways below need no more.
 
 #include "kernel/ke/kep.h"
@@ -76,10 +76,21 @@ int32_t KeInsertQueue(KQUEUE *queue, LIST_ENTRY *entry)
         KeReleaseSpinLock(&queue->lock, old);
         return -1;
     }
-    if (IsListEmpty(&queue->waiters) &&
-        IsListEmpty(&queue->Header.WaitListHead)) {
+    if (IsListEmpty(&queue->waiters)) {
         append(queue, entry);
-        KeReleaseSpinLock(&queue->lock, old);
+        // Direct waiters are listed without our lock: we append, then look
+        // for them; they list themselves, then look for packets (block in
+        // wait.c). One of the two sees the other.
+        __atomic_thread_fence(__ATOMIC_SEQ_CST);
+        bool direct = !IsListEmpty(&queue->Header.WaitListHead);
+        KeReleaseSpinLockFromDpcLevel(&queue->lock);
+        if (direct) {
+            KeAcquireSpinLockAtDpcLevel(&ki_dispatcher_lock);
+            ki_signal(&queue->Header, EVENT_INCREMENT);
+            ki_unlock_dispatcher(old);
+        } else {
+            KeLowerIrql(old);
+        }
         return before;
     }
     KeReleaseSpinLockFromDpcLevel(&queue->lock);

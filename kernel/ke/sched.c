@@ -152,7 +152,9 @@ static void switch_to(KPRCB *prcb, KTHREAD *from, KTHREAD *to)
     prcb->dead = from->State == Terminated ? from : NULL;
     switch_fpu(prcb, from, to);
     switch_space(prcb, from->Process, to->Process);
-    if (to->fs_base != from->fs_base)
+    // Ring 3 may have changed the register by loading a selector: what the
+    // other thread left is not to be trusted, even if it should be the same.
+    if (to->fs_base || from->fs_base)
         hal_write_msr(MSR_FS_BASE, to->fs_base);
     ki_trace(TRACE_SWITCH, 0, to->id);
     ki_swap_context(&from->kernel_rsp, to->kernel_rsp);

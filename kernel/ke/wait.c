@@ -144,6 +144,17 @@ static NTSTATUS block(KWAIT_BLOCK *blocks, uint32_t count, uint64_t due)
     for (uint32_t i = 0; i < count; i++)
         InsertTailList(&blocks[i].Object->WaitListHead,
                        &blocks[i].WaitListEntry);
+    // Packets come into a port under its own lock: now that we are listed,
+    // look again (KeInsertQueue says why); if there is one, once more.
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    for (uint32_t i = 0; i < count; i++) {
+        if (blocks[i].Object->Type == QueueObject &&
+            blocks[i].Object->SignalState > 0) {
+            for (i = 0; i < count; i++)
+                RemoveEntryList(&blocks[i].WaitListEntry);
+            return STATUS_KERNEL_APC;
+        }
+    }
     thread->WaitBlockList = blocks;
     thread->WaitCount = (uint8_t)count;
     if (due != KI_FOREVER)
