@@ -257,6 +257,7 @@ _Noreturn void kernel_main(LOADER_PARAMETER_BLOCK *loader)
 
     ob_init();
     ps_init();
+    nt_version = TINT_VERSION;
     ke_set_services(nt_services, NT_SERVICE_COUNT);
     ke_hook = (ke_hooks){ .user_fault = ps_user_fault,
                           .thread_dead = ps_thread_dead, .reap = ps_reap };

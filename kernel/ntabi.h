@@ -688,8 +688,9 @@ NTSTATUS NtQuerySystemTime(int64_t *time);
 
 // Ours. Sets the calling thread's FS base (thread-local storage).
 NTSTATUS nt_set_thread_base(void *base);
-// Ours. Replaces the mask of traced events, one bit per TRACE_EVENT; 0 asks
-// for the default mask back. The old one goes to *old (may be NULL).
+// Ours. Replaces the mask of traced events, one bit per TRACE_EVENT, until the
+// process ends; 0 asks for the one that the kernel was started with. The old
+// mask goes to *old (may be NULL).
 NTSTATUS nt_trace_mask(uint32_t mask, uint32_t *old);
 // Ours. Copies up to count records of a processor's ring from *position on
 // (0: the oldest), moves *position behind the last one, and says how many

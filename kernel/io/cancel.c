@@ -68,7 +68,7 @@ static bool matches(const IRP *irp, const cancel_filter *filter)
 {
     return (!filter->file || irp->OriginalFileObject == filter->file) &&
            (!filter->thread || irp->Thread == filter->thread) &&
-           (!filter->process || irp->process == filter->process) &&
+           (!filter->process || irp->Thread->Process == filter->process) &&
            (!filter->iosb || irp->UserIosb == filter->iosb);
 }
 

@@ -20,12 +20,11 @@ void iop_link_irp(IRP *irp)
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     FILE_OBJECT *file = irp->OriginalFileObject;
     KTHREAD *thread = irp->Thread = KeGetCurrentThread();
-    irp->process = thread->Process;
     KIRQL old;
     if (file->CompletionPort && !irp->UserApcRoutine && irp->UserApcContext) {
         ObReferenceObject(thread);
         irp->flags |= IRP_ON_FILE;
-        __atomic_add_fetch(&irp->process->io.count, 1, __ATOMIC_SEQ_CST);
+        __atomic_add_fetch(&thread->Process->io.count, 1, __ATOMIC_SEQ_CST);
         KeAcquireSpinLock(&file->irp_lock, &old);
         InsertTailList(&file->irps, &irp->ThreadListEntry);
         KeReleaseSpinLock(&file->irp_lock, old);
@@ -61,7 +60,7 @@ void iop_unlink_irp(IRP *irp)
         KeAcquireSpinLock(&file->irp_lock, &old);
         RemoveEntryList(&irp->ThreadListEntry);
         KeReleaseSpinLock(&file->irp_lock, old);
-        uncount_for_process(irp->process);
+        uncount_for_process(thread->Process);
     } else if (irp->flags & IRP_ON_THREAD) {
         KeAcquireSpinLock(&thread->io.lock, &old);
         RemoveEntryList(&irp->ThreadListEntry);

@@ -113,7 +113,6 @@ struct IRP {
     DRIVER_CANCEL *volatile CancelRoutine;
     LIST_ENTRY ThreadListEntry;  // on the thread's or the file's list
     KTHREAD *Thread;             // that asked
-    KPROCESS *process;           // ... then; a dying thread leaves its own
     FILE_OBJECT *OriginalFileObject;    // referenced
     union {
         struct {

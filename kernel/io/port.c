@@ -128,7 +128,7 @@ static void unpack_irp(IRP *irp, FILE_IO_COMPLETION_INFORMATION *entry)
         .Information = irp->IoStatus.Information };
     ki_trace(TRACE_PORT_REMOVE, 0, irp->id);
     if (!(irp->flags & IRP_STORED) &&
-        irp->process == KeGetCurrentThread()->Process) {
+        irp->Thread->Process == KeGetCurrentThread()->Process) {
         iop_store_results(irp);
         ki_trace(TRACE_IRP_DONE, 0, irp->id);
     }

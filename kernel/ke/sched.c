@@ -124,7 +124,7 @@ static void switch_space(KPRCB *prcb, KPROCESS *from, KPROCESS *to)
     __atomic_and_fetch(&from->ActiveProcessors, ~bit, __ATOMIC_SEQ_CST);
 }
 
-// Moves the current thread into another process's address space for good.
+// Moves the current thread into another process's address space.
 //
 // IRQL:    == PASSIVE_LEVEL
 void ke_attach_process(KPROCESS *process)
@@ -132,8 +132,8 @@ void ke_attach_process(KPROCESS *process)
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     KIRQL old = ki_lock_dispatcher();
     KTHREAD *thread = KeGetCurrentThread();
-    switch_space(KeGetCurrentPrcb(), thread->Process, process);
-    thread->Process = process;
+    switch_space(KeGetCurrentPrcb(), thread->attached, process);
+    thread->attached = process;
     ki_unlock_dispatcher(old);
 }
 
@@ -151,7 +151,7 @@ static void switch_to(KPRCB *prcb, KTHREAD *from, KTHREAD *to)
     prcb->descriptors->tss.rsp[0] = (uint64_t)to->InitialStack;
     prcb->dead = from->State == Terminated ? from : NULL;
     switch_fpu(prcb, from, to);
-    switch_space(prcb, from->Process, to->Process);
+    switch_space(prcb, from->attached, to->attached);
     // Ring 3 may have changed the register by loading a selector: what the
     // other thread left is not to be trusted, even if it should be the same.
     if (to->fs_base || from->fs_base)

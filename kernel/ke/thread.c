@@ -63,7 +63,7 @@ void ke_initialize_thread(KTHREAD *thread, KPROCESS *process, void *stack_top,
     KeInitializeApc(&thread->SuspendApc, thread, suspend_kernel, NULL,
                     suspend_normal, KernelMode, thread);
     thread->ApcQueueable = true;
-    thread->Process = process;
+    thread->Process = thread->attached = process;
     thread->InitialStack = stack_top;
     thread->StackLimit = stack_limit;
     thread->Priority = thread->BasePriority = process->BasePriority;
@@ -184,12 +184,12 @@ uint32_t KeSuspendThread(KTHREAD *thread)
 
 // Takes one suspension back; at the last the thread goes on.
 //
-// IRQL:    <= APC_LEVEL
+// IRQL:    <= DISPATCH_LEVEL
 // Returns: the previous suspend count
 // NT:      KeResumeThread (symbol).
 uint32_t KeResumeThread(KTHREAD *thread)
 {
-    ASSERT_IRQL(<=, APC_LEVEL);
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
     KIRQL old = ki_lock_dispatcher();
     uint32_t before = thread->SuspendCount;
     bool last = before == 1;

@@ -43,7 +43,8 @@ struct KPROCESS {
 
 struct KTHREAD {
     DISPATCHER_HEADER Header;    // signalled when the thread has ended
-    KPROCESS *Process;
+    KPROCESS *Process;           // that it belongs to
+    KPROCESS *attached;          // whose address space it runs in
     void *kernel_rsp;            // of a thread that does not run
     void *InitialStack;          // its top; a system call begins here
     void *StackLimit;            // its lowest byte

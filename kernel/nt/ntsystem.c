@@ -74,8 +74,9 @@ NTSTATUS nt_trace_mask(uint32_t mask, uint32_t *old)
     NTSTATUS status = nt_probe_output(old, sizeof(*old));
     if (!NT_SUCCESS(status))
         return status;
+    ke_trace_owner = mask ? PsGetCurrentProcess()->UniqueProcessId : 0;
     uint32_t before = __atomic_exchange_n(
-        &ki_trace_mask, mask ? mask : KI_TRACE_DEFAULT, __ATOMIC_SEQ_CST);
+        &ki_trace_mask, mask ? mask : ke_default_trace_mask, __ATOMIC_SEQ_CST);
     return nt_put_optional(old, &before, sizeof(before));
 }
 

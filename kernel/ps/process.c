@@ -147,6 +147,10 @@ void psp_run_down_process(EPROCESS *process)
 
     ob_close_all_handles(process->ObjectTable);
     io_rundown_process(&process->Pcb);    // CAN-11
+    if (ke_trace_owner == process->UniqueProcessId) {
+        ke_trace_owner = 0;
+        ki_trace_mask = ke_default_trace_mask;
+    }
     KIRQL old;
     KeAcquireSpinLock(&ps_lock, &old);
     if (!IsListEmpty(&process->ActiveProcessLinks))
