@@ -93,9 +93,12 @@ static uint8_t wait_ready(const ide_channel *channel)
     return status;
 }
 
-// Resets both disks and leaves their interrupts off.
+// Resets both disks and leaves their interrupts off. Disk 0 is selected
+// first: a place without a disk does not show that it is busy, and what is
+// written to the registers meanwhile gets lost.
 static void reset(const ide_channel *channel)
 {
+    hal_out8(channel->command + IDE_DEVICE, IDE_DEVICE_LBA);
     hal_out8(channel->control, IDE_CONTROL_NO_INTERRUPT | IDE_CONTROL_RESET);
     stall(RESET_HOLD);
     hal_out8(channel->control, IDE_CONTROL_NO_INTERRUPT);
