@@ -139,7 +139,7 @@ LDFLAGS := -nostdlib -static -z max-page-size=0x1000 -z noexecstack --build-id=n
 UFLAGS  := $(CLANG) $(STD) $(filter-out -Wmissing-prototypes,$(WARN)) -fpie \
            -fvisibility=hidden -nostdinc -isystem user/include \
            -isystem $(CC_INC) -I.
-PFLAGS  := $(UFLAGS) -fbuiltin
+PFLAGS  := $(filter-out -ffreestanding,$(UFLAGS)) -fbuiltin
 
 VERSION := $(or $(shell git describe --always --dirty 2>/dev/null),0.1)
 

@@ -20,7 +20,8 @@
 enum { UNITS_PER_SECOND = 10000000, DEFAULT_IO_TIMEOUT = 30,
        MAXIMUM_IO_TIMEOUT = 3600, MEBIBYTE = 1 << 20,
        TRACE_RECORDS = 16384, TRACE_RECORDS_SMALL = 2048,
-       SMALL_MACHINE = 64 * MEBIBYTE, WORD_LENGTH = 256 };
+       SMALL_MACHINE = 64 * MEBIBYTE, WORD_LENGTH = 256,
+       LINE_LENGTH = WORD_LENGTH + 80 };
 
 // ---- Drivers: one line each -----------------------------------------------
 
@@ -61,7 +62,7 @@ static void print(const char *format, ...)
 
 static void print(const char *format, ...)
 {
-    char line[WORD_LENGTH];
+    char line[LINE_LENGTH];
     va_list args;
     va_start(args, format);
     rtl_vsnprintf(line, sizeof(line), format, args);
@@ -70,14 +71,21 @@ static void print(const char *format, ...)
         hal_put_char(*c);
 }
 
+static _Noreturn void refuse(const char *what)
+{
+    print("TINT cannot start: %s\n", what);
+    hal_exit(HAL_EXIT_BUGCHECK);
+}
+
 // value: what stands behind "key=". False if it is not a value of that key.
 static bool set_option(const char *key, const char *value)
 {
     uint64_t number = 0;
     bool is_number = rtl_parse_number(value, &number);
     if (!rtl_strcmp(key, "then")) {
-        options.power_off = true;
-        return !rtl_strcmp(value, "poweroff");
+        bool valid = !rtl_strcmp(value, "poweroff");
+        options.power_off |= valid;
+        return valid;
     }
     if (!rtl_strcmp(key, "port")) {
         io_direct_road = !rtl_strcmp(value, "direct");
@@ -181,6 +189,8 @@ static void system_thread(void *context)
         if (!NT_SUCCESS(status) && status != STATUS_NO_SUCH_DEVICE)
             print("TINT: driver %s: status 0x%08X\n", drivers[i].name,
                   (uint32_t)status);
+        if (status == STATUS_DATA_ERROR)
+            refuse("the initrd is damaged, or no ustar archive with files");
     }
     print_banner();
 #if DBG
@@ -201,12 +211,6 @@ static void system_thread(void *context)
 }
 
 // ---- From boot/ to idle ---------------------------------------------------
-
-static _Noreturn void refuse(const char *what)
-{
-    print("TINT cannot start: %s\n", what);
-    hal_exit(HAL_EXIT_BUGCHECK);
-}
 
 static void init_apics(const LOADER_PARAMETER_BLOCK *loader)
 {

@@ -215,17 +215,18 @@ void initrd_set_archive(const void *base, size_t length)
 //
 // IRQL:    == PASSIVE_LEVEL
 // Returns: STATUS_SUCCESS
-//          STATUS_DATA_ERROR              not an archive, or damaged
+//          STATUS_DATA_ERROR              no archive, empty, or damaged
 //          STATUS_INSUFFICIENT_RESOURCES  no pool for the device
 NTSTATUS initrd_driver_entry(DRIVER_OBJECT *driver)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
     size_t at = 0;
+    size_t count = 0;
     initrd_entry entry;
     while (initrd_next_entry(archive, archive_length, &at, &entry))
-        ;
-    if (at != archive_length || !archive_length)
+        count++;
+    if (at != archive_length || !count)
         return STATUS_DATA_ERROR;
 
     driver->MajorFunction[IRP_MJ_CREATE] = create;

@@ -135,8 +135,7 @@ NTSTATUS io_send(FILE_OBJECT *file, IRP *irp)
     if (file->Flags & FO_SYNCHRONOUS_IO)
         return send_synchronously(file, irp);
     uint32_t id = irp->id;
-    if (!irp->UserEvent)
-        KeClearEvent(&file->Event);
+    KeClearEvent(&file->Event);    // with an event it stays so (CMP-05)
     iop_link_irp(irp);
     NTSTATUS status = IoCallDriver(file->DeviceObject, irp);
     if (status != STATUS_PENDING)
