@@ -150,12 +150,14 @@ class Machine:
             assert m.wait() == PASSED
 
     COM1 is `console` (all of it so far), COM2 a file, QMP a socket. All logs
-    and the command line are kept in build/test-logs/NAME/.
+    and the command line are kept in build/test-logs/NAME/. append, if given,
+    is the kernel's command line as it stands.
     """
 
     def __init__(self, name, program=('sh',), options=('then=poweroff',),
                  kernel=None, initrd=None, disks=(), cpus=1, mem='128M',
-                 cpu='max', extra=(), debug=(), trace=(), iso=None):
+                 cpu='max', extra=(), debug=(), trace=(), iso=None,
+                 append=None):
         self.kernel = Path(kernel or BUILD / 'tint.elf')
         self.logs = BUILD / 'test-logs' / re.sub(r'[^\w.=+-]+', '_', name)
         self.debug = ['cpu_reset', *debug]      # a triple fault shows up here
@@ -163,7 +165,8 @@ class Machine:
         self.extra = extra
         self.arguments = machine_arguments(
             self.kernel, BUILD / 'initrd.tar' if initrd is None else initrd,
-            command_line(options, program), disks, cpus, mem, cpu, iso)
+            command_line(options, program) if append is None else append,
+            disks, cpus, mem, cpu, iso)
         self.cpus = cpus
         self.output = bytearray()
         self.mark = 0                           # expect() has read up to here
@@ -234,6 +237,11 @@ class Machine:
         self.reader.join(5)
         return status
 
+    def expect_status(self, status, bound=60):
+        """Waits until QEMU has ended with this status."""
+        if self.wait(bound) != status:
+            raise Failure(self.report(f'QEMU should end with {status}'))
+
     def kill(self):
         if self.process and self.process.poll() is None:
             self.process.kill()
@@ -263,9 +271,10 @@ class Machine:
         """Types text on COM1."""
         self.com1.sendall(text.encode('latin-1'))
 
-    def expect(self, what, bound=30):
+    def comes(self, what, bound=30):
         """Waits for what, a string or a compiled pattern for bytes, in the
-        output behind the last match; returns the output up to its end."""
+        output behind the last match; returns the output up to its end, or
+        None if it does not come."""
         if isinstance(what, str):
             what = re.compile(re.escape(what.encode('latin-1')))
         end = time.monotonic() + bound
@@ -278,13 +287,19 @@ class Machine:
                     return text.decode('latin-1')
                 left = end - time.monotonic()
                 if left <= 0 or not self.reader.is_alive():
-                    break
+                    return None
                 self.changed.wait(min(left, 0.2))
+
+    def expect(self, what, bound=30):
+        """The same, but it has to come; if not, the machine is stopped."""
+        text = self.comes(what, bound)
+        if text is not None:
+            return text
         how = f'within {bound} s'
-        if left > 0:                            # COM1 was closed: QEMU ends
+        if not self.reader.is_alive():          # COM1 was closed: QEMU ends
             how = 'before QEMU ended'
             self.process.wait(10)
-        raise Failure(self.report(f'{what.pattern!r} did not come {how}'))
+        raise Failure(self.report(f'{what!r} did not come {how}'))
 
     # ---- Talking to QEMU
 
@@ -310,9 +325,15 @@ class Machine:
                 raise Failure(f'QMP {command}: {reply["error"]["desc"]}')
             self.events.append(reply)
 
+    def hmp(self, command):
+        """Runs one command of the human monitor and returns its answer."""
+        return self.qmp('human-monitor-command', command_line=command)
+
     def memory(self, address, length, cpu=0):
         """Reads guest memory at a virtual address, as cpu sees it."""
         path = self.logs / 'memory'
+        if address >= 1 << 63:                  # QMP's integers are signed
+            address -= 1 << 64
         self.qmp('memsave', val=address, size=length, filename=str(path),
                  cpu_index=cpu)
         return path.read_bytes()
@@ -340,7 +361,8 @@ class Machine:
         names = symbols.explain(self.console, self.kernel)
         if names:
             parts.append('--- addresses\n' + names)
-        errors = (self.logs / 'stderr.log').read_text(errors='replace').strip()
+        path = self.logs / 'stderr.log'
+        errors = path.exists() and path.read_text(errors='replace').strip()
         if errors:
             parts.append(f'--- QEMU\n{errors}')
         if self.process and status is None:

@@ -21,12 +21,20 @@ void iop_initialize_irp(IRP *irp, int8_t stack_size)
     irp->id = prcb->irp_sequence++ * KeNumberProcessors + prcb->Number + 1;
 }
 
+// The count of live IRPs changes with interrupts off as well: a completion
+// that came in the middle would be lost.
+static void count_irp(int64_t change)
+{
+    uint64_t flags = ki_disable_interrupts();
+    KeGetCurrentPrcb()->irp_balance += change;
+    ki_restore_interrupts(flags);
+}
+
 static IRP *take_from_lookaside(void)
 {
     IRP *irp = NULL;
     uint64_t flags = ki_disable_interrupts();
     KPRCB *prcb = KeGetCurrentPrcb();
-    prcb->irp_balance++;
     if (prcb->irp_lookaside_depth) {
         prcb->irp_lookaside_depth--;
         irp = CONTAINING_RECORD(RemoveHeadList(&prcb->irp_lookaside), IRP,
@@ -40,7 +48,6 @@ static bool put_into_lookaside(IRP *irp)
 {
     uint64_t flags = ki_disable_interrupts();
     KPRCB *prcb = KeGetCurrentPrcb();
-    prcb->irp_balance--;
     bool kept = irp->lookaside && prcb->irp_lookaside_depth < LOOKASIDE_DEPTH;
     if (kept) {
         prcb->irp_lookaside_depth++;
@@ -60,20 +67,14 @@ IRP *IoAllocateIrp(int8_t stack_size)
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
     bool small = stack_size <= LOOKASIDE_LOCATIONS;
     size_t locations = small ? LOOKASIDE_LOCATIONS : (size_t)stack_size;
-    IRP *irp = take_from_lookaside();
-    if (irp && !small) {
-        put_into_lookaside(irp);
-        irp = NULL;
-        KeGetCurrentPrcb()->irp_balance++;
-    }
+    IRP *irp = small ? take_from_lookaside() : NULL;
     if (!irp)
         irp = ExAllocatePoolWithTag(
             NonPagedPool, sizeof(IRP) + locations * sizeof(IO_STACK_LOCATION),
             IOP_TAG);
-    if (!irp) {
-        KeGetCurrentPrcb()->irp_balance--;
+    if (!irp)
         return NULL;
-    }
+    count_irp(1);
     iop_initialize_irp(irp, stack_size);
     irp->lookaside = small;
     return irp;
@@ -86,6 +87,7 @@ IRP *IoAllocateIrp(int8_t stack_size)
 void IoFreeIrp(IRP *irp)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    count_irp(-1);
     if (!put_into_lookaside(irp))
         ExFreePoolWithTag(irp, IOP_TAG);
 }

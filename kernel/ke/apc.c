@@ -193,15 +193,18 @@ void KiDeliverApc(KPROCESSOR_MODE mode, KTRAP_FRAME *frame)
 
 // ---- Regions --------------------------------------------------------------
 
-// Leaving the outermost region delivers what it held back (REG-04).
+// Leaving the outermost region of a kind delivers what it held back (REG-04);
+// a critical region around a guarded one still lets specials in.
 static void deliver_held_back(KTHREAD *thread)
 {
-    if (thread->KernelApcDisable || thread->SpecialApcDisable ||
+    if (thread->SpecialApcDisable ||
         IsListEmpty(&thread->ApcState.ApcListHead[KernelMode]))
         return;
     thread->ApcState.KernelApcPending = true;
     if (KeGetCurrentIrql() == PASSIVE_LEVEL)
         ki_run_held_back(PASSIVE_LEVEL);
+    else    // lowering CR8 alone would not look
+        hal_send_self_ipi(HAL_VECTOR_APC);
 }
 
 // Holds back normal kernel APCs, user APCs and termination (REG-03).
@@ -223,8 +226,8 @@ void KeLeaveCriticalRegion(void)
     ASSERT_IRQL(<=, APC_LEVEL);
     KTHREAD *thread = KeGetCurrentThread();
     ASSERT(thread->KernelApcDisable < 0);
-    thread->KernelApcDisable++;
-    deliver_held_back(thread);
+    if (++thread->KernelApcDisable == 0)
+        deliver_held_back(thread);
 }
 
 // Holds back all APCs (REG-03).
@@ -246,8 +249,8 @@ void KeLeaveGuardedRegion(void)
     ASSERT_IRQL(<=, APC_LEVEL);
     KTHREAD *thread = KeGetCurrentThread();
     ASSERT(thread->SpecialApcDisable < 0);
-    thread->SpecialApcDisable++;
-    deliver_held_back(thread);
+    if (++thread->SpecialApcDisable == 0)
+        deliver_held_back(thread);
 }
 
 // True inside either region; IRQL does not matter (REG-02).
@@ -350,14 +353,21 @@ void ke_rundown_apcs(KTHREAD *thread)
     thread->ApcQueueable = false;
     ki_unlock_dispatcher(old);
     for (int mode = KernelMode; mode <= UserMode; mode++) {
-        KAPC copy, *apc;
         LIST_ENTRY *head = &thread->ApcState.ApcListHead[mode];
-        while (!IsListEmpty(head)) {
+        for (;;) {
+            // KeRemoveQueueApc may take the last one: look with the lock held.
             old = ki_lock_dispatcher();
-            apc = CONTAINING_RECORD(RemoveHeadList(head), KAPC, ApcListEntry);
-            apc->Inserted = false;
-            copy = *apc;
+            bool empty = IsListEmpty(head);
+            KAPC copy, *apc = NULL;
+            if (!empty) {
+                apc = CONTAINING_RECORD(RemoveHeadList(head), KAPC,
+                                        ApcListEntry);
+                apc->Inserted = false;
+                copy = *apc;
+            }
             ki_unlock_dispatcher(old);
+            if (empty)
+                break;
             if (copy.RundownRoutine)
                 copy.RundownRoutine(apc);
         }

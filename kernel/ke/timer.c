@@ -291,8 +291,11 @@ bool KeSetTimerEx(KTIMER *timer, int64_t due, uint32_t period_ms, KDPC *dpc)
     ki_insert_timer(timer, at ? at : KeQueryInterruptTime());
     if (at == 0) {    // past: expires before this returns
         uint64_t flags = ki_disable_interrupts();
-        KeGetCurrentPrcb()->timer_expired = true;
-        KeGetCurrentPrcb()->dpc_requested = true;
+        KPRCB *prcb = KeGetCurrentPrcb();
+        prcb->timer_expired = true;
+        prcb->dpc_requested = true;
+        if (old == DISPATCH_LEVEL && !prcb->dpc_active)    // when CR8 falls
+            hal_send_self_ipi(HAL_VECTOR_DPC);
         ki_restore_interrupts(flags);
     }
     ki_unlock_dispatcher(old);

@@ -80,6 +80,20 @@ static NTSTATUS reference_targets(const nt_request *request,
     return status;
 }
 
+// STATUS_ACCESS_VIOLATION if a page of what the result will be copied to
+// cannot be written.
+static NTSTATUS probe_pages(void *buffer, uint32_t length)
+{
+    uint64_t at = (uint64_t)buffer;
+    if (!ke_is_user_range(buffer, length))
+        return STATUS_ACCESS_VIOLATION;
+    NTSTATUS status = STATUS_SUCCESS;
+    for (uint64_t end = at + length; NT_SUCCESS(status) && at < end;
+         at = PAGE_ALIGN_DOWN(at) + PAGE_SIZE)
+        status = nt_probe_output((void *)at, 1);
+    return status;
+}
+
 // Pins the buffer, or copies it, as the device wants it.
 static NTSTATUS attach_buffer(IRP *irp, const nt_request *request)
 {
@@ -96,7 +110,7 @@ static NTSTATUS attach_buffer(IRP *irp, const nt_request *request)
                                      request->length);
         irp->UserBuffer = request->buffer;
         irp->UserBufferLength = request->length;
-        return STATUS_SUCCESS;
+        return probe_pages(request->buffer, request->length);
     }
     if (!ke_is_user_range(request->buffer, request->length))
         return STATUS_ACCESS_VIOLATION;
@@ -151,12 +165,11 @@ static NTSTATUS fill_control(IRP *irp, const nt_request *request)
         return STATUS_SUCCESS;
     if (!io_allocate_system_buffer(irp, size))
         return STATUS_INSUFFICIENT_RESOURCES;
-    if (request->output_length) {
-        if (!ke_is_user_range(request->output, request->output_length))
-            return STATUS_ACCESS_VIOLATION;
-        irp->UserBuffer = request->output;
-        irp->UserBufferLength = request->output_length;
-    }
+    NTSTATUS status = probe_pages(request->output, request->output_length);
+    if (!NT_SUCCESS(status))
+        return status;
+    irp->UserBuffer = request->output;
+    irp->UserBufferLength = request->output_length;
     return ke_copy_from_user(irp->SystemBuffer, request->input,
                              request->input_length);
 }

@@ -3,6 +3,7 @@ import contextlib
 import os
 import re
 import shutil
+import zlib
 
 import pytest
 
@@ -20,7 +21,10 @@ STRESS = bool(os.environ.get('STRESS'))
 
 def test_name(request):
     """A name for the logs: level/file-test, as pytest shows it."""
-    return re.sub(r'^tests/|\.py', '', request.node.nodeid).replace('::', '-')
+    name = re.sub(r'^tests/|\.py', '', request.node.nodeid).replace('::', '-')
+    if len(name) > 120:             # a file's name has 255 characters
+        name = f'{name[:100]}...{zlib.crc32(name.encode()):08x}'
+    return name
 
 
 @pytest.hookimpl(hookwrapper=True)

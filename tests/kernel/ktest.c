@@ -2,12 +2,19 @@
 
 #include "tests/kernel/ktest.h"
 
+#include "tests/kernel/driver.h"
+
 enum { COM2 = 0x2F8, LINE_STATUS = 5, TRANSMITTER_EMPTY = 0x20,
-       MAXIMUM_SPINS = 100000 };
+       MAXIMUM_SPINS = 100000, KEPT_IRPS = 64, SETTLE_ROUNDS = 200,
+       UNITS_PER_SECOND = 10000000 };
 
 extern const ktest __start_ktests[], __stop_ktests[];
 
-static uint32_t failures;
+const int64_t ktest_bound = -(int64_t)KTEST_BOUND_SECONDS * UNITS_PER_SECOND;
+
+static const ktest *current;     // the test that runs, and its number
+static uint32_t number;
+static uint32_t failures;        // of it
 static uint64_t random_state;
 
 static void put(const char *text)
@@ -54,6 +61,216 @@ void ktest_sleep(uint32_t ms)
     KeDelayExecutionThread(KernelMode, false, &interval);
 }
 
+static void say_result(void)
+{
+    say("%sok %u - %s # %s\n", failures ? "not " : "", number, current->name,
+        current->rules);
+}
+
+// ---- Helper threads -------------------------------------------------------
+
+bool ktest_wait(void *object)
+{
+    return KeWaitForSingleObject(object, Executive, KernelMode, false,
+                                 &ktest_bound) == STATUS_SUCCESS;
+}
+
+// Nothing can follow: a helper that is still there may use what the test had
+// on its stack.
+static _Noreturn void bail_out(const char *why)
+{
+    ktest_fail(why, current->file, 0);
+    say_result();
+    say("Bail out! %s\n", why);
+    hal_exit(HAL_EXIT_FAILURE);
+}
+
+static void pin(KTHREAD *thread)
+{
+    KeSetAffinityThread(thread, 1);
+}
+
+static void run_helper(void *context)
+{
+    ktest_thread *helper = context;
+    helper->thread = KeGetCurrentThread();
+    ObReferenceObject(helper->thread);
+    pin(helper->thread);
+    KeSetPriorityThread(helper->thread, helper->priority);
+    KeSetEvent(&helper->started, IO_NO_INCREMENT);
+    KeWaitForSingleObject(&helper->go, Executive, KernelMode, false, NULL);
+    helper->routine(helper->context);
+}
+
+void ktest_start(ktest_thread *helper, KSTART_ROUTINE *routine, void *context,
+                 KPRIORITY priority)
+{
+    *helper = (ktest_thread){ .routine = routine, .context = context,
+                              .priority = priority };
+    KeInitializeEvent(&helper->started, NotificationEvent, false);
+    KeInitializeEvent(&helper->go, NotificationEvent, false);
+    if (!NT_SUCCESS(ps_create_system_thread(run_helper, helper)))
+        bail_out("no memory for a helper thread");
+    if (!ktest_wait(&helper->started))
+        bail_out("a helper thread never started");
+    // Only from this wake-up on is it sure to be on our processor.
+    KeSetEvent(&helper->go, IO_NO_INCREMENT);
+}
+
+void ktest_join(ktest_thread *helper)
+{
+    if (!ktest_wait(helper->thread))
+        bail_out("a helper thread never ended");
+    ObDereferenceObject(helper->thread);
+}
+
+bool ktest_is_waiting(const ktest_thread *helper)
+{
+    return helper->thread->State == Waiting;
+}
+
+// ---- The log --------------------------------------------------------------
+
+static char logged[64];
+static volatile uint32_t log_length;
+
+void ktest_log_reset(void)
+{
+    log_length = 0;
+    memset(logged, 0, sizeof(logged));
+}
+
+void ktest_log(char letter)
+{
+    uint32_t at = __atomic_fetch_add(&log_length, 1, __ATOMIC_RELAXED);
+    if (at < sizeof(logged) - 1)
+        logged[at] = letter;
+}
+
+bool ktest_logged(const char *letters)
+{
+    bool same = !rtl_strcmp(logged, letters);
+    if (!same)
+        say("# logged \"%s\", not \"%s\"\n", logged, letters);
+    return same;
+}
+
+// ---- Interrupts -----------------------------------------------------------
+
+static bool isr(KINTERRUPT *interrupt, void *context)
+{
+    (void)interrupt;
+    ktest_device *device = context;
+    device->count++;
+    device->isr_irql = KeGetCurrentIrql();
+    if (device->letter)
+        ktest_log(device->letter);
+    if (device->isr)
+        device->isr(device);
+    return true;
+}
+
+void ktest_connect(ktest_device *device, KIRQL irql, char letter)
+{
+    *device = (ktest_device){ .letter = letter };
+    uint8_t vector = ke_allocate_vector(irql);
+    if (!vector)
+        bail_out("no interrupt vector is left");
+    ke_connect_interrupt(&device->interrupt, isr, device, vector, false);
+}
+
+void ktest_interrupt(ktest_device *device)
+{
+    hal_send_self_ipi(device->interrupt.Vector);
+}
+
+void ktest_disconnect(ktest_device *device)
+{
+    ke_disconnect_interrupt(&device->interrupt);
+}
+
+// ---- What a test leaves behind --------------------------------------------
+
+typedef struct counts {
+    uint64_t bytes, blocks, objects, handles, irps, threads;
+} counts;
+
+static counts count(void)
+{
+    ps_settle();
+    ex_pool_counts pool;
+    ex_query_pool(&pool);
+    return (counts){ pool.bytes, pool.blocks, ob_object_count(),
+                     ob_handle_count(), io_irp_count(), ps_thread_count() };
+}
+
+static bool same(const counts *a, const counts *b)
+{
+    return a->bytes == b->bytes && a->blocks == b->blocks &&
+           a->objects == b->objects && a->handles == b->handles &&
+           a->irps == b->irps && a->threads == b->threads;
+}
+
+// The idle thread may have been preempted while it freed what a dead thread
+// left: it goes on while we sleep. A leak does not go away.
+static void expect_no_leak(const counts *before)
+{
+    counts after = count();
+    for (int i = 0; i < SETTLE_ROUNDS && !same(before, &after); i++) {
+        ktest_sleep(1);
+        after = count();
+    }
+    if (same(before, &after))
+        return;
+    failures++;
+    say("# left behind: %lld bytes in %lld blocks, %lld objects, %lld "
+        "handles, %lld IRPs, %lld threads\n",
+        (long long)(after.bytes - before->bytes),
+        (long long)(after.blocks - before->blocks),
+        (long long)(after.objects - before->objects),
+        (long long)(after.handles - before->handles),
+        (long long)(after.irps - before->irps),
+        (long long)(after.threads - before->threads));
+}
+
+static void expect_same_state(void)
+{
+    KTHREAD *thread = KeGetCurrentThread();
+    if (KeGetCurrentIrql() != PASSIVE_LEVEL || KeAreApcsDisabled())
+        bail_out("the test left IRQL and APCs as they were");
+    if (thread->Queue || !IsListEmpty(&thread->MutantListHead) ||
+        !IsListEmpty(&thread->ApcState.ApcListHead[KernelMode]) ||
+        !IsListEmpty(&thread->ApcState.ApcListHead[UserMode]))
+        bail_out("the test left no object with its thread");
+    if (thread->BasePriority != KTEST_PRIORITY)
+        ktest_fail("the test left its priority as it was", current->file, 0);
+}
+
+static void run_one(void)
+{
+    failures = 0;
+    ktest_log_reset();
+    ktest_driver_reset();
+    counts before = count();
+    current->run();
+    expect_same_state();
+    expect_no_leak(&before);
+    say_result();
+}
+
+// Freed IRPs are kept for the next: so many are made before anybody counts.
+static void keep_irps(void)
+{
+    IRP *irps[KEPT_IRPS];
+    for (int i = 0; i < KEPT_IRPS; i++)
+        irps[i] = IoAllocateIrp(1);
+    for (int i = 0; i < KEPT_IRPS; i++)
+        if (irps[i])
+            IoFreeIrp(irps[i]);
+}
+
+// ---- The run --------------------------------------------------------------
+
 static bool matches(const char *pattern, const char *name)
 {
     if (*pattern == '*')
@@ -67,21 +284,26 @@ static bool matches(const char *pattern, const char *name)
 
 uint32_t ktest_run(const char *pattern, uint64_t seed)
 {
-    uint32_t count = 0, number = 0, failed = 0;
+    uint32_t chosen = 0, failed = 0;
     random_state = seed ? seed : 0x9E3779B97F4A7C15ull;
+    pin(KeGetCurrentThread());
+    ke_yield();
+    KeSetPriorityThread(KeGetCurrentThread(), KTEST_PRIORITY);
+    keep_irps();
     for (const ktest *t = __start_ktests; t < __stop_ktests; t++)
-        count += matches(pattern, t->name);
-    say("KTAP version 1\n1..%u\n", count);
+        chosen += matches(pattern, t->name);
+    say("KTAP version 1\n1..%u\n", chosen);
+    if (!ktest_driver_load()) {
+        say("Bail out! the test driver does not load\n");
+        return 1;
+    }
     for (const ktest *t = __start_ktests; t < __stop_ktests; t++) {
         if (!matches(pattern, t->name))
             continue;
-        failures = 0;
-        t->run();
-        if (KeGetCurrentIrql() != PASSIVE_LEVEL || KeAreApcsDisabled())
-            ktest_fail("the test left IRQL and APCs as they were", t->file, 0);
+        current = t;
+        number++;
+        run_one();
         failed += failures != 0;
-        say("%sok %u - %s # %s\n", failures ? "not " : "", ++number, t->name,
-            t->rules);
     }
-    return failed + (count == 0);
+    return failed + (chosen == 0);
 }

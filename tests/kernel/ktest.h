@@ -2,6 +2,11 @@
 //
 // They run in a system thread at PASSIVE_LEVEL, one after the other, and
 // report KTAP on COM2; `ktest=PATTERN` chooses (* and ? are wildcards).
+// A test leaves pool, objects, handles, IRPs and threads as they were.
+//
+// The test thread and its helpers share one processor, so priorities decide
+// who runs: a helper above KTEST_PRIORITY has run until it blocks whenever the
+// test goes on, one below runs only while the test waits. No test sleeps.
 
 #ifndef TINT_TESTS_KERNEL_KTEST_H
 #define TINT_TESTS_KERNEL_KTEST_H
@@ -33,5 +38,56 @@ uint64_t ktest_random(void);
 // Waits at PASSIVE for ms milliseconds.
 void ktest_sleep(uint32_t ms);
 uint32_t ktest_run(const char *pattern, uint64_t seed);
+
+// ---- Waiting, with a bound that only a lost wake-up reaches ---------------
+
+enum { KTEST_PRIORITY = 8, KTEST_ABOVE = 10, KTEST_BELOW = 6,
+       KTEST_BOUND_SECONDS = 20 };
+
+// A relative time-out of that bound, for waits that the test writes itself.
+extern const int64_t ktest_bound;
+// Waits for an object; false: the bound was reached.
+bool ktest_wait(void *object);
+
+// ---- Helper threads -------------------------------------------------------
+
+typedef struct ktest_thread {
+    KSTART_ROUTINE *routine;
+    void *context;
+    KPRIORITY priority;
+    KTHREAD *thread;             // referenced from start to join
+    KEVENT started, go;
+} ktest_thread;
+
+// Starts routine(context) in a system thread. One above KTEST_PRIORITY has
+// run until it blocked, or ended, when this returns.
+void ktest_start(ktest_thread *helper, KSTART_ROUTINE *routine, void *context,
+                 KPRIORITY priority);
+// Waits for its end. A helper that never ends also ends the whole run: what
+// it uses lies on the test's stack.
+void ktest_join(ktest_thread *helper);
+// Whether it is blocked.
+bool ktest_is_waiting(const ktest_thread *helper);
+
+// ---- The order of events: one letter each ---------------------------------
+
+void ktest_log_reset(void);
+void ktest_log(char letter);     // any level
+// Whether exactly these letters were logged, in this order; says if not.
+bool ktest_logged(const char *letters);
+
+// ---- A device interrupt that the test raises itself -----------------------
+
+typedef struct ktest_device {
+    KINTERRUPT interrupt;
+    char letter;                 // what the ISR logs
+    KIRQL isr_irql;              // what it saw
+    uint32_t count;
+    void (*isr)(struct ktest_device *device);    // more for it to do, or NULL
+} ktest_device;
+
+void ktest_connect(ktest_device *device, KIRQL irql, char letter);
+void ktest_interrupt(ktest_device *device);
+void ktest_disconnect(ktest_device *device);
 
 #endif

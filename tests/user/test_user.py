@@ -8,6 +8,12 @@ only tells 0 from the rest. Lines in its head change its run:
     // disks: 2                  scratch disks of 16 MiB; 1 if not said
     // options: port=direct      kernel options; each such line is one more run
     // cpus: 2                   processors
+    // helper: what for          no test of its own
+
+Each is run by the program `leaks` several times, which then looks whether
+pool bytes, pages, handles, objects, IRPs and threads are what they were.
+STRESS=1 is passed on as a last argument `stress` where `// args:` ends in
+`[stress]`.
 """
 import re
 
@@ -20,7 +26,7 @@ import qemu
 from harness import boot
 
 HERE = Path(__file__).resolve().parent
-HEAD = re.compile(r'^// (args|disks|options|cpus):[ \t]*(.*)$', re.M)
+HEAD = re.compile(r'^// (args|disks|options|cpus|helper):[ \t]*(.*)$', re.M)
 BOUND = 180                     # seconds for one program
 
 
@@ -29,6 +35,8 @@ def cases():
         head = {}
         for key, value in HEAD.findall(source.read_text()):
             head.setdefault(key, []).append(value.strip())
+        if 'helper' in head:
+            continue
         for options in head.get('options', ['']):
             name = f'{source.stem}-{options}' if options else source.stem
             yield pytest.param(source.stem, head, options.split(), id=name)
@@ -41,8 +49,11 @@ def one(head, key, default):
 @pytest.mark.parametrize('name, head, options', cases())
 def test_user(machine, scratch, name, head, options):
     disks = [qemu.Disk(scratch()) for _ in range(int(one(head, 'disks', '1')))]
+    words = qemu.words(one(head, 'args', ''))
+    if words[-1:] == ['[stress]']:
+        words[-1:] = ['stress'] if boot.STRESS else []
     m = machine(kernel=boot.CHECKED, disks=disks,
-                program=[name, *qemu.words(one(head, 'args', ''))],
+                program=['leaks', name, *words],
                 cpus=int(one(head, 'cpus', '1')),
                 options=[*options, 'then=poweroff'])
     status = m.wait(BOUND)

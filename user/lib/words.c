@@ -53,7 +53,10 @@ NTSTATUS rtl_quote_words(int count, char *const *words, char *line,
     for (int i = 0; i < count; i++) {
         const char *word = words[i];
         bool quote = *word == 0 || strpbrk(word, " \t\r\n");
-        if (length + 2 * strlen(word) + sizeof("\"\" ") > size)
+        size_t longer = sizeof("\"\" ");
+        for (const char *c = word; *c; c++)
+            longer += strchr("\\\"'", *c) ? 2 : 1;
+        if (length + longer > size)
             return STATUS_BUFFER_TOO_SMALL;
         if (i > 0)
             line[length++] = ' ';

@@ -1,0 +1,49 @@
+"""shell.py - drives TINT's shell through COM1, as somebody who types does."""
+import re
+
+PROMPT = 'tint> '
+CTRL_C = '\x03'
+# A prompt, at the start of a line; while a line is edited it follows a \r only.
+AT_PROMPT = re.compile(rb'(?:\A|\n)' + re.escape(PROMPT.encode()))
+COUNT = re.compile(r'(\w+)=(\d+)')
+
+
+class Shell:
+    """The shell of a machine that stands at the prompt or gets there."""
+
+    def __init__(self, machine, bound=60):
+        self.machine = machine
+        self.bound = bound
+        machine.expect(AT_PROMPT, bound)
+
+    def type(self, text):
+        self.machine.send(text)
+
+    def until_prompt(self, bound=None):
+        """What the guest said up to the next prompt, without that."""
+        text = self.machine.expect(AT_PROMPT, bound or self.bound)
+        return text[:text.rindex(PROMPT)].replace('\r\n', '\n')
+
+    def run(self, line, bound=None):
+        """Runs a line and returns what came of it."""
+        self.type(line + '\r')
+        text = self.until_prompt(bound)
+        _, _, output = text.partition('\n')
+        return output
+
+    def start(self, line, what, bound=None):
+        """Starts a line and waits for a text of the program's."""
+        self.type(line + '\r')
+        self.machine.expect('\n')
+        return self.machine.expect(what, bound or self.bound)
+
+    def interrupt(self, bound=None):
+        """Presses Ctrl-C and returns what came up to the prompt."""
+        self.type(CTRL_C)
+        return self.until_prompt(bound)
+
+    def counts(self):
+        """{name: how many} of what the system has in use (program counts)."""
+        found = {name: int(n) for name, n in COUNT.findall(self.run('counts'))}
+        assert found, self.machine.report('counts printed nothing')
+        return found

@@ -1,0 +1,503 @@
+// queue.c - KQUEUE, the kernel's half of a completion port (NT-SEMANTICS 11).
+
+#include "tests/kernel/ktest.h"
+
+enum { PACKETS = 8, MS = 10000 };
+
+static const int64_t no_wait = 0;
+static const int64_t moment = -1ll * MS;
+
+typedef struct packet {
+    LIST_ENTRY entry;
+    char letter;
+} packet;
+
+static KQUEUE queue;
+static packet packets[PACKETS];
+
+static void initialize(uint32_t concurrency)
+{
+    KeInitializeQueue(&queue, concurrency);
+    for (int i = 0; i < PACKETS; i++)
+        packets[i].letter = (char)('a' + i);
+}
+
+static int32_t insert(int i)
+{
+    return KeInsertQueue(&queue, &packets[i].entry);
+}
+
+static char letter_of(LIST_ENTRY *entry)
+{
+    return CONTAINING_RECORD(entry, packet, entry)->letter;
+}
+
+static NTSTATUS take(const int64_t *timeout, char *letter)
+{
+    LIST_ENTRY *entry = NULL;
+    uint32_t taken = 7;
+    NTSTATUS status = ke_remove_queue(&queue, KernelMode, false, timeout,
+                                      &entry, 1, &taken);
+    *letter = taken == 1 ? letter_of(entry) : '-';
+    EXPECT((taken == 1) == (status == STATUS_SUCCESS) && taken <= 1);
+    return status;
+}
+
+static bool takes(char expected)
+{
+    char letter;
+    return take(&no_wait, &letter) == STATUS_SUCCESS && letter == expected;
+}
+
+static bool finds_nothing(void)
+{
+    char letter;
+    return take(&no_wait, &letter) == STATUS_TIMEOUT;
+}
+
+static uint32_t run_down(void)
+{
+    uint32_t left = 0;
+    LIST_ENTRY *first = KeRundownQueue(&queue);
+    for (LIST_ENTRY *entry = first; entry; left++)
+        entry = entry->Flink == first ? NULL : entry->Flink;
+    return left;
+}
+
+KTEST(queue_first_in_first_out, "IOCP-02 IOCP-01")
+{
+    initialize(0);
+    EXPECT(finds_nothing());
+    for (int i = 0; i < 4; i++)
+        EXPECT(insert(i) == i);
+    EXPECT(queue.Header.SignalState == 4);
+    EXPECT(takes('a') && takes('b'));
+    EXPECT(insert(4) == 2);
+    EXPECT(takes('c') && takes('d') && takes('e') && finds_nothing());
+    EXPECT(run_down() == 0);
+}
+
+KTEST(queue_takes_many, "IOCP-08")
+{
+    LIST_ENTRY *entries[PACKETS];
+    uint32_t taken;
+    initialize(0);
+    for (int i = 0; i < 5; i++)
+        insert(i);
+    EXPECT(ke_remove_queue(&queue, KernelMode, false, &ktest_bound, entries, 3,
+                           &taken) == STATUS_SUCCESS);
+    EXPECT(taken == 3 && letter_of(entries[0]) == 'a' &&
+           letter_of(entries[2]) == 'c');
+    EXPECT(ke_remove_queue(&queue, KernelMode, false, &ktest_bound, entries,
+                           PACKETS, &taken) == STATUS_SUCCESS);
+    EXPECT(taken == 2 && letter_of(entries[1]) == 'e');
+    EXPECT(ke_remove_queue(&queue, KernelMode, false, &no_wait, entries,
+                           PACKETS, &taken) == STATUS_TIMEOUT);
+    EXPECT(taken == 0);
+    EXPECT(run_down() == 0);
+}
+
+KTEST(queue_times_out, "IOCP-04")
+{
+    char letter;
+    initialize(0);
+    EXPECT(finds_nothing());
+    uint64_t start = KeQueryInterruptTime();
+    EXPECT(take(&moment, &letter) == STATUS_TIMEOUT);
+    EXPECT(KeQueryInterruptTime() - start >= MS);
+    EXPECT(IsListEmpty(&queue.waiters) && queue.CurrentCount == 1);
+    insert(0);
+    EXPECT(takes('a'));
+    EXPECT(run_down() == 0);
+    EXPECT(queue.CurrentCount == 0);
+}
+
+// ---- Waiters: each takes packets until it is told to end ------------------
+
+typedef struct worker {
+    ktest_thread thread;
+    char letter;                 // capital
+    int packets;                 // how many it takes before it ends
+    bool alertable;
+    KPROCESSOR_MODE mode;
+    KEVENT *block;               // waits for it after each, or NULL
+    NTSTATUS status;             // of the last removal
+} worker;
+
+static void work(void *context)
+{
+    worker *w = context;
+    for (int i = 0; i < w->packets; i++) {
+        LIST_ENTRY *entry = NULL;
+        uint32_t taken;
+        w->status = ke_remove_queue(&queue, w->mode, w->alertable, NULL,
+                                    &entry, 1, &taken);
+        ktest_log(w->letter);
+        ktest_log(taken ? letter_of(entry) : '-');
+        if (w->block)
+            KeWaitForSingleObject(w->block, Executive, KernelMode, false,
+                                  NULL);
+    }
+}
+
+static void start_worker(worker *w, char letter, int count, KEVENT *block)
+{
+    *w = (worker){ .letter = letter, .packets = count, .block = block,
+                   .status = STATUS_PENDING };
+    ktest_start(&w->thread, work, w, KTEST_ABOVE);
+    EXPECT(ktest_is_waiting(&w->thread));
+}
+
+KTEST(queue_newest_waiter_first, "IOCP-11 IOCP-01")
+{
+    worker w[3];
+    initialize(PACKETS);
+    for (int i = 0; i < 3; i++)
+        start_worker(&w[i], (char)('A' + i), 1, NULL);
+    EXPECT(insert(0) == 0);
+    EXPECT(ktest_logged("Ca") && finds_nothing());
+    EXPECT(insert(1) == 0 && insert(2) == 0);
+    EXPECT(ktest_logged("CaBbAc"));
+    EXPECT(insert(3) == 0);
+    EXPECT(takes('d'));
+    for (int i = 0; i < 3; i++)
+        ktest_join(&w[i].thread);
+    EXPECT(run_down() == 0);
+}
+
+KTEST(queue_hands_the_packet_over_at_once, "IOCP-11")
+{
+    worker w;
+    initialize(PACKETS);
+    start_worker(&w, 'A', 1, NULL);
+    KIRQL old = KeRaiseIrqlToDpcLevel();    // the waiter cannot run yet
+    insert(0);
+    int32_t left = queue.Header.SignalState;
+    KeLowerIrql(old);
+    EXPECT(left == 0 && ktest_logged("Aa"));
+    ktest_join(&w.thread);
+    EXPECT(run_down() == 0);
+}
+
+KTEST(queue_next_packet_without_a_switch, "IOCP-11")
+{
+    worker w;
+    initialize(1);
+    start_worker(&w, 'A', 3, NULL);
+    uint64_t before = w.thread.thread->ContextSwitches;
+    KIRQL old = KeRaiseIrqlToDpcLevel();
+    for (int i = 0; i < 3; i++)
+        insert(i);
+    KeLowerIrql(old);
+    EXPECT(ktest_logged("AaAbAc"));
+    EXPECT(w.thread.thread->ContextSwitches == before + 1);
+    ktest_join(&w.thread);
+    EXPECT(run_down() == 0);
+}
+
+// What a thread's wait cannot take away: the count of those that run.
+KTEST(queue_limit_is_kept, "IOCP-09 IOCP-10")
+{
+    worker first, second;
+    KEVENT block;
+    KeInitializeEvent(&block, SynchronizationEvent, false);
+    initialize(1);
+    start_worker(&second, 'B', 2, &block);
+    start_worker(&first, 'A', 2, &block);
+    KIRQL old = KeRaiseIrqlToDpcLevel();
+    insert(0);
+    insert(1);    // the limit is reached: it stays
+    EXPECT(queue.CurrentCount == 1 && queue.Header.SignalState == 1);
+    KeLowerIrql(old);
+    // A took its packet and blocked elsewhere: B was let go.
+    EXPECT(ktest_logged("AaBb"));
+    EXPECT(queue.CurrentCount == 0 && queue.Header.SignalState == 0);
+    insert(2);
+    EXPECT(queue.Header.SignalState == 1);    // nobody waits for it here
+    KeSetEvent(&block, IO_NO_INCREMENT);    // A runs again, and takes it
+    EXPECT(ktest_logged("AaBbAc"));
+    KeSetEvent(&block, IO_NO_INCREMENT);    // B: in its queue wait again
+    EXPECT(ktest_logged("AaBbAc") && queue.CurrentCount == 0);
+    insert(3);
+    EXPECT(ktest_logged("AaBbAcBd"));
+    KeSetEvent(&block, IO_NO_INCREMENT);
+    KeSetEvent(&block, IO_NO_INCREMENT);
+    ktest_join(&first.thread);
+    ktest_join(&second.thread);
+    EXPECT(queue.CurrentCount == 0 && run_down() == 0);
+}
+
+KTEST(queue_limit_holds_packets_back, "IOCP-09 IOCP-10")
+{
+    worker w;
+    initialize(1);
+    insert(0);
+    EXPECT(takes('a'));    // the test's own thread is the one that may run
+    start_worker(&w, 'A', 1, NULL);
+    EXPECT(insert(1) == 0);
+    EXPECT(ktest_is_waiting(&w.thread) && queue.Header.SignalState == 1);
+    EXPECT(ktest_logged(""));
+    ktest_sleep(1);    // blocks: gives its place back
+    EXPECT(ktest_logged("Ab") && queue.CurrentCount == 1);
+    ktest_join(&w.thread);
+    EXPECT(run_down() == 0);
+}
+
+KTEST(queue_limit_may_be_exceeded, "IOCP-10 IOCP-09")
+{
+    worker first, second;
+    KEVENT block[2];
+    KeInitializeEvent(&block[0], SynchronizationEvent, false);
+    KeInitializeEvent(&block[1], SynchronizationEvent, false);
+    initialize(1);
+    start_worker(&first, 'A', 2, &block[0]);
+    insert(0);
+    EXPECT(ktest_logged("Aa") && queue.CurrentCount == 0);
+    start_worker(&second, 'B', 2, &block[1]);
+    insert(1);
+    EXPECT(ktest_logged("AaBb") && queue.CurrentCount == 0);
+    insert(2);
+    insert(3);
+    KIRQL old = KeRaiseIrqlToDpcLevel();
+    KeSetEvent(&block[0], IO_NO_INCREMENT);
+    KeSetEvent(&block[1], IO_NO_INCREMENT);
+    uint32_t running = queue.CurrentCount;
+    KeLowerIrql(old);
+    // Both run. A asks first, while there is one too many: it waits and gets
+    // its packet when B, which may take one, has blocked again.
+    EXPECT(running == 2);
+    EXPECT(ktest_logged("AaBbBcAd"));
+    KeSetEvent(&block[0], IO_NO_INCREMENT);
+    KeSetEvent(&block[1], IO_NO_INCREMENT);
+    ktest_join(&first.thread);
+    ktest_join(&second.thread);
+    EXPECT(queue.CurrentCount == 0 && run_down() == 0);
+}
+
+KTEST(queue_place_is_given_back_at_the_end, "IOCP-09")
+{
+    worker first, second;
+    initialize(1);
+    start_worker(&second, 'B', 1, NULL);
+    start_worker(&first, 'A', 1, NULL);
+    KIRQL old = KeRaiseIrqlToDpcLevel();
+    insert(0);
+    insert(1);
+    KeLowerIrql(old);
+    ktest_join(&first.thread);
+    ktest_join(&second.thread);
+    EXPECT(ktest_logged("AaBb") && queue.CurrentCount == 0);
+    EXPECT(IsListEmpty(&queue.ThreadListHead));
+    EXPECT(run_down() == 0);
+}
+
+KTEST(queue_of_another_takes_the_thread, "IOCP-10")
+{
+    KQUEUE other;
+    LIST_ENTRY *entry;
+    uint32_t taken;
+    KeInitializeQueue(&other, 1);
+    initialize(1);
+    insert(0);
+    EXPECT(takes('a') && queue.CurrentCount == 1);
+    EXPECT(ke_remove_queue(&other, KernelMode, false, &no_wait, &entry, 1,
+                           &taken) == STATUS_TIMEOUT);
+    EXPECT(queue.CurrentCount == 0 && other.CurrentCount == 1);
+    EXPECT(KeGetCurrentThread()->Queue == &other);
+    EXPECT(run_down() == 0 && KeRundownQueue(&other) == NULL);
+}
+
+// ---- The end of the queue -------------------------------------------------
+
+KTEST(queue_rundown_ends_the_waits, "IOCP-12")
+{
+    worker w[2];
+    char letter;
+    initialize(0);
+    start_worker(&w[0], 'A', 1, NULL);
+    start_worker(&w[1], 'B', 1, NULL);
+    EXPECT(run_down() == 0);
+    for (int i = 0; i < 2; i++) {
+        EXPECT(w[i].status == STATUS_ABANDONED_WAIT_0);
+        ktest_join(&w[i].thread);
+    }
+    EXPECT(ktest_logged("B-A-"));
+    EXPECT(insert(0) == -1);
+    EXPECT(take(&ktest_bound, &letter) == STATUS_ABANDONED_WAIT_0);
+    EXPECT(queue.CurrentCount == 0 && !KeGetCurrentThread()->Queue);
+}
+
+KTEST(queue_rundown_returns_the_packets, "IOCP-12")
+{
+    initialize(0);
+    for (int i = 0; i < 3; i++)
+        insert(i);
+    LIST_ENTRY *first = KeRundownQueue(&queue);
+    EXPECT(first == &packets[0].entry);
+    EXPECT(first->Flink == &packets[1].entry);
+    EXPECT(first->Flink->Flink == &packets[2].entry);
+    EXPECT(first->Flink->Flink->Flink == first);
+    EXPECT(queue.Header.SignalState == 0);
+}
+
+static void wait_directly(void *context)
+{
+    worker *w = context;
+    w->status = KeWaitForSingleObject(&queue, Executive, KernelMode, false,
+                                      NULL);
+    ktest_log(w->letter);
+}
+
+static void start_direct(worker *w, char letter)
+{
+    *w = (worker){ .letter = letter, .status = STATUS_PENDING };
+    ktest_start(&w->thread, wait_directly, w, KTEST_ABOVE);
+}
+
+KTEST(queue_is_waitable, "IOCP-27")
+{
+    worker a, b, dequeuer;
+    initialize(PACKETS);
+    start_direct(&a, 'A');
+    start_direct(&b, 'B');
+    EXPECT(ktest_is_waiting(&a.thread) && ktest_is_waiting(&b.thread));
+    insert(0);
+    EXPECT(ktest_logged("AB") && queue.Header.SignalState == 1);
+    EXPECT(ktest_wait(&queue) && queue.Header.SignalState == 1);
+    EXPECT(takes('a'));
+    ktest_join(&a.thread);
+    ktest_join(&b.thread);
+    ktest_log_reset();
+
+    start_direct(&a, 'A');
+    start_worker(&dequeuer, 'D', 1, NULL);
+    insert(1);    // a dequeuer comes first: direct waiters sleep on
+    EXPECT(ktest_logged("Db") && ktest_is_waiting(&a.thread));
+    ktest_join(&dequeuer.thread);
+    EXPECT(run_down() == 0);    // and the end satisfies them
+    EXPECT(ktest_logged("DbA") && a.status == STATUS_SUCCESS);
+    ktest_join(&a.thread);
+    EXPECT(queue.Header.SignalState == 0);
+}
+
+// ---- APCs and alerts ------------------------------------------------------
+
+static void log_apc(KAPC *apc, KNORMAL_ROUTINE **normal, void **context,
+                    void **a, void **b)
+{
+    (void)apc, (void)normal, (void)context, (void)a, (void)b;
+    ktest_log('!');
+    if (*a)
+        insert(7);
+}
+
+static void never(void *context, void *a, void *b)
+{
+    (void)context, (void)a, (void)b;
+    ktest_log('?');
+}
+
+KTEST(queue_wait_survives_a_kernel_apc, "SYN-04 IOCP-11 IOCP-13")
+{
+    worker a, b;
+    KAPC apc;
+    initialize(1);
+    start_worker(&a, 'A', 1, NULL);
+    start_worker(&b, 'B', 1, NULL);
+    KeInitializeApc(&apc, a.thread.thread, log_apc, NULL, NULL, KernelMode,
+                    NULL);
+    EXPECT(KeInsertQueueApc(&apc, NULL, NULL, IO_NO_INCREMENT));
+    EXPECT(ktest_logged("!") && ktest_is_waiting(&a.thread));
+    EXPECT(queue.CurrentCount == 0);
+    insert(0);    // A has become the newest
+    EXPECT(ktest_logged("!Aa"));
+    insert(1);
+    EXPECT(ktest_logged("!AaBb"));
+    ktest_join(&a.thread);
+    ktest_join(&b.thread);
+    EXPECT(run_down() == 0);
+}
+
+KTEST(queue_insert_from_ones_own_wait, "IOCP-09 IOCP-11")
+{
+    worker a, b;
+    KAPC apc;
+    initialize(2);
+    start_worker(&a, 'A', 1, NULL);
+    start_worker(&b, 'B', 1, NULL);
+    KeInitializeApc(&apc, a.thread.thread, log_apc, NULL, NULL, KernelMode,
+                    NULL);
+    EXPECT(KeInsertQueueApc(&apc, (void *)1, NULL, IO_NO_INCREMENT));
+    EXPECT(ktest_logged("!Ah") && ktest_is_waiting(&b.thread));
+    ktest_join(&a.thread);
+    insert(0);
+    EXPECT(ktest_logged("!AhBa"));
+    ktest_join(&b.thread);
+    EXPECT(run_down() == 0);
+}
+
+static void expect_user_apc(bool alertable)
+{
+    worker w = { .letter = 'A', .packets = 1, .alertable = alertable,
+                 .mode = UserMode, .status = STATUS_PENDING };
+    KAPC apc;
+    initialize(0);
+    ktest_start(&w.thread, work, &w, KTEST_ABOVE);
+    KeInitializeApc(&apc, w.thread.thread, log_apc, NULL, never, UserMode,
+                    NULL);
+    EXPECT(KeInsertQueueApc(&apc, NULL, NULL, IO_NO_INCREMENT));
+    EXPECT(ktest_is_waiting(&w.thread) == !alertable);
+    insert(0);
+    ktest_join(&w.thread);
+    EXPECT(w.status == (alertable ? STATUS_USER_APC : STATUS_SUCCESS));
+    EXPECT(run_down() == alertable);
+}
+
+KTEST(queue_wait_ends_for_a_user_apc, "IOCP-13 IOCP-14 APC-10")
+{
+    expect_user_apc(true);
+    expect_user_apc(false);
+    EXPECT(ktest_logged("A-Aa"));
+}
+
+KTEST(queue_packet_or_user_apc, "IOCP-14")
+{
+    KTHREAD *thread = KeGetCurrentThread();
+    LIST_ENTRY *entry;
+    uint32_t taken;
+    KAPC apc;
+    initialize(0);
+    KeInitializeApc(&apc, thread, log_apc, NULL, never, UserMode, NULL);
+    EXPECT(KeInsertQueueApc(&apc, NULL, NULL, IO_NO_INCREMENT));
+    EXPECT(ke_remove_queue(&queue, UserMode, true, &no_wait, &entry, 1,
+                           &taken) == STATUS_USER_APC);
+    insert(0);
+    insert(1);
+    EXPECT(ke_remove_queue(&queue, UserMode, true, &no_wait, &entry, 1,
+                           &taken) == STATUS_USER_APC);
+    EXPECT(!thread->Queue && queue.Header.SignalState == 2);
+    thread->ApcState.UserApcPending = false;    // as if it had run
+    EXPECT(takes('a'));    // from now on the port comes first
+    EXPECT(ke_remove_queue(&queue, UserMode, true, &no_wait, &entry, 1,
+                           &taken) == STATUS_SUCCESS);
+    EXPECT(taken == 1 && letter_of(entry) == 'b' && apc.Inserted);
+    EXPECT(ke_remove_queue(&queue, UserMode, true, &no_wait, &entry, 1,
+                           &taken) == STATUS_USER_APC);
+    EXPECT(KeRemoveQueueApc(&apc));
+    thread->ApcState.UserApcPending = false;
+    EXPECT(run_down() == 0);
+}
+
+KTEST(queue_wait_ends_for_an_alert, "APC-11")
+{
+    worker w = { .letter = 'A', .packets = 2, .alertable = true,
+                 .mode = UserMode, .status = STATUS_PENDING };
+    initialize(0);
+    ktest_start(&w.thread, work, &w, KTEST_ABOVE);
+    EXPECT(!KeAlertThread(w.thread.thread, UserMode));
+    EXPECT(w.status == STATUS_ALERTED && ktest_is_waiting(&w.thread));
+    insert(0);
+    EXPECT(w.status == STATUS_SUCCESS && ktest_logged("A-Aa"));
+    ktest_join(&w.thread);
+    EXPECT(run_down() == 0);
+}

@@ -1,0 +1,79 @@
+"""conftest.py - what the tests of this folder boot: fixture programs, files
+and in-kernel tests that are not part of TINT's own build.
+"""
+import os
+import random
+import subprocess
+
+from pathlib import Path
+
+import pytest
+
+import qemu
+
+from harness import boot
+
+HERE = Path(__file__).resolve().parent
+FILES = {'one.bin': 1, 'sector.bin': 512, 'over.bin': 513, 'page.bin': 4096,
+         'odd.bin': 70001}
+
+
+def make(build, *goals, **variables):
+    """Runs make in a folder of its own, as nobody's sub-make."""
+    environment = {key: value for key, value in os.environ.items()
+                   if key not in ('MAKEFLAGS', 'MFLAGS', 'MAKEOVERRIDES',
+                                  'MAKELEVEL', 'ARGS', 'KOPTS')}
+    words = {'BUILD': build, 'EXTRA': '', 'FILES': '', 'KTESTS': '',
+             **variables}
+    done = subprocess.run(
+        ['make', '-s', '-j2', *goals,
+         *(f'{key}={value}' for key, value in words.items())],
+        cwd=boot.ROOT, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert done.returncode == 0, done.stdout
+
+
+class Fixtures:
+    """The second build: kernels, initrd and the files that are in it."""
+
+    def __init__(self, build):
+        self.build = build
+        self.kernel = build / 'tint.elf'
+        self.checked = build / 'tint-chk.elf'
+        self.initrd = build / 'initrd.tar'
+        self.files = build / 'input'
+
+    def content(self, name):
+        return (self.files / name).read_bytes()
+
+
+@pytest.fixture(scope='session')
+def fixtures():
+    made = Fixtures(boot.BUILD / 'fixtures')
+    made.files.mkdir(parents=True, exist_ok=True)
+    draw = random.Random(20)
+    for name, size in FILES.items():
+        path = made.files / name
+        content = draw.randbytes(size)
+        if not path.exists() or path.read_bytes() != content:
+            path.write_bytes(content)
+    make(made.build, made.kernel, made.checked, made.initrd,
+         EXTRA=' '.join(os.path.relpath(path, boot.ROOT) for path in
+                        sorted(HERE.glob('programs/*.c'))),
+         KTESTS=' '.join(os.path.relpath(path, boot.ROOT) for path in
+                         sorted(HERE.glob('fatal/*.c'))),
+         FILES=' '.join(str(made.files / name) for name in FILES))
+    return made
+
+
+@pytest.fixture
+def run(machine, fixtures):
+    """Boots the free kernel with a program, waits for the end, and gives the
+    machine; fails unless QEMU's status is the one expected."""
+    def until_the_end(*program, expect=qemu.PASSED, bound=120, **options):
+        options.setdefault('kernel', fixtures.kernel)
+        options.setdefault('initrd', fixtures.initrd)
+        m = machine(program=program, **options)
+        m.expect_status(expect, bound)
+        return m
+    return until_the_end

@@ -1,0 +1,65 @@
+// child.c - what the test programs start as another process: child WHAT ...
+// helper: started by other tests
+//
+// Any object can be a standard handle: that is how parent and child share one.
+
+#include "tests/user/ktap.h"
+
+static NTSTATUS sleep_for_ever(void *argument)
+{
+    (void)argument;
+    return NtDelayExecution(false, MS(3600000));
+}
+
+static void read_disk(void)
+{
+    static uint8_t buffer[65536] __attribute__((aligned(4096)));
+    static IO_STATUS_BLOCK iosb[16];
+    HANDLE disk = open_disk(0);
+    for (int i = 0; i < 16; i++)
+        NtReadFile(disk, NULL, NULL, NULL, &iosb[i], buffer, sizeof(buffer),
+                   (uint64_t)i * sizeof(buffer));
+}
+
+int main(int argc, char **argv)
+{
+    HANDLE input = NtCurrentPeb()->ProcessParameters.StandardInput;
+    const char *what = argc > 1 ? argv[1] : "";
+
+    if (strcmp(what, "exit") == 0)
+        return argc > 2 ? (int)strtoul(argv[2], NULL, 0) : 0;
+    if (strcmp(what, "hash") == 0) {    // of all words, with their ends
+        uint32_t hash = 2166136261u;
+        for (int i = 2; i < argc; i++)
+            for (const char *c = argv[i];; c++) {
+                hash = (hash ^ (uint8_t)*c) * 16777619u;
+                if (!*c)
+                    break;
+            }
+        return (int)(hash >> 1);
+    }
+    if (strcmp(what, "wait") == 0)
+        return sleep_for_ever(NULL);
+    if (strcmp(what, "signal") == 0)    // and then go on living
+        return NtSetEvent(input, NULL) ?: sleep_for_ever(NULL);
+    if (strcmp(what, "set") == 0)
+        return NtSetEvent(input, NULL);
+    if (strcmp(what, "own") == 0)       // a mutant, until the end
+        return NtWaitForSingleObject(input, false, LONG);
+    if (strcmp(what, "post") == 0)
+        return NtSetIoCompletion(input, (void *)1, (void *)2, 3, 4);
+    if (strcmp(what, "reads") == 0) {   // ends with I/O in flight
+        read_disk();
+        return 0;
+    }
+    if (strcmp(what, "threads") == 0) { // main ends, the others sleep (THR-03)
+        for (int i = 0; i < 8; i++)
+            new_thread(sleep_for_ever, NULL, 0);
+        return 5;
+    }
+    if (strcmp(what, "last") == 0) {    // the other thread's end is the end
+        new_thread((NTSTATUS(*)(void *))(void *)sleep_for_ever, NULL, 0);
+        NtTerminateThread(NtCurrentThread(), 6);
+    }
+    return 99;
+}
