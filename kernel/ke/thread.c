@@ -2,8 +2,10 @@
 
 #include "kernel/ke/kep.h"
 
-// The processes' half of ke_io_slot.
-static void init_io_slot(ke_io_slot *slot)
+// Prepares a slot on which nothing hangs.
+//
+// IRQL:    any level
+void ke_initialize_io_slot(ke_io_slot *slot)
 {
     KeInitializeSpinLock(&slot->lock);
     InitializeListHead(&slot->irps);
@@ -22,7 +24,7 @@ void ke_initialize_process(KPROCESS *process, uint64_t cr3)
     process->DirectoryTableBase = cr3;
     process->ActiveProcessors = 0;
     process->BasePriority = KI_NORMAL_PRIORITY;
-    init_io_slot(&process->io);
+    ke_initialize_io_slot(&process->io);
 }
 
 static void suspend_kernel(KAPC *apc, KNORMAL_ROUTINE **normal, void **context,
@@ -58,7 +60,7 @@ void ke_initialize_thread(KTHREAD *thread, KPROCESS *process, void *stack_top,
     InitializeListHead(&thread->ApcState.ApcListHead[KernelMode]);
     InitializeListHead(&thread->ApcState.ApcListHead[UserMode]);
     KeInitializeTimerEx(&thread->Timer, NotificationTimer);
-    init_io_slot(&thread->io);
+    ke_initialize_io_slot(&thread->io);
     KeInitializeSemaphore(&thread->SuspendSemaphore, 0, 1);
     KeInitializeApc(&thread->SuspendApc, thread, suspend_kernel, NULL,
                     suspend_normal, KernelMode, thread);
