@@ -21,25 +21,24 @@ typedef bool KSYNCHRONIZE_ROUTINE(void *context);
 
 // One ISR. Several on one vector form a chain.
 struct KINTERRUPT {
-    LIST_ENTRY InterruptListEntry;
+    KINTERRUPT *next;            // on the same vector
     KSERVICE_ROUTINE *ServiceRoutine;
     void *ServiceContext;
     KSPIN_LOCK SpinLock;         // held at SynchronizeIrql while the ISR runs
+    uint32_t line;               // or KE_NO_LINE
     uint8_t Vector;
     KIRQL SynchronizeIrql;
     bool LevelTriggered;
 };
 
-// Allocates a device vector of the given IRQL (3..11); 0 when none is left.
-uint8_t ke_allocate_vector(KIRQL irql);
-void ke_connect_interrupt(KINTERRUPT *interrupt, KSERVICE_ROUTINE *routine,
-                          void *context, uint8_t vector, bool level_triggered);
-// Allocates a vector of that IRQL, connects the ISR and unmasks the line: an
-// ISA one (0-15) or a global system interrupt.
+#define KE_NO_LINE (~0u)         // message-signalled: the vector is all
+
+// Connects the ISR to a vector of that IRQL (3..11) and unmasks the line: an
+// ISA one (0-15), a global system interrupt, or KE_NO_LINE. Several ISRs of
+// one line share its vector. Drivers start one after the other.
 NTSTATUS ke_connect_line(KINTERRUPT *interrupt, uint32_t irq, KIRQL irql,
                          bool level_triggered, KSERVICE_ROUTINE *routine,
                          void *context);
-void ke_disconnect_interrupt(KINTERRUPT *interrupt);
 bool KeSynchronizeExecution(KINTERRUPT *interrupt,
                             KSYNCHRONIZE_ROUTINE *routine, void *context);
 

@@ -104,6 +104,9 @@ void ki_lower_irql(KIRQL irql);
 // it made a request that must be over before it goes on (DPC-02, APC-08).
 void ki_run_held_back(KIRQL irql);
 
+void ki_initialize_header(DISPATCHER_HEADER *header, KOBJECTS type,
+                          int32_t state);
+
 // All of these: dispatcher lock held.
 void ki_ready_thread(KTHREAD *thread);
 void ki_swap_thread(void);       // away from the current thread, and back
@@ -139,7 +142,6 @@ void ki_forget_pokes(KPRCB *prcb);
 void ki_load_descriptors(KPRCB *prcb, ki_descriptors *descriptors);
 void ki_load_idt(void);
 void ki_dispatch_device(uint8_t vector);
-bool ki_is_level_triggered(uint8_t vector);
 void ki_trap(KTRAP_FRAME *frame);            // from trap.asm
 void ki_fatal_trap(KTRAP_FRAME *frame);      // from trap.asm, on an IST stack
 void ki_user_exit(KTRAP_FRAME *frame);       // interrupts off
@@ -159,7 +161,6 @@ _Noreturn void ki_return_to_user(KTRAP_FRAME *frame);
 void ki_halt(void);
 NTSTATUS ki_copy_user(void *to, const void *from, size_t length);
 _Noreturn void ki_thread_start(KSTART_ROUTINE *start, void *context);
-void ki_trace_service(uint32_t number);
 
 // Where a three-byte NOP becomes stac or clac.
 typedef struct ki_smap_site {
@@ -183,32 +184,22 @@ static inline void ki_disable(void)
     __asm__ volatile("cli" ::: "memory");
 }
 
-static inline uint64_t ki_read_cr2(void)
-{
-    uint64_t value;
-    __asm__ volatile("mov %%cr2, %0" : "=r"(value));
-    return value;
-}
-
-static inline uint64_t ki_read_cr3(void)
-{
-    uint64_t value;
-    __asm__ volatile("mov %%cr3, %0" : "=r"(value));
-    return value;
-}
-
-static inline void ki_write_cr3(uint64_t value)
-{
-    __asm__ volatile("mov %0, %%cr3" ::"r"(value) : "memory");
-}
+#define KI_READ_CR(n)                                     \
+    ({                                                    \
+        uint64_t cr_value;                                \
+        __asm__ volatile("mov %%cr" #n ", %0"             \
+                         : "=r"(cr_value)::"memory");     \
+        cr_value;                                         \
+    })
+#define KI_WRITE_CR(n, value) \
+    __asm__ volatile("mov %0, %%cr" #n ::"r"((uint64_t)(value)) : "memory")
 
 // Global pages included: toggling CR4.PGE drops everything.
 static inline void ki_flush_whole_tlb(void)
 {
-    uint64_t cr4;
-    __asm__ volatile("mov %%cr4, %0" : "=r"(cr4));
-    __asm__ volatile("mov %0, %%cr4" ::"r"(cr4 & ~CR4_PGE) : "memory");
-    __asm__ volatile("mov %0, %%cr4" ::"r"(cr4) : "memory");
+    uint64_t cr4 = KI_READ_CR(4);
+    KI_WRITE_CR(4, cr4 & ~CR4_PGE);
+    KI_WRITE_CR(4, cr4);
 }
 
 #endif

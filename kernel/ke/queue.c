@@ -19,8 +19,7 @@
 void KeInitializeQueue(KQUEUE *queue, uint32_t count)
 {
     memset(queue, 0, sizeof(*queue));
-    queue->Header.Type = QueueObject;
-    InitializeListHead(&queue->Header.WaitListHead);
+    ki_initialize_header(&queue->Header, QueueObject, 0);
     InitializeListHead(&queue->EntryListHead);
     InitializeListHead(&queue->waiters);
     InitializeListHead(&queue->ThreadListHead);

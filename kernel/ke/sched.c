@@ -120,7 +120,7 @@ static void switch_space(KPRCB *prcb, KPROCESS *from, KPROCESS *to)
         return;
     uint32_t bit = 1u << prcb->Number;
     __atomic_or_fetch(&to->ActiveProcessors, bit, __ATOMIC_SEQ_CST);
-    ki_write_cr3(to->DirectoryTableBase);
+    KI_WRITE_CR(3, to->DirectoryTableBase);
     __atomic_and_fetch(&from->ActiveProcessors, ~bit, __ATOMIC_SEQ_CST);
 }
 

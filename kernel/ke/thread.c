@@ -18,9 +18,7 @@ void ke_initialize_io_slot(ke_io_slot *slot)
 // IRQL:    any level
 void ke_initialize_process(KPROCESS *process, uint64_t cr3)
 {
-    process->Header.Type = ProcessObject;
-    process->Header.SignalState = 0;
-    InitializeListHead(&process->Header.WaitListHead);
+    ki_initialize_header(&process->Header, ProcessObject, 0);
     process->DirectoryTableBase = cr3;
     process->ActiveProcessors = 0;
     process->BasePriority = KI_NORMAL_PRIORITY;
@@ -54,8 +52,7 @@ void ke_initialize_thread(KTHREAD *thread, KPROCESS *process, void *stack_top,
     static const uint32_t default_mxcsr = 0x1F80;
 
     memset(thread, 0, sizeof(*thread));
-    thread->Header.Type = ThreadObject;
-    InitializeListHead(&thread->Header.WaitListHead);
+    ki_initialize_header(&thread->Header, ThreadObject, 0);
     InitializeListHead(&thread->MutantListHead);
     InitializeListHead(&thread->ApcState.ApcListHead[KernelMode]);
     InitializeListHead(&thread->ApcState.ApcListHead[UserMode]);

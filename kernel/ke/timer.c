@@ -202,10 +202,9 @@ static void expire_watchdogs(uint64_t now)
 void KeInitializeTimerEx(KTIMER *timer, TIMER_TYPE type)
 {
     memset(timer, 0, sizeof(*timer));
-    timer->Header.Type = type == NotificationTimer
-                             ? TimerNotificationObject
-                             : TimerSynchronizationObject;
-    InitializeListHead(&timer->Header.WaitListHead);
+    ki_initialize_header(&timer->Header, type == NotificationTimer
+                                             ? TimerNotificationObject
+                                             : TimerSynchronizationObject, 0);
 }
 
 // Puts a timer into this processor's heap. due: 100 ns since boot.

@@ -51,7 +51,7 @@ static void dispatch_exception(KTRAP_FRAME *frame)
         return;
     }
     if (frame->vector == VECTOR_PAGE_FAULT)
-        ki_bugcheck_trap(PAGE_FAULT_IN_NONPAGED_AREA, frame, ki_read_cr2());
+        ki_bugcheck_trap(PAGE_FAULT_IN_NONPAGED_AREA, frame, KI_READ_CR(2));
     ki_bugcheck_trap(KMODE_EXCEPTION_NOT_HANDLED, frame, frame->vector);
 }
 
