@@ -272,29 +272,31 @@ bool KeAreAllApcsDisabled(void)
 
 // ---- Alerts, rundown ------------------------------------------------------
 
-// Says what ends an alertable wait before it begins; the alert comes first
-// (APC-11). Termination ends any UserMode wait (APC-10).
+static void look_for_user_apcs(KTHREAD *thread)
+{
+    if (!IsListEmpty(&thread->ApcState.ApcListHead[UserMode]))
+        thread->ApcState.UserApcPending = true;
+}
+
+// Says what ends the current thread's wait before it begins; the alert comes
+// first (APC-11). Termination ends any UserMode wait (APC-10).
 //
 // IRQL:    == DISPATCH_LEVEL
 // Returns: STATUS_SUCCESS (nothing), STATUS_ALERTED, STATUS_USER_APC
-NTSTATUS ki_test_alert(KPROCESSOR_MODE mode, bool alertable)
+NTSTATUS ki_test_alert(KTHREAD *thread)
 {
     ASSERT_IRQL(==, DISPATCH_LEVEL);
-    KTHREAD *thread = KeGetCurrentThread();
-    if (alertable) {
-        for (int m = KernelMode; m <= mode; m++) {
-            if (thread->Alerted[m]) {
-                thread->Alerted[m] = false;
-                return STATUS_ALERTED;
-            }
+    bool user = thread->WaitMode == UserMode;
+    for (int m = KernelMode; thread->Alertable && m <= thread->WaitMode; m++) {
+        if (thread->Alerted[m]) {
+            thread->Alerted[m] = false;
+            return STATUS_ALERTED;
         }
-        if (mode == UserMode &&
-            !IsListEmpty(&thread->ApcState.ApcListHead[UserMode]))
-            thread->ApcState.UserApcPending = true;
     }
-    return mode == UserMode && thread->ApcState.UserApcPending
-               ? STATUS_USER_APC
-               : STATUS_SUCCESS;
+    if (user && thread->Alertable)
+        look_for_user_apcs(thread);
+    return user && thread->ApcState.UserApcPending ? STATUS_USER_APC
+                                                   : STATUS_SUCCESS;
 }
 
 // Takes the current thread's alert; arranges that its user APCs run on the
@@ -310,9 +312,8 @@ bool KeTestAlertThread(KPROCESSOR_MODE mode)
     KIRQL old = ki_lock_dispatcher();
     bool alerted = thread->Alerted[mode];
     thread->Alerted[mode] = false;
-    if (mode == UserMode &&
-        !IsListEmpty(&thread->ApcState.ApcListHead[UserMode]))
-        thread->ApcState.UserApcPending = true;
+    if (mode == UserMode)
+        look_for_user_apcs(thread);
     ki_unlock_dispatcher(old);
     return alerted;
 }

@@ -120,8 +120,9 @@ void ki_deactivate_queue(KQUEUE *queue);     // one of its threads blocks
 void ki_leave_queue(KTHREAD *thread);        // ... ends, or takes another
 void ki_set_priority(KTHREAD *thread, KPRIORITY priority);
 void ki_update_quantum(KPRCB *prcb);
-NTSTATUS ki_test_alert(KPROCESSOR_MODE mode, bool alertable);
+NTSTATUS ki_test_alert(KTHREAD *thread);    // the current one
 
+KIRQL ki_begin_wait(KWAIT_REASON reason, KPROCESSOR_MODE mode, bool alertable);
 void ki_reschedule(void);        // DISPATCH_LEVEL, lock not held
 void ki_retire_dpc_list(KPRCB *prcb);    // interrupts off, and off again
 void ki_expire_timers(KPRCB *prcb);      // DISPATCH_LEVEL
