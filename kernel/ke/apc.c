@@ -37,10 +37,31 @@ static void insert_apc(KTHREAD *thread, KAPC *apc)
     apc->Inserted = true;
 }
 
-// The thread runs right now: if it is on another processor, or cannot deliver
-// before this processor's level falls, an interrupt carries the news.
-static void notify_running(KTHREAD *thread, KIRQL old)
+// Lets the thread know (APC-08, APC-09, APC-10). One that runs right now, on
+// another processor, or that cannot deliver before this processor's level
+// falls, hears it from an interrupt.
+static void announce_apc(KTHREAD *thread, KAPC *apc, KPRIORITY increment,
+                         KIRQL old)
 {
+    KAPC_STATE *state = &thread->ApcState;
+    bool kernel = apc->ApcMode == KernelMode;
+    bool normal_ok = thread->KernelApcDisable == 0 &&
+                     !state->KernelApcInProgress;
+    bool wakes = thread->State == Waiting &&
+                 (kernel ? thread->WaitIrql == PASSIVE_LEVEL &&
+                               thread->SpecialApcDisable == 0 &&
+                               (!apc->NormalRoutine || normal_ok)
+                         : thread->WaitMode == UserMode &&
+                               (thread->Alertable || apc->at_head));
+    if (kernel)
+        state->KernelApcPending = true;
+    else if (wakes || apc->at_head)
+        state->UserApcPending = true;
+    if (wakes)
+        ki_unwait(thread, kernel ? STATUS_KERNEL_APC : STATUS_USER_APC,
+                  increment);
+    if (thread->State != Running)
+        return;
     KPRCB *self = KeGetCurrentPrcb();
     if (thread->processor != self->Number)
         hal_send_ipi(ki_processor[thread->processor]->apic_id,
@@ -48,32 +69,6 @@ static void notify_running(KTHREAD *thread, KIRQL old)
     else if (old >= APC_LEVEL && self->interrupt_depth == 0 &&
              !self->dpc_active)
         hal_send_self_ipi(HAL_VECTOR_APC);
-}
-
-// Lets the thread know (APC-08, APC-09, APC-10).
-static void announce_apc(KTHREAD *thread, KAPC *apc, KPRIORITY increment,
-                         KIRQL old)
-{
-    KAPC_STATE *state = &thread->ApcState;
-    bool waiting = thread->State == Waiting;
-    if (apc->ApcMode == KernelMode) {
-        state->KernelApcPending = true;
-        bool normal_ok = thread->KernelApcDisable == 0 &&
-                         !state->KernelApcInProgress;
-        if (waiting && thread->WaitIrql == PASSIVE_LEVEL &&
-            thread->SpecialApcDisable == 0 &&
-            (!apc->NormalRoutine || normal_ok))
-            ki_unwait(thread, STATUS_KERNEL_APC, increment);
-    } else if (apc->at_head) {
-        state->UserApcPending = true;
-        if (waiting && thread->WaitMode == UserMode)
-            ki_unwait(thread, STATUS_USER_APC, increment);
-    } else if (waiting && thread->WaitMode == UserMode && thread->Alertable) {
-        state->UserApcPending = true;
-        ki_unwait(thread, STATUS_USER_APC, increment);
-    }
-    if (thread->State == Running)
-        notify_running(thread, old);
 }
 
 // Queues an APC to its thread. increment: priority boost of a thread that it
@@ -99,6 +94,12 @@ bool KeInsertQueueApc(KAPC *apc, void *argument1, void *argument2,
     return inserted;
 }
 
+static void unlink_apc(KAPC *apc)
+{
+    RemoveEntryList(&apc->ApcListEntry);
+    apc->Inserted = false;
+}
+
 // Takes an APC off its list again.
 //
 // IRQL:    <= DISPATCH_LEVEL
@@ -109,10 +110,8 @@ bool KeRemoveQueueApc(KAPC *apc)
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
     KIRQL old = ki_lock_dispatcher();
     bool removed = apc->Inserted;
-    if (removed) {
-        RemoveEntryList(&apc->ApcListEntry);
-        apc->Inserted = false;
-    }
+    if (removed)
+        unlink_apc(apc);
     ki_unlock_dispatcher(old);
     return removed;
 }
@@ -124,22 +123,19 @@ bool KeRemoveQueueApc(KAPC *apc)
 static KAPC *take_apc(KTHREAD *thread, KPROCESSOR_MODE mode, KAPC *copy)
 {
     KAPC_STATE *state = &thread->ApcState;
-    KAPC *apc = NULL;
+    LIST_ENTRY *head = &state->ApcListHead[mode];
+    bool no_normal = mode == KernelMode &&
+                     (thread->KernelApcDisable || state->KernelApcInProgress);
     KIRQL old = ki_lock_dispatcher();
-    if (mode == KernelMode)
-        state->KernelApcPending = false;
-    else
-        state->UserApcPending = false;
-    if (!IsListEmpty(&state->ApcListHead[mode])) {
-        apc = CONTAINING_RECORD(state->ApcListHead[mode].Flink, KAPC,
-                                ApcListEntry);
-        if (mode == KernelMode && apc->NormalRoutine &&
-            (thread->KernelApcDisable || state->KernelApcInProgress))
-            apc = NULL;    // stays; leaving the region looks again
-    }
+    *(mode == KernelMode ? &state->KernelApcPending
+                         : &state->UserApcPending) = false;
+    KAPC *apc = IsListEmpty(head)
+                    ? NULL
+                    : CONTAINING_RECORD(head->Flink, KAPC, ApcListEntry);
+    if (apc && apc->NormalRoutine && no_normal)
+        apc = NULL;    // stays; leaving the region looks again
     if (apc) {
-        RemoveEntryList(&apc->ApcListEntry);
-        apc->Inserted = false;
+        unlink_apc(apc);
         *copy = *apc;
     }
     ki_unlock_dispatcher(old);
@@ -194,8 +190,10 @@ void KiDeliverApc(KPROCESSOR_MODE mode, KTRAP_FRAME *frame)
 // ---- Regions --------------------------------------------------------------
 
 // Leaving the outermost region delivers what it held back (REG-04).
-static void deliver_held_back(KTHREAD *thread)
+static void leave_region(KTHREAD *thread, int16_t *disable)
 {
+    ASSERT(*disable < 0);
+    ++*disable;
     if (thread->KernelApcDisable || thread->SpecialApcDisable ||
         IsListEmpty(&thread->ApcState.ApcListHead[KernelMode]))
         return;
@@ -222,9 +220,7 @@ void KeLeaveCriticalRegion(void)
 {
     ASSERT_IRQL(<=, APC_LEVEL);
     KTHREAD *thread = KeGetCurrentThread();
-    ASSERT(thread->KernelApcDisable < 0);
-    thread->KernelApcDisable++;
-    deliver_held_back(thread);
+    leave_region(thread, &thread->KernelApcDisable);
 }
 
 // Holds back all APCs (REG-03).
@@ -245,9 +241,7 @@ void KeLeaveGuardedRegion(void)
 {
     ASSERT_IRQL(<=, APC_LEVEL);
     KTHREAD *thread = KeGetCurrentThread();
-    ASSERT(thread->SpecialApcDisable < 0);
-    thread->SpecialApcDisable++;
-    deliver_held_back(thread);
+    leave_region(thread, &thread->SpecialApcDisable);
 }
 
 // True inside either region; IRQL does not matter (REG-02).
@@ -347,22 +341,15 @@ bool KeAlertThread(KTHREAD *thread, KPROCESSOR_MODE mode)
 void ke_rundown_apcs(KTHREAD *thread)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
+    thread->KernelApcDisable = 0;    // nothing is held back from the rundown
+    thread->ApcState.KernelApcInProgress = false;
     KIRQL old = ki_lock_dispatcher();
     thread->ApcQueueable = false;
     ki_unlock_dispatcher(old);
-    for (int mode = KernelMode; mode <= UserMode; mode++) {
+    for (KPROCESSOR_MODE mode = KernelMode; mode <= UserMode; mode++) {
         KAPC copy, *apc;
-        LIST_ENTRY *head = &thread->ApcState.ApcListHead[mode];
-        while (!IsListEmpty(head)) {
-            old = ki_lock_dispatcher();
-            apc = CONTAINING_RECORD(RemoveHeadList(head), KAPC, ApcListEntry);
-            apc->Inserted = false;
-            copy = *apc;
-            ki_unlock_dispatcher(old);
+        while ((apc = take_apc(thread, mode, &copy)) != NULL)
             if (copy.RundownRoutine)
                 copy.RundownRoutine(apc);
-        }
     }
-    thread->ApcState.KernelApcPending = false;
-    thread->ApcState.UserApcPending = false;
 }
