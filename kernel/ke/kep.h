@@ -16,39 +16,21 @@
 
 // ---- Selectors, registers, features (Intel SDM 2.5, 3.4, 5.8.8) -----------
 
-#define KI_KERNEL_CS 0x08u
-#define KI_KERNEL_SS 0x10u
-#define KI_USER_SS   0x23u
-#define KI_USER_CS   0x2Bu
-#define KI_TSS       0x30u
+enum { KI_KERNEL_CS = 0x08, KI_KERNEL_SS = 0x10, KI_USER_SS = 0x23,
+       KI_USER_CS = 0x2B, KI_TSS = 0x30 };
 
-#define MSR_EFER           0xC0000080u
-#define MSR_STAR           0xC0000081u
-#define MSR_LSTAR          0xC0000082u
-#define MSR_SFMASK         0xC0000084u
-#define MSR_FS_BASE        0xC0000100u
-#define MSR_GS_BASE        0xC0000101u
-#define MSR_KERNEL_GS_BASE 0xC0000102u
-#define EFER_SCE           0x1u
+enum { MSR_EFER = 0xC0000080u, MSR_STAR, MSR_LSTAR,
+       MSR_SFMASK = 0xC0000084u,
+       MSR_FS_BASE = 0xC0000100u, MSR_GS_BASE, MSR_KERNEL_GS_BASE,
+       EFER_SCE = 1 };
 
-#define CR0_MP         (1ull << 1)
-#define CR0_EM         (1ull << 2)
-#define CR0_TS         (1ull << 3)
-#define CR0_NE         (1ull << 5)
-#define CR0_WP         (1ull << 16)
-#define CR4_PGE        (1ull << 7)
-#define CR4_OSFXSR     (1ull << 9)
-#define CR4_OSXMMEXCPT (1ull << 10)
-#define CR4_UMIP       (1ull << 11)
-#define CR4_SMEP       (1ull << 20)
-#define CR4_SMAP       (1ull << 21)
+enum { CR0_MP = 1 << 1, CR0_EM = 1 << 2, CR0_TS = 1 << 3, CR0_NE = 1 << 5,
+       CR0_WP = 1 << 16 };
+enum { CR4_PGE = 1 << 7, CR4_OSFXSR = 1 << 9, CR4_OSXMMEXCPT = 1 << 10,
+       CR4_UMIP = 1 << 11, CR4_SMEP = 1 << 20, CR4_SMAP = 1 << 21 };
 
-#define EFLAGS_FIXED 0x2u
-#define EFLAGS_TF    (1u << 8)
-#define EFLAGS_IF    (1u << 9)
-#define EFLAGS_DF    (1u << 10)
-#define EFLAGS_NT    (1u << 14)
-#define EFLAGS_AC    (1u << 18)
+enum { EFLAGS_FIXED = 1 << 1, EFLAGS_TF = 1 << 8, EFLAGS_IF = 1 << 9,
+       EFLAGS_DF = 1 << 10, EFLAGS_NT = 1 << 14, EFLAGS_AC = 1 << 18 };
 // What ring 3 may choose: CF PF AF ZF SF TF DF OF AC.
 #define EFLAGS_USER  0x40DD5u
 
@@ -134,7 +116,6 @@ void KiDeliverApc(KPROCESSOR_MODE mode, KTRAP_FRAME *frame);
 void ki_clock_interrupt(KPRCB *prcb);
 void ki_arm_clock(KPRCB *prcb);              // for the nearest deadline
 void ki_clock_at_latest(KPRCB *prcb, uint64_t tsc);
-void ki_run_pokes(KPRCB *prcb);
 void ki_poke_later(KPRCB *prcb, uint32_t processor);
 void ki_forget_pokes(KPRCB *prcb);
 
@@ -173,6 +154,13 @@ extern const ki_smap_site ki_smap_sites[], ki_smap_sites_end[];
 static inline KTRAP_FRAME *ki_user_frame(const KTHREAD *thread)
 {
     return (KTRAP_FRAME *)thread->InitialStack - 1;
+}
+
+// In an FXSAVE area (Intel SDM 10.5.1).
+static inline uint32_t *ki_mxcsr_of(void *fpu)
+{
+    enum { MXCSR_OFFSET = 24 };
+    return (uint32_t *)((uint8_t *)fpu + MXCSR_OFFSET);
 }
 
 static inline void ki_enable(void)

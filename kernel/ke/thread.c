@@ -47,10 +47,7 @@ void ke_initialize_thread(KTHREAD *thread, KPROCESS *process, void *stack_top,
                           void *stack_limit, KSTART_ROUTINE *start,
                           void *context, void *fpu)
 {
-    enum { FCW_OFFSET = 0, MXCSR_OFFSET = 24 };    // Intel SDM 10.5.1
-    static const uint16_t default_fcw = 0x037F;
-    static const uint32_t default_mxcsr = 0x1F80;
-
+    enum { DEFAULT_FCW = 0x037F, DEFAULT_MXCSR = 0x1F80 };    // SDM 8.1.5, 10.2.3
     memset(thread, 0, sizeof(*thread));
     ki_initialize_header(&thread->Header, ThreadObject, 0);
     InitializeListHead(&thread->MutantListHead);
@@ -71,24 +68,19 @@ void ke_initialize_thread(KTHREAD *thread, KPROCESS *process, void *stack_top,
     thread->fpu = fpu;
     if (fpu) {
         memset(fpu, 0, sizeof(((CONTEXT *)0)->FltSave));
-        memcpy((uint8_t *)fpu + FCW_OFFSET, &default_fcw, sizeof(default_fcw));
-        memcpy((uint8_t *)fpu + MXCSR_OFFSET, &default_mxcsr,
-               sizeof(default_mxcsr));
+        *(uint16_t *)fpu = DEFAULT_FCW;
+        *ki_mxcsr_of(fpu) = DEFAULT_MXCSR;
     }
     if (!stack_top)
         return;    // an idle thread: it already runs
 
     // What ki_swap_context pops: r15, r14, r13, r12, rbx, rbp, rip. The user
     // frame's room stays above it.
-    uint64_t *sp = (uint64_t *)ki_user_frame(thread) - 2;
-    *--sp = (uint64_t)ki_thread_startup;
-    *--sp = 0;
-    *--sp = 0;
-    *--sp = (uint64_t)start;
-    *--sp = (uint64_t)context;
-    *--sp = 0;
-    *--sp = 0;
-    thread->kernel_rsp = sp;
+    const uint64_t frame[] = { 0, 0, (uint64_t)context, (uint64_t)start, 0, 0,
+                               (uint64_t)ki_thread_startup };
+    thread->kernel_rsp = (uint64_t *)ki_user_frame(thread) - 2 -
+                         ARRAY_SIZE(frame);
+    memcpy(thread->kernel_rsp, frame, sizeof(frame));
 }
 
 // Lets a prepared thread run.
