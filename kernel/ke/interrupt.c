@@ -1,8 +1,7 @@
 // interrupt.c - device vectors and the chains of ISRs behind them.
 //
-// A chain only grows, and only while drivers start, one after the other: a
-// new ISR becomes its head in one store, so that whoever walks it needs no
-// lock. An ISR runs at its vector's level with interrupts on, so that higher
+// A chain changes only while a driver starts or stops, one driver at a time,
+// and by one store: whoever walks it needs no lock. An ISR runs at its vector's level with interrupts on, so that higher
 // ones nest, and holds its KINTERRUPT's lock (KeSynchronizeExecution).
 
 #include "kernel/ke/kep.h"
@@ -11,22 +10,40 @@ enum { VECTORS_PER_IRQL = 16 };
 
 static KINTERRUPT *chains[HAL_VECTOR_DEVICE_LAST + 1];    // by vector
 
-// Finds the vector of a line that is connected already, or a free one.
-static uint8_t choose_vector(uint32_t irq, KIRQL irql)
+// Finds a device vector of the given IRQL that has no ISR yet.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: 0 when none is left
+uint8_t ke_allocate_vector(KIRQL irql)
 {
-    uint8_t first = (uint8_t)(irql * VECTORS_PER_IRQL);
-    for (uint32_t i = HAL_VECTOR_DEVICE_FIRST; i < ARRAY_SIZE(chains); i++)
-        if (chains[i] && irq != KE_NO_LINE && chains[i]->line == irq)
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    ASSERT(irql >= DEVICE_LEVEL_MIN && irql <= DEVICE_LEVEL_MAX);
+    uint32_t first = irql * VECTORS_PER_IRQL;
+    for (uint32_t i = first; i < first + VECTORS_PER_IRQL; i++)
+        if (!chains[i])
             return (uint8_t)i;
-    for (uint8_t i = 0; i < VECTORS_PER_IRQL; i++)
-        if (!chains[first + i])
-            return (uint8_t)(first + i);
     return 0;
 }
 
-// Connects an ISR to a vector of the given IRQL, or, if its line has one, to
-// that one's chain, and unmasks the line, which then interrupts the boot
-// processor. irq: KE_NO_LINE for a device that sends its vector by itself.
+// Puts an ISR on its vector's chain. The line itself is the caller's to
+// unmask afterwards.
+//
+// IRQL:    == PASSIVE_LEVEL
+void ke_connect_interrupt(KINTERRUPT *interrupt, KSERVICE_ROUTINE *routine,
+                          void *context, uint8_t vector, bool level_triggered)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    *interrupt = (KINTERRUPT){
+        .next = chains[vector], .ServiceRoutine = routine,
+        .ServiceContext = context, .Vector = vector,
+        .LevelTriggered = level_triggered,
+        .SynchronizeIrql = vector / VECTORS_PER_IRQL,
+    };
+    __atomic_store_n(&chains[vector], interrupt, __ATOMIC_RELEASE);
+}
+
+// Connects an ISR to a line, which shares its vector if it has one already;
+// a new one interrupts the boot processor from now on.
 //
 // IRQL:    == PASSIVE_LEVEL
 // Returns: STATUS_SUCCESS, STATUS_INSUFFICIENT_RESOURCES (no vector is left)
@@ -35,21 +52,33 @@ NTSTATUS ke_connect_line(KINTERRUPT *interrupt, uint32_t irq, KIRQL irql,
                          void *context)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    ASSERT(irql >= DEVICE_LEVEL_MIN && irql <= DEVICE_LEVEL_MAX);
-    uint8_t vector = choose_vector(irq, irql);
+    uint8_t vector = 0;
+    for (uint32_t i = 0; i < ARRAY_SIZE(chains); i++)
+        if (chains[i] && chains[i]->line == irq + 1)
+            vector = (uint8_t)i;
+    bool shared = vector != 0;
+    if (!shared)
+        vector = ke_allocate_vector(irql);
     if (!vector)
         return STATUS_INSUFFICIENT_RESOURCES;
-    *interrupt = (KINTERRUPT){
-        .next = chains[vector], .ServiceRoutine = routine,
-        .ServiceContext = context, .line = irq, .Vector = vector,
-        .LevelTriggered = level_triggered,
-        .SynchronizeIrql = vector / VECTORS_PER_IRQL,
-    };
-    __atomic_store_n(&chains[vector], interrupt, __ATOMIC_RELEASE);
-    if (irq != KE_NO_LINE && !interrupt->next)
+    ke_connect_interrupt(interrupt, routine, context, vector, level_triggered);
+    interrupt->line = irq + 1;
+    if (!shared)
         hal_connect_irq(irq, vector, ki_processor[0]->apic_id, level_triggered,
                         level_triggered);
     return STATUS_SUCCESS;
+}
+
+// Takes an ISR off its chain; its device is silent.
+//
+// IRQL:    == PASSIVE_LEVEL
+void ke_disconnect_interrupt(KINTERRUPT *interrupt)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    KINTERRUPT **link = &chains[interrupt->Vector];
+    while (*link != interrupt)
+        link = &(*link)->next;
+    *link = interrupt->next;
 }
 
 // Runs the chain of a device vector at its level. An edge is acknowledged

@@ -25,17 +25,19 @@ struct KINTERRUPT {
     KSERVICE_ROUTINE *ServiceRoutine;
     void *ServiceContext;
     KSPIN_LOCK SpinLock;         // held at SynchronizeIrql while the ISR runs
-    uint32_t line;               // or KE_NO_LINE
+    uint32_t line;               // + 1; 0: none, the device sends its vector
     uint8_t Vector;
     KIRQL SynchronizeIrql;
     bool LevelTriggered;
 };
 
-#define KE_NO_LINE (~0u)         // message-signalled: the vector is all
-
-// Connects the ISR to a vector of that IRQL (3..11) and unmasks the line: an
-// ISA one (0-15), a global system interrupt, or KE_NO_LINE. Several ISRs of
-// one line share its vector. Drivers start one after the other.
+// A free device vector of the given IRQL (3..11); 0 when none is left.
+uint8_t ke_allocate_vector(KIRQL irql);
+void ke_connect_interrupt(KINTERRUPT *interrupt, KSERVICE_ROUTINE *routine,
+                          void *context, uint8_t vector, bool level_triggered);
+void ke_disconnect_interrupt(KINTERRUPT *interrupt);
+// Connects the ISR to a vector of that IRQL and unmasks the line: an ISA one
+// (0-15) or a global system interrupt. Several ISRs of a line share its vector.
 NTSTATUS ke_connect_line(KINTERRUPT *interrupt, uint32_t irq, KIRQL irql,
                          bool level_triggered, KSERVICE_ROUTINE *routine,
                          void *context);
