@@ -189,17 +189,19 @@ void KiDeliverApc(KPROCESSOR_MODE mode, KTRAP_FRAME *frame)
 
 // ---- Regions --------------------------------------------------------------
 
-// Leaving the outermost region delivers what it held back (REG-04).
+// Leaving the outermost region of a kind delivers what it held back (REG-04);
+// a critical region around a guarded one still lets specials in.
 static void leave_region(KTHREAD *thread, int16_t *disable)
 {
     ASSERT(*disable < 0);
-    ++*disable;
-    if (thread->KernelApcDisable || thread->SpecialApcDisable ||
+    if (++*disable || thread->SpecialApcDisable ||
         IsListEmpty(&thread->ApcState.ApcListHead[KernelMode]))
         return;
     thread->ApcState.KernelApcPending = true;
     if (KeGetCurrentIrql() == PASSIVE_LEVEL)
         ki_run_held_back(PASSIVE_LEVEL);
+    else    // lowering CR8 alone would not look
+        hal_send_self_ipi(HAL_VECTOR_APC);
 }
 
 // Holds back normal kernel APCs, user APCs and termination (REG-03).

@@ -172,6 +172,7 @@ void ki_finish_switch(void)
     if (dead)
         ke_hook.thread_dead(dead);
     prcb->quantum_deadline = KI_FOREVER;
+    prcb->quantum_expired = false;    // that was the other thread's
     ki_update_quantum(prcb);
 }
 

@@ -237,6 +237,7 @@ NTSTATUS KeWaitForMultipleObjects(uint32_t count, void **objects,
                                   const int64_t *timeout, KWAIT_BLOCK *blocks)
 {
     ASSERT_IRQL(<=, timeout && *timeout == 0 ? DISPATCH_LEVEL : APC_LEVEL);
+    ASSERT(blocks || count <= THREAD_WAIT_OBJECTS);
     KTHREAD *thread = KeGetCurrentThread();
     uint64_t due = ki_due_time(timeout);
     if (!blocks)
