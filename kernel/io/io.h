@@ -56,7 +56,7 @@ NTSTATUS io_create_file(const char *name, ACCESS_MASK access,
 // Allocates an IRP for a request on file with the next stack location filled
 // in (major, FileObject). It owns a reference to file.
 IRP *io_build_irp(FILE_OBJECT *file, uint8_t major);
-// An MDL for a buffer, not yet filled in, that goes with the IRP; NULL: no pool.
+// An MDL for a buffer, not yet filled in, for the IRP; NULL: no pool.
 MDL *IoAllocateMdl(uint64_t address, uint32_t length);
 // A zeroed SystemBuffer that goes with the IRP; NULL: no pool.
 void *io_allocate_system_buffer(IRP *irp, uint32_t length);

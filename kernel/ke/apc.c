@@ -66,9 +66,8 @@ static void announce_apc(KTHREAD *thread, KAPC *apc, KPRIORITY increment,
     if (thread->processor != self->Number)
         hal_send_ipi(ki_processor[thread->processor]->apic_id,
                      HAL_VECTOR_APC);
-    else if (old >= APC_LEVEL && self->interrupt_depth == 0 &&
-             !self->dpc_active)
-        hal_send_self_ipi(HAL_VECTOR_APC);
+    else if (old >= APC_LEVEL)
+        ki_interrupt_self(self, HAL_VECTOR_APC);
 }
 
 // Queues an APC to its thread. increment: priority boost of a thread that it

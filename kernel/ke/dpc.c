@@ -74,9 +74,8 @@ static void request_drain(KPRCB *self, KPRCB *target, const KDPC *dpc)
         hal_send_ipi(target->apic_id, HAL_VECTOR_DPC);
     } else {
         self->dpc_requested = true;
-        if (self->interrupt_depth == 0 && !self->dpc_active &&
-            KeGetCurrentIrql() >= DISPATCH_LEVEL)
-            hal_send_self_ipi(HAL_VECTOR_DPC);
+        if (KeGetCurrentIrql() >= DISPATCH_LEVEL)
+            ki_interrupt_self(self, HAL_VECTOR_DPC);
     }
 }
 

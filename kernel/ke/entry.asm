@@ -153,8 +153,8 @@ ki_fatal_common:
         wrmsr
         jmp     ki_trap_exit.kernel
 
-; NTSTATUS ki_system_call(a1 .. a10) - from ring 3 by `syscall`: eax = number, rdi,
-; rsi, rdx, r10, r8, r9 = the first six arguments, the others on the user
+; NTSTATUS ki_system_call(a1 .. a10) - from ring 3 by `syscall`: eax = number,
+; rdi, rsi, rdx, r10, r8, r9 = the first six arguments, the others on the user
 ; stack above the return address; rcx = rip, r11 = rflags. Interrupts are off
 ; (SFMASK). rbx, rbp, r12-r15 keep ring 3's values all the way down, which is
 ; why the slow path below can store them.

@@ -1,8 +1,9 @@
 // interrupt.c - device vectors and the chains of ISRs behind them.
 //
 // A chain changes only while a driver starts or stops, one driver at a time,
-// and by one store: whoever walks it needs no lock. An ISR runs at its vector's level with interrupts on, so that higher
-// ones nest, and holds its KINTERRUPT's lock (KeSynchronizeExecution).
+// and by one store: whoever walks it needs no lock. An ISR runs at its vector's
+// level with interrupts on, so that higher ones nest, and holds its
+// KINTERRUPT's lock (KeSynchronizeExecution).
 
 #include "kernel/ke/kep.h"
 

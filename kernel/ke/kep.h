@@ -111,6 +111,15 @@ void ki_expire_timers(KPRCB *prcb);      // DISPATCH_LEVEL
 uint64_t ki_due_time(const int64_t *timeout);    // 100 ns since boot
 void KiDeliverApc(KPROCESSOR_MODE mode, KTRAP_FRAME *frame);
 
+// Something waits for this processor to come below DISPATCH_LEVEL, or below
+// APC_LEVEL: lowering CR8 alone would not look. The exit of an interrupt and
+// the drain loop look by themselves.
+static inline void ki_interrupt_self(const KPRCB *self, uint8_t vector)
+{
+    if (self->interrupt_depth == 0 && !self->dpc_active)
+        hal_send_self_ipi(vector);
+}
+
 // ---- The clock; own processor, interrupts off -----------------------------
 
 void ki_clock_interrupt(KPRCB *prcb);

@@ -246,9 +246,8 @@ void ki_unlock_dispatcher(KIRQL old)
             ki_run_held_back(old);
         else
             KeLowerIrql(old);
-    } else if (prcb->reschedule && prcb->interrupt_depth == 0 &&
-               !prcb->dpc_active) {
-        hal_send_self_ipi(HAL_VECTOR_DPC);
+    } else if (prcb->reschedule) {
+        ki_interrupt_self(prcb, HAL_VECTOR_DPC);
     }
 }
 

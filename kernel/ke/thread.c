@@ -47,7 +47,8 @@ void ke_initialize_thread(KTHREAD *thread, KPROCESS *process, void *stack_top,
                           void *stack_limit, KSTART_ROUTINE *start,
                           void *context, void *fpu)
 {
-    enum { DEFAULT_FCW = 0x037F, DEFAULT_MXCSR = 0x1F80 };    // SDM 8.1.5, 10.2.3
+    // Intel SDM 8.1.5, 10.2.3.
+    enum { DEFAULT_FCW = 0x037F, DEFAULT_MXCSR = 0x1F80 };
     memset(thread, 0, sizeof(*thread));
     ki_initialize_header(&thread->Header, ThreadObject, 0);
     InitializeListHead(&thread->MutantListHead);

@@ -287,11 +287,12 @@ bool KeSetTimerEx(KTIMER *timer, int64_t due, uint32_t period_ms, KDPC *dpc)
     timer->Dpc = dpc;
     uint64_t at = ki_due_time(&due);
     ki_insert_timer(timer, at ? at : KeQueryInterruptTime());
-    if (at == 0) {    // past: expires before this returns
-        uint64_t flags = ki_disable_interrupts();
-        KeGetCurrentPrcb()->timer_expired = true;
-        KeGetCurrentPrcb()->dpc_requested = true;
-        ki_restore_interrupts(flags);
+    if (at == 0) {    // past: expires before we are below DISPATCH again
+        KPRCB *prcb = KeGetCurrentPrcb();
+        prcb->timer_expired = true;
+        prcb->dpc_requested = true;
+        if (old >= DISPATCH_LEVEL)
+            ki_interrupt_self(prcb, HAL_VECTOR_DPC);
     }
     ki_unlock_dispatcher(old);
     return was_set;

@@ -122,10 +122,9 @@ static void dispatch_interrupt(KTRAP_FRAME *frame)
         ki_lower_irql(old);
         return;
     }
-    // Outermost, over code that raised to DISPATCH or above by itself: when
-    // that lowers, CR8 alone would not drain. The drain loop looks by itself.
-    if (prcb->interrupt_depth == 0 && !prcb->dpc_active && is_held_back(prcb))
-        hal_send_self_ipi(HAL_VECTOR_DPC);
+    // Outermost, over code that raised to DISPATCH or above by itself.
+    if (is_held_back(prcb))
+        ki_interrupt_self(prcb, HAL_VECTOR_DPC);
     ki_set_irql(old);
 }
 
