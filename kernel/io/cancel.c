@@ -28,16 +28,23 @@ void IoReleaseCancelSpinLock(KIRQL irql)
     KeReleaseSpinLock(&cancel_lock, irql);
 }
 
+// Takes the cancel routine out: whoever gets one completes the IRP.
+static DRIVER_CANCEL *begin_cancel(IRP *irp)
+{
+    irp->Cancel = true;
+    return IoSetCancelRoutine(irp, NULL);
+}
+
 // Calls a cancel routine that was taken out, or lets the lock go.
 static bool call_cancel_routine(IRP *irp, DRIVER_CANCEL *routine, KIRQL irql)
 {
-    if (!routine) {
+    if (routine) {
+        irp->CancelIrql = irql;
+        routine(IoGetCurrentIrpStackLocation(irp)->DeviceObject, irp);
+    } else {
         IoReleaseCancelSpinLock(irql);
-        return false;
     }
-    irp->CancelIrql = irql;
-    routine(IoGetCurrentIrpStackLocation(irp)->DeviceObject, irp);
-    return true;
+    return routine;
 }
 
 // Marks an IRP cancelled and calls its cancel routine, if it has one
@@ -51,20 +58,12 @@ bool IoCancelIrp(IRP *irp)
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
     KIRQL irql;
     IoAcquireCancelSpinLock(&irql);
-    irp->Cancel = true;
-    return call_cancel_routine(irp, IoSetCancelRoutine(irp, NULL), irql);
+    return call_cancel_routine(irp, begin_cancel(irp), irql);
 }
 
 // ---- By list --------------------------------------------------------------
 
-typedef struct cancel_filter {
-    const FILE_OBJECT *file;      // NULL: any
-    const KTHREAD *thread;        // NULL: any
-    const KPROCESS *process;      // NULL: any
-    const IO_STATUS_BLOCK *iosb;  // NULL: any
-} cancel_filter;
-
-static bool matches(const IRP *irp, const cancel_filter *filter)
+static bool matches(const IRP *irp, const io_filter *filter)
 {
     return (!filter->file || irp->OriginalFileObject == filter->file) &&
            (!filter->thread || irp->Thread == filter->thread) &&
@@ -72,66 +71,48 @@ static bool matches(const IRP *irp, const cancel_filter *filter)
            (!filter->iosb || irp->UserIosb == filter->iosb);
 }
 
-// Cancels the first match that is not yet; false when there is none left.
-static bool cancel_next(LIST_ENTRY *list, KSPIN_LOCK *lock,
-                        const cancel_filter *filter, bool *matched)
-{
-    KIRQL irql;
-    IoAcquireCancelSpinLock(&irql);
-    KeAcquireSpinLockAtDpcLevel(lock);
-    IRP *found = NULL;
-    DRIVER_CANCEL *routine = NULL;
-    RTL_FOR_EACH(entry, list) {
-        IRP *irp = CONTAINING_RECORD(entry, IRP, ThreadListEntry);
-        if (!matches(irp, filter))
-            continue;
-        *matched = true;
-        if (irp->Cancel)
-            continue;
-        irp->Cancel = true;
-        routine = IoSetCancelRoutine(irp, NULL);
-        found = irp;
-        break;
-    }
-    KeReleaseSpinLockFromDpcLevel(lock);
-    call_cancel_routine(found, routine, irql);
-    return found;
-}
-
-// Asks requests that hang on a file to end; NULL: of any process, thread,
-// IOSB.
+// Asks the requests that hang on a slot and match to end, one in each round:
+// its routine is called with the list's lock let go. The slot's owner must be
+// kept from being deleted by the caller.
 //
 // IRQL:    <= DISPATCH_LEVEL
 // Returns: whether there was one
-bool io_cancel_on_file(FILE_OBJECT *file, const KPROCESS *process,
-                       const KTHREAD *thread, const IO_STATUS_BLOCK *iosb)
+bool io_cancel(ke_io_slot *slot, const io_filter *filter)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
     bool matched = false;
-    cancel_filter filter = { .process = process, .thread = thread,
-                             .iosb = iosb };
-    while (cancel_next(&file->irps, &file->irp_lock, &filter, &matched))
-        continue;
-    return matched;
-}
-
-// Asks the requests that hang on a thread to end. The thread must be kept
-// from being deleted by the caller.
-//
-// IRQL:    <= DISPATCH_LEVEL
-// Returns: whether there was one
-bool io_cancel_on_thread(KTHREAD *thread, const FILE_OBJECT *file,
-                         const IO_STATUS_BLOCK *iosb)
-{
-    ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    bool matched = false;
-    cancel_filter filter = { .file = file, .iosb = iosb };
-    while (cancel_next(&thread->io.irps, &thread->io.lock, &filter, &matched))
-        continue;
+    IRP *found;
+    do {
+        DRIVER_CANCEL *routine = NULL;
+        KIRQL irql;
+        found = NULL;
+        IoAcquireCancelSpinLock(&irql);
+        KeAcquireSpinLockAtDpcLevel(&slot->lock);
+        RTL_FOR_EACH(entry, &slot->irps) {
+            IRP *irp = CONTAINING_RECORD(entry, IRP, ThreadListEntry);
+            if (!matches(irp, filter))
+                continue;
+            matched = true;
+            if (!irp->Cancel) {
+                found = irp;
+                routine = begin_cancel(irp);
+                break;
+            }
+        }
+        KeReleaseSpinLockFromDpcLevel(&slot->lock);
+        call_cancel_routine(found, routine, irql);
+    } while (found);
     return matched;
 }
 
 // ---- Rundown --------------------------------------------------------------
+
+// Clears the event, then looks (iop_unlink_irp says why).
+static bool is_busy(ke_io_slot *slot)
+{
+    KeClearEvent(&slot->none);
+    return __atomic_load_n(&slot->count, __ATOMIC_SEQ_CST) != 0;
+}
 
 // Cancels what hangs on the dying thread and waits until all of it is done:
 // the completion APCs run right here, in this wait.
@@ -140,35 +121,28 @@ bool io_cancel_on_thread(KTHREAD *thread, const FILE_OBJECT *file,
 void io_rundown_thread(void)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    KTHREAD *thread = KeGetCurrentThread();
-    io_cancel_on_thread(thread, NULL, NULL);
-    for (;;) {
-        KIRQL old;
-        KeAcquireSpinLock(&thread->io.lock, &old);
-        bool empty = thread->io.count == 0;
-        if (!empty)
-            KeClearEvent(&thread->io.none);
-        KeReleaseSpinLock(&thread->io.lock, old);
-        if (empty)
-            return;
-        KeWaitForSingleObject(&thread->io.none, Executive, KernelMode, false,
-                              NULL);
+    ke_io_slot *slot = &KeGetCurrentThread()->io;
+    while (is_busy(slot)) {
+        io_cancel(slot, &(io_filter){ 0 });
+        KeWaitForSingleObject(&slot->none, Executive, KernelMode, false, NULL);
     }
 }
 
 // Cancels the port-bound requests of a process whose last thread is the
-// caller and whose handles are closed, and waits until they are done: no page
-// of the process may go before.
+// caller and whose handles are closed, wherever they hang, and waits until
+// they are done: no page of the process may go before.
 //
 // IRQL:    == PASSIVE_LEVEL
 void io_rundown_process(KPROCESS *process)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    for (;;) {
-        KeClearEvent(&process->io.none);
-        if (__atomic_load_n(&process->io.count, __ATOMIC_SEQ_CST) == 0)
-            return;
-        iop_cancel_for_process(process);
+    while (is_busy(&process->io)) {
+        KIRQL old;
+        KeAcquireSpinLock(&io_files_lock, &old);
+        RTL_FOR_EACH(entry, &io_files)
+            io_cancel(&CONTAINING_RECORD(entry, FILE_OBJECT, all_entry)->io,
+                      &(io_filter){ .process = process });
+        KeReleaseSpinLock(&io_files_lock, old);
         KeWaitForSingleObject(&process->io.none, Executive, KernelMode, false,
                               NULL);
     }

@@ -10,6 +10,18 @@
 
 // ---- The list that a pending request hangs on -----------------------------
 
+static ke_io_slot *slot_of(const IRP *irp)
+{
+    return irp->flags & IRP_ON_FILE ? &irp->OriginalFileObject->io
+                                    : &irp->Thread->io;
+}
+
+static ke_io_slot *counter_of(const IRP *irp)
+{
+    return irp->flags & IRP_ON_FILE ? &irp->Thread->Process->io
+                                    : &irp->Thread->io;
+}
+
 // Port-bound requests without APC routine outlive their thread (CAN-08), so
 // they hang on the file, hold a reference to the thread, and are counted for
 // its process, which waits for them when it dies.
@@ -18,59 +30,39 @@
 void iop_link_irp(IRP *irp)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    FILE_OBJECT *file = irp->OriginalFileObject;
-    KTHREAD *thread = irp->Thread = KeGetCurrentThread();
-    KIRQL old;
-    if (file->CompletionPort && !irp->UserApcRoutine && irp->UserApcContext) {
-        ObReferenceObject(thread);
+    irp->Thread = KeGetCurrentThread();
+    if (irp->OriginalFileObject->CompletionPort && !irp->UserApcRoutine &&
+        irp->UserApcContext) {
+        ObReferenceObject(irp->Thread);
         irp->flags |= IRP_ON_FILE;
-        __atomic_add_fetch(&thread->Process->io.count, 1, __ATOMIC_SEQ_CST);
-        KeAcquireSpinLock(&file->irp_lock, &old);
-        InsertTailList(&file->irps, &irp->ThreadListEntry);
-        KeReleaseSpinLock(&file->irp_lock, old);
-    } else {
-        irp->flags |= IRP_ON_THREAD;
-        KeAcquireSpinLock(&thread->io.lock, &old);
-        InsertTailList(&thread->io.irps, &irp->ThreadListEntry);
-        thread->io.count++;
-        KeReleaseSpinLock(&thread->io.lock, old);
     }
+    __atomic_add_fetch(&counter_of(irp)->count, 1, __ATOMIC_SEQ_CST);
+    ke_io_slot *slot = slot_of(irp);
+    KIRQL old;
+    KeAcquireSpinLock(&slot->lock, &old);
+    InsertTailList(&slot->irps, &irp->ThreadListEntry);
+    KeReleaseSpinLock(&slot->lock, old);
 }
 
-// The process's count has no lock. Whoever waits for 0 clears the event, then
-// looks at the count; whoever gets there counts, then looks at the event: one
-// of the two sees the other. The IRP's reference keeps thread and process.
-static void uncount_for_process(KPROCESS *process)
-{
-    if (__atomic_sub_fetch(&process->io.count, 1, __ATOMIC_SEQ_CST) == 0 &&
-        process->io.none.Header.SignalState == 0)
-        KeSetEvent(&process->io.none, IO_NO_INCREMENT);
-}
-
-// Takes a request off its list; nobody can cancel it any more.
+// Takes a request off its list; nobody can cancel it any more. The counts have
+// no lock: whoever waits for 0 clears the event, then looks at the count;
+// whoever gets there counts, then looks at the event: one of the two sees the
+// other. The IRP's reference keeps thread and process; what hangs on a thread
+// is unlinked by that thread.
 //
 // IRQL:    <= DISPATCH_LEVEL
 void iop_unlink_irp(IRP *irp)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    ke_io_slot *slot = slot_of(irp);
     KIRQL old;
-    KTHREAD *thread = irp->Thread;
-    if (irp->flags & IRP_ON_FILE) {
-        FILE_OBJECT *file = irp->OriginalFileObject;
-        KeAcquireSpinLock(&file->irp_lock, &old);
-        RemoveEntryList(&irp->ThreadListEntry);
-        KeReleaseSpinLock(&file->irp_lock, old);
-        uncount_for_process(thread->Process);
-    } else if (irp->flags & IRP_ON_THREAD) {
-        KeAcquireSpinLock(&thread->io.lock, &old);
-        RemoveEntryList(&irp->ThreadListEntry);
-        bool waited_for = --thread->io.count == 0 &&
-                          thread->io.none.Header.SignalState == 0;
-        KeReleaseSpinLock(&thread->io.lock, old);
-        if (waited_for)
-            KeSetEvent(&thread->io.none, IO_NO_INCREMENT);
-    }
-    irp->flags &= (uint8_t)~IRP_ON_THREAD;    // ON_FILE: the thread's reference
+    KeAcquireSpinLock(&slot->lock, &old);
+    RemoveEntryList(&irp->ThreadListEntry);
+    KeReleaseSpinLock(&slot->lock, old);
+    ke_io_slot *counter = counter_of(irp);
+    if (__atomic_sub_fetch(&counter->count, 1, __ATOMIC_SEQ_CST) == 0 &&
+        counter->none.Header.SignalState == 0)
+        KeSetEvent(&counter->none, IO_NO_INCREMENT);
 }
 
 // ---- Releasing what an IRP owns -------------------------------------------
@@ -83,7 +75,7 @@ void iop_release_mdl(IRP *irp)
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
     MDL *mdl = irp->MdlAddress;
     irp->MdlAddress = NULL;
-    if (!mdl || irp->flags & IRP_BORROWED)
+    if (!mdl)
         return;
     if (mdl->locked)
         MmUnlockPages(mdl);
@@ -98,7 +90,7 @@ void io_discard_irp(IRP *irp)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
     iop_release_mdl(irp);
-    if (irp->SystemBuffer && !(irp->flags & IRP_BORROWED))
+    if (irp->SystemBuffer)
         ExFreePoolWithTag(irp->SystemBuffer, IOP_TAG);
     if (irp->UserEvent)
         ObDereferenceObject(irp->UserEvent);
@@ -109,19 +101,6 @@ void io_discard_irp(IRP *irp)
     IoFreeIrp(irp);
 }
 
-// Wakes the kernel caller that waits in io_send_and_wait; the IRP is its to
-// free, so it is not touched afterwards.
-//
-// IRQL:    <= DISPATCH_LEVEL
-void iop_wake_kernel_caller(IRP *irp, KPRIORITY boost)
-{
-    ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    KEVENT *event = irp->UserEvent;
-    irp->UserEvent = NULL;
-    *irp->UserIosb = irp->IoStatus;
-    KeSetEvent(event, boost);
-}
-
 // ---- Stage 10 -------------------------------------------------------------
 
 // The event of the request; or the file itself, unless it is told not to.
@@ -129,15 +108,14 @@ void iop_wake_kernel_caller(IRP *irp, KPRIORITY boost)
 static void signal_completion(IRP *irp)
 {
     FILE_OBJECT *file = irp->OriginalFileObject;
-    bool synchronous = irp->flags & IRP_SYNCHRONOUS;
+    bool file_too = irp->flags & IRP_SYNCHRONOUS ||
+                    (!irp->UserEvent && !(file->Flags & FO_SKIP_EVENT));
     if (irp->UserEvent) {
         KeSetEvent(irp->UserEvent, IO_NO_INCREMENT);
         ObDereferenceObject(irp->UserEvent);
         irp->UserEvent = NULL;
-    } else if (!synchronous && !(file->Flags & FO_SKIP_EVENT)) {
-        KeSetEvent(&file->Event, IO_NO_INCREMENT);
     }
-    if (synchronous)
+    if (file_too)
         KeSetEvent(&file->Event, IO_NO_INCREMENT);
 }
 
@@ -169,8 +147,7 @@ static void advance_position(IRP *irp)
     IO_STACK_LOCATION *top = &irp->stack[irp->StackCount - 1];
     file->FinalStatus = irp->IoStatus.Status;
     if (file->DeviceObject->seekable && !NT_ERROR(irp->IoStatus.Status) &&
-        (top->MajorFunction == IRP_MJ_READ ||
-         top->MajorFunction == IRP_MJ_WRITE))
+        iop_is_transfer(top))
         file->CurrentByteOffset = top->Parameters.Read.ByteOffset +
                                   irp->IoStatus.Information;
 }
@@ -250,7 +227,6 @@ static void complete_apc(KAPC *apc, KNORMAL_ROUTINE **normal, void **context,
 static void complete_directly(IRP *irp)
 {
     ASSERT(irp->flags & IRP_ON_FILE);
-    irp->flags |= IRP_DIRECT;
     signal_completion(irp);
     iop_unlink_irp(irp);
     queue_packet(irp);

@@ -4,31 +4,29 @@
 
 enum { MAXIMUM_DISKS = 10, LINK_LENGTH = 24 };
 
-static void delete_device(void *object);
-
-OBJECT_TYPE iop_device_type = { .name = "Device", .delete = delete_device };
-
 static uint32_t disk_count;
 static uint64_t request_timeout;
 
 // ---- Drivers and devices --------------------------------------------------
 
+static NTSTATUS complete_with(IRP *irp, NTSTATUS status)
+{
+    irp->IoStatus.Status = status;
+    irp->IoStatus.Information = 0;
+    IoCompleteRequest(irp, IO_NO_INCREMENT);
+    return status;
+}
+
 static NTSTATUS invalid_request(DEVICE_OBJECT *device, IRP *irp)
 {
     (void)device;
-    irp->IoStatus.Status = STATUS_INVALID_DEVICE_REQUEST;
-    irp->IoStatus.Information = 0;
-    IoCompleteRequest(irp, IO_NO_INCREMENT);
-    return STATUS_INVALID_DEVICE_REQUEST;
+    return complete_with(irp, STATUS_INVALID_DEVICE_REQUEST);
 }
 
 static NTSTATUS succeed(DEVICE_OBJECT *device, IRP *irp)
 {
     (void)device;
-    irp->IoStatus.Status = STATUS_SUCCESS;
-    irp->IoStatus.Information = 0;
-    IoCompleteRequest(irp, IO_NO_INCREMENT);
-    return STATUS_SUCCESS;
+    return complete_with(irp, STATUS_SUCCESS);
 }
 
 // Makes a driver's object and lets its entry routine fill it in. Drivers stay
@@ -60,20 +58,12 @@ static void delete_device(void *object)
 {
     DEVICE_OBJECT *device = object;
     DEVICE_OBJECT **link = &device->DriverObject->DeviceObject;
-    while (*link && *link != device)
+    while (*link != device)
         link = &(*link)->NextDevice;
-    if (*link)
-        *link = device->NextDevice;
+    *link = device->NextDevice;
 }
 
-static const char *last_part(const char *name)
-{
-    const char *part = name;
-    for (const char *c = name; *c; c++)
-        if (*c == '\\')
-            part = c + 1;
-    return part;
-}
+OBJECT_TYPE iop_device_type = { .name = "Device", .delete = delete_device };
 
 // Makes a device of a driver. name: "\\Device\\X", static, or NULL;
 // extension_size: zeroed bytes for the driver.
@@ -97,7 +87,10 @@ NTSTATUS IoCreateDevice(DRIVER_OBJECT *driver, uint32_t extension_size,
     new->DeviceExtension = new + 1;
     new->DeviceType = device_type;
     new->StackSize = 1;
-    new->name = name ? last_part(name) : driver->DriverName;
+    new->name = name ? name : driver->DriverName;
+    for (const char *c = new->name; *c; c++)
+        if (*c == '\\')
+            new->name = c + 1;
     KeInitializeDeviceQueue(&new->DeviceQueue);
     new->NextDevice = driver->DeviceObject;
     driver->DeviceObject = new;
@@ -189,24 +182,6 @@ uint64_t io_request_timeout(void)
 
 // ---- One request at a time ------------------------------------------------
 
-static IRP *irp_of_entry(KDEVICE_QUEUE_ENTRY *entry)
-{
-    return CONTAINING_RECORD(entry, IRP, Tail.DeviceQueueEntry);
-}
-
-// The IRP is queued and the cancel lock held: looks whether it was cancelled
-// before it had its routine (CAN-10). Lets the lock go.
-static void recheck_cancel(DEVICE_OBJECT *device, IRP *irp,
-                           DRIVER_CANCEL *cancel, KIRQL irql)
-{
-    if (irp->Cancel && IoSetCancelRoutine(irp, NULL)) {
-        irp->CancelIrql = irql;
-        cancel(device, irp);
-    } else {
-        IoReleaseCancelSpinLock(irql);
-    }
-}
-
 // Starts a request if the device is idle, else queues it (DVQ-03). With a
 // cancel routine all of it happens under the cancel lock; without one the IRP
 // may be gone as soon as it is queued.
@@ -229,16 +204,19 @@ void IoStartPacket(DEVICE_OBJECT *device, IRP *irp, const uint32_t *key,
     bool queued = key ? KeInsertByKeyDeviceQueue(&device->DeviceQueue, entry,
                                                  *key)
                       : KeInsertDeviceQueue(&device->DeviceQueue, entry);
-    if (queued) {
+    if (queued)
         ki_trace(TRACE_IRP_QUEUED, 0, id);
-        if (cancel)
-            recheck_cancel(device, irp, cancel, irql);
-    } else {
+    else
         device->CurrentIrp = irp;
-        if (cancel)
-            IoReleaseCancelSpinLock(irql);
-        device->DriverObject->DriverStartIo(device, irp);
+    // Queued, it may have been cancelled before it had its routine (CAN-10).
+    if (cancel && queued && irp->Cancel && IoSetCancelRoutine(irp, NULL)) {
+        irp->CancelIrql = irql;
+        cancel(device, irp);
+    } else if (cancel) {
+        IoReleaseCancelSpinLock(irql);
     }
+    if (!queued)
+        device->DriverObject->DriverStartIo(device, irp);
     KeLowerIrql(old);
 }
 
@@ -252,33 +230,25 @@ void IoStartNextPacket(DEVICE_OBJECT *device, bool cancelable)
     KIRQL irql = DISPATCH_LEVEL;
     if (cancelable)
         IoAcquireCancelSpinLock(&irql);
-    device->CurrentIrp = NULL;
     KDEVICE_QUEUE_ENTRY *entry = KeRemoveDeviceQueue(&device->DeviceQueue);
-    IRP *irp = entry ? irp_of_entry(entry) : NULL;
-    if (irp)
-        device->CurrentIrp = irp;
+    IRP *irp = entry ? CONTAINING_RECORD(entry, IRP, Tail.DeviceQueueEntry)
+                     : NULL;
+    device->CurrentIrp = irp;
     if (cancelable)
         IoReleaseCancelSpinLock(irql);
     if (irp)
         device->DriverObject->DriverStartIo(device, irp);
 }
 
-static void dpc_for_device(KDPC *dpc, void *context, void *argument1,
-                           void *argument2)
-{
-    DEVICE_OBJECT *device = context;
-    device->dpc_routine(dpc, device, argument1, argument2);
-}
-
-// Prepares the device's own DPC.
+// Prepares the device's own DPC; its routine is a KDEFERRED_ROUTINE but for
+// the names of the pointers that it gets.
 //
 // IRQL:    == PASSIVE_LEVEL
 // NT:      IoInitializeDpcRequest (WDK).
 void IoInitializeDpcRequest(DEVICE_OBJECT *device, IO_DPC_ROUTINE *routine)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    device->dpc_routine = routine;
-    KeInitializeDpc(&device->Dpc, dpc_for_device, device);
+    KeInitializeDpc(&device->Dpc, (KDEFERRED_ROUTINE *)(void *)routine, device);
 }
 
 // Queues the device's own DPC, from its ISR (DPC-12).

@@ -40,7 +40,6 @@ struct DEVICE_OBJECT {
     KDEVICE_QUEUE DeviceQueue;
     IRP *volatile CurrentIrp;             // what StartIo is busy with
     KDPC Dpc;                             // IoRequestDpc
-    IO_DPC_ROUTINE *dpc_routine;
     void *DeviceExtension;
 };
 

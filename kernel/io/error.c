@@ -6,75 +6,42 @@
 
 #include "kernel/io/iop.h"
 
-#include "kernel/io/device.h"
+// Bits of the status register (ATA/ATAPI-6, clause 7.15).
+enum { ATA_STATUS_ERROR = 0x01, ATA_STATUS_FAULT = 0x20 };
 
-// Status and error register (ATA/ATAPI-6, clauses 7.15 and 7.8). Bit 6 of the
-// error register means "uncorrectable data" on a read and, on removable media
-// only, "write protected" on a write; fixed disks know the first.
-enum {
-    ATA_STATUS_ERROR = 0x01,
-    ATA_STATUS_FAULT = 0x20,
-    ATA_NO_MEDIA = 0x02,
-    ATA_ABORTED = 0x04,
-    ATA_ID_NOT_FOUND = 0x10,
-    ATA_UNCORRECTABLE = 0x40,
-    ATA_INTERFACE_CRC = 0x80,
-};
-
-// The first bit that is set decides: the cause stands before ABRT, which a
-// disk may set with any of them.
-static const struct {
-    uint8_t bit;
+typedef struct device_error {
+    uint8_t type, code;
     NTSTATUS status;
-} ata_errors[] = {
-    { ATA_INTERFACE_CRC, STATUS_CRC_ERROR },
-    { ATA_UNCORRECTABLE, STATUS_DEVICE_DATA_ERROR },
-    { ATA_ID_NOT_FOUND, STATUS_NONEXISTENT_SECTOR },
-    { ATA_NO_MEDIA, STATUS_NO_MEDIA_IN_DEVICE },
-    { ATA_ABORTED, STATUS_IO_DEVICE_ERROR },
+} device_error;
+
+// Bits of the error register (ATA/ATAPI-6, clause 7.8). The first that is set
+// decides: the cause stands before ABRT, which a disk may set with any of
+// them. Bit 6 means "uncorrectable data" on a read and, on removable media
+// only, "write protected" on a write; fixed disks know the first.
+static const device_error ata_errors[] = {
+    { 0, 0x80, STATUS_CRC_ERROR },             // ICRC
+    { 0, 0x40, STATUS_DEVICE_DATA_ERROR },     // UNC
+    { 0, 0x10, STATUS_NONEXISTENT_SECTOR },    // IDNF
+    { 0, 0x02, STATUS_NO_MEDIA_IN_DEVICE },    // NM
+    { 0, 0x04, STATUS_IO_DEVICE_ERROR },       // ABRT
 };
 
 // Status code types and codes (NVMe 1.4, section 4.6.1).
-enum {
-    NVME_GENERIC = 0,
-    NVME_MEDIA = 2,
-};
-
-enum {
-    NVME_SUCCESS = 0x00,
-    NVME_INVALID_OPCODE = 0x01,
-    NVME_INVALID_FIELD = 0x02,
-    NVME_ABORT_REQUESTED = 0x07,
-    NVME_WRITE_PROTECTED = 0x20,
-    NVME_LBA_OUT_OF_RANGE = 0x80,
-    NVME_CAPACITY_EXCEEDED = 0x81,
-    NVME_NOT_READY = 0x82,
-    NVME_WRITE_FAULT = 0x80,    // from here on: media errors
-    NVME_UNRECOVERED_READ = 0x81,
-    NVME_GUARD_CHECK = 0x82,
-    NVME_APPLICATION_TAG = 0x83,
-    NVME_REFERENCE_TAG = 0x84,
-    NVME_ACCESS_DENIED = 0x86,
-};
-
-static const struct {
-    uint8_t type, code;
-    NTSTATUS status;
-} nvme_errors[] = {
-    { NVME_GENERIC, NVME_SUCCESS, STATUS_SUCCESS },
-    { NVME_GENERIC, NVME_INVALID_OPCODE, STATUS_INVALID_DEVICE_REQUEST },
-    { NVME_GENERIC, NVME_INVALID_FIELD, STATUS_INVALID_DEVICE_REQUEST },
-    { NVME_GENERIC, NVME_ABORT_REQUESTED, STATUS_CANCELLED },
-    { NVME_GENERIC, NVME_WRITE_PROTECTED, STATUS_MEDIA_WRITE_PROTECTED },
-    { NVME_GENERIC, NVME_LBA_OUT_OF_RANGE, STATUS_NONEXISTENT_SECTOR },
-    { NVME_GENERIC, NVME_CAPACITY_EXCEEDED, STATUS_DISK_FULL },
-    { NVME_GENERIC, NVME_NOT_READY, STATUS_DEVICE_NOT_READY },
-    { NVME_MEDIA, NVME_WRITE_FAULT, STATUS_DEVICE_DATA_ERROR },
-    { NVME_MEDIA, NVME_UNRECOVERED_READ, STATUS_DEVICE_DATA_ERROR },
-    { NVME_MEDIA, NVME_GUARD_CHECK, STATUS_CRC_ERROR },
-    { NVME_MEDIA, NVME_APPLICATION_TAG, STATUS_CRC_ERROR },
-    { NVME_MEDIA, NVME_REFERENCE_TAG, STATUS_CRC_ERROR },
-    { NVME_MEDIA, NVME_ACCESS_DENIED, STATUS_ACCESS_DENIED },
+static const device_error nvme_errors[] = {
+    { 0, 0x00, STATUS_SUCCESS },
+    { 0, 0x01, STATUS_INVALID_DEVICE_REQUEST },    // Invalid Command Opcode
+    { 0, 0x02, STATUS_INVALID_DEVICE_REQUEST },    // Invalid Field in Command
+    { 0, 0x07, STATUS_CANCELLED },                 // Command Abort Requested
+    { 0, 0x20, STATUS_MEDIA_WRITE_PROTECTED },     // Namespace Write Protected
+    { 0, 0x80, STATUS_NONEXISTENT_SECTOR },        // LBA Out of Range
+    { 0, 0x81, STATUS_DISK_FULL },                 // Capacity Exceeded
+    { 0, 0x82, STATUS_DEVICE_NOT_READY },          // Namespace Not Ready
+    { 2, 0x80, STATUS_DEVICE_DATA_ERROR },         // Write Fault
+    { 2, 0x81, STATUS_DEVICE_DATA_ERROR },         // Unrecovered Read Error
+    { 2, 0x82, STATUS_CRC_ERROR },                 // Guard Check
+    { 2, 0x83, STATUS_CRC_ERROR },                 // Application Tag Check
+    { 2, 0x84, STATUS_CRC_ERROR },                 // Reference Tag Check
+    { 2, 0x86, STATUS_ACCESS_DENIED },             // Access Denied
 };
 
 // Translates the status and, if that says error, the error register of an ATA
@@ -90,7 +57,7 @@ NTSTATUS io_status_from_ata(uint8_t status, uint8_t error)
     if (status & ATA_STATUS_FAULT)
         return STATUS_IO_DEVICE_ERROR;
     for (size_t i = 0; i < ARRAY_SIZE(ata_errors); i++)
-        if (error & ata_errors[i].bit)
+        if (error & ata_errors[i].code)
             return ata_errors[i].status;
     return STATUS_IO_DEVICE_ERROR;
 }

@@ -2,8 +2,6 @@
 
 #include "kernel/io/iop.h"
 
-enum { STACK_LOCATIONS = 4 };    // of an IRP that lies on the stack
-
 static void close_file(EPROCESS *process, void *object, uint32_t handles);
 static void delete_file(void *object);
 
@@ -17,9 +15,24 @@ OBJECT_TYPE io_file_type = {
 KSPIN_LOCK io_files_lock;
 LIST_ENTRY io_files;             // guarded by io_files_lock
 
-static void init_file(FILE_OBJECT *file, DEVICE_OBJECT *device,
-                      uint32_t options)
+// Makes the FILE_OBJECT for the stack of a device, and keeps the reference to
+// that. name: what the namespace left of the name.
+static NTSTATUS make_file(DEVICE_OBJECT *device, const char *name,
+                          uint32_t options, FILE_OBJECT **result)
 {
+    size_t size = rtl_strlen(name) + 1;
+    char *copy = ExAllocatePoolWithTag(NonPagedPool, size, IOP_TAG);
+    void *object;
+    if (!copy)
+        return STATUS_INSUFFICIENT_RESOURCES;
+    NTSTATUS status = ob_create_object(&io_file_type, sizeof(FILE_OBJECT),
+                                       &object);
+    if (!NT_SUCCESS(status)) {
+        ExFreePoolWithTag(copy, IOP_TAG);
+        return status;
+    }
+    FILE_OBJECT *file = *result = object;
+    file->FileName = memcpy(copy, name, size);
     while (device->AttachedDevice)
         device = device->AttachedDevice;
     file->DeviceObject = device;
@@ -29,39 +42,11 @@ static void init_file(FILE_OBJECT *file, DEVICE_OBJECT *device,
         file->Flags |= FO_ALERTABLE_IO;
     KeInitializeEvent(&file->Event, NotificationEvent, false);
     KeInitializeEvent(&file->Lock, SynchronizationEvent, true);
-    KeInitializeSpinLock(&file->irp_lock);
-    InitializeListHead(&file->irps);
+    ke_initialize_io_slot(&file->io);
     KIRQL old;
     KeAcquireSpinLock(&io_files_lock, &old);
     InsertTailList(&io_files, &file->all_entry);
     KeReleaseSpinLock(&io_files_lock, old);
-}
-
-// Makes the FILE_OBJECT for what a name led to. rest: what the namespace left
-// of the name. The file keeps the reference to the device.
-static NTSTATUS make_file(void *object, const char *rest, uint32_t options,
-                          FILE_OBJECT **file)
-{
-    if (ob_header(object)->Type != &iop_device_type) {
-        ObDereferenceObject(object);
-        return STATUS_OBJECT_TYPE_MISMATCH;
-    }
-    size_t size = rtl_strlen(rest) + 1;
-    char *name = ExAllocatePoolWithTag(NonPagedPool, size, IOP_TAG);
-    void *new = NULL;
-    NTSTATUS status = name ? ob_create_object(&io_file_type,
-                                              sizeof(FILE_OBJECT), &new)
-                           : STATUS_INSUFFICIENT_RESOURCES;
-    if (!NT_SUCCESS(status)) {
-        if (name)
-            ExFreePoolWithTag(name, IOP_TAG);
-        ObDereferenceObject(object);
-        return status;
-    }
-    memcpy(name, rest, size);
-    *file = new;
-    (*file)->FileName = name;
-    init_file(*file, object, options);
     return STATUS_SUCCESS;
 }
 
@@ -78,61 +63,34 @@ NTSTATUS io_create_file(const char *name, ACCESS_MASK access,
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     char rest[OB_MAX_NAME];
     void *object;
-    FILE_OBJECT *new;
     NTSTATUS status = ob_lookup_name(name, &object, rest, sizeof(rest));
     if (!NT_SUCCESS(status))
         return status;
-    status = make_file(object, rest, options, &new);
-    if (!NT_SUCCESS(status))
-        return status;
-    IRP *irp = io_build_irp(new, IRP_MJ_CREATE);
-    if (!irp) {
-        ObDereferenceObject(new);
-        return STATUS_INSUFFICIENT_RESOURCES;
-    }
-    IO_STACK_LOCATION *location = IoGetNextIrpStackLocation(irp);
-    location->Parameters.Create.Options = options;
-    location->Parameters.Create.access = access;
-    location->Parameters.Create.disposition = (uint8_t)disposition;
-    status = io_send_and_wait(new, irp, information);
+    status = ob_header(object)->Type == &iop_device_type
+                 ? make_file(object, rest, options, file)
+                 : STATUS_OBJECT_TYPE_MISMATCH;
     if (!NT_SUCCESS(status)) {
-        ObDereferenceObject(new);
+        ObDereferenceObject(object);
         return status;
     }
-    new->Flags |= FO_OPENED;
-    *file = new;
-    return STATUS_SUCCESS;
+    IO_STACK_LOCATION create = {
+        .MajorFunction = IRP_MJ_CREATE,
+        .Parameters.Create = { .Options = options, .access = access,
+                               .disposition = (uint8_t)disposition } };
+    status = io_request(*file, &create, NULL, NULL, information);
+    if (NT_SUCCESS(status))
+        (*file)->Flags |= FO_OPENED;
+    else
+        ObDereferenceObject(*file);
+    return status;
 }
 
-// Sends cleanup or close with an IRP on the stack: closing cannot fail for
-// want of memory.
-//
-// IRQL:    == PASSIVE_LEVEL
-void iop_send_from_stack(FILE_OBJECT *file, uint8_t major)
+// Cleanup and close, for a driver that agreed to the open.
+static void tell_driver(FILE_OBJECT *file, uint8_t major)
 {
-    ASSERT_IRQL(==, PASSIVE_LEVEL);
-    DEVICE_OBJECT *device = file->DeviceObject;
-    ASSERT(device->StackSize <= STACK_LOCATIONS);
-    union {
-        IRP irp;
-        uint8_t bytes[sizeof(IRP) +
-                      STACK_LOCATIONS * sizeof(IO_STACK_LOCATION)];
-    } room;
-    KEVENT done;
-    IO_STATUS_BLOCK iosb;
-    KeInitializeEvent(&done, NotificationEvent, false);
-    IRP *irp = &room.irp;
-    iop_initialize_irp(irp, device->StackSize);
-    irp->flags = IRP_KERNEL_WAIT;
-    irp->UserEvent = &done;
-    irp->UserIosb = &iosb;
-    irp->OriginalFileObject = file;
-    IoGetNextIrpStackLocation(irp)->MajorFunction = major;
-    IoGetNextIrpStackLocation(irp)->FileObject = file;
-    // A close may be sent by the idle thread, which never waits: the drivers
-    // complete it in the call.
-    if (IoCallDriver(device, irp) == STATUS_PENDING)
-        KeWaitForSingleObject(&done, Executive, KernelMode, false, NULL);
+    if (file->Flags & FO_OPENED)
+        io_request(file, &(IO_STACK_LOCATION){ .MajorFunction = major }, NULL,
+                   NULL, NULL);
 }
 
 // A process closed its last handle, handles are left in others; the last of
@@ -145,16 +103,14 @@ static void close_file(EPROCESS *process, void *object, uint32_t handles)
     if (handles || file->Flags & FO_CLEANUP_DONE)
         return;
     file->Flags |= FO_CLEANUP_DONE;
-    io_cancel_on_file(file, NULL, NULL, NULL);
-    if (file->Flags & FO_OPENED)
-        iop_send_from_stack(file, IRP_MJ_CLEANUP);
+    io_cancel(&file->io, &(io_filter){ 0 });
+    tell_driver(file, IRP_MJ_CLEANUP);
 }
 
 static void delete_file(void *object)
 {
     FILE_OBJECT *file = object;
-    if (file->Flags & FO_OPENED)
-        iop_send_from_stack(file, IRP_MJ_CLOSE);
+    tell_driver(file, IRP_MJ_CLOSE);
     KIRQL old;
     KeAcquireSpinLock(&io_files_lock, &old);
     RemoveEntryList(&file->all_entry);
@@ -166,18 +122,4 @@ static void delete_file(void *object)
     while (device->attached_to)
         device = device->attached_to;    // the one that the name led to
     ObDereferenceObject(device);
-}
-
-// Cancels a dying process's port-bound requests, wherever they hang.
-//
-// IRQL:    == PASSIVE_LEVEL
-void iop_cancel_for_process(KPROCESS *process)
-{
-    ASSERT_IRQL(==, PASSIVE_LEVEL);
-    KIRQL old;
-    KeAcquireSpinLock(&io_files_lock, &old);
-    RTL_FOR_EACH(entry, &io_files)
-        io_cancel_on_file(CONTAINING_RECORD(entry, FILE_OBJECT, all_entry),
-                          process, NULL, NULL);
-    KeReleaseSpinLock(&io_files_lock, old);
 }

@@ -27,7 +27,7 @@ struct FILE_OBJECT {
     NTSTATUS FinalStatus;        // of the last synchronous request
     char *FileName;              // what remained of the name; pool, or NULL
 
-    // Set once; guarded by irp_lock while it is being set.
+    // Set once; guarded by io.lock while it is being set.
     KQUEUE *CompletionPort;      // referenced
     void *CompletionKey;
 
@@ -35,8 +35,7 @@ struct FILE_OBJECT {
     KEVENT Lock;                 // synchronization event, set = free
     uint64_t CurrentByteOffset;  // guarded by Lock
 
-    KSPIN_LOCK irp_lock;         // guards the list below
-    LIST_ENTRY irps;             // pending, port-bound, without APC routine
+    ke_io_slot io;               // pending, port-bound, without APC routine
     LIST_ENTRY all_entry;        // on io_files; guarded by io_files_lock
 };
 
@@ -57,7 +56,7 @@ NTSTATUS io_create_file(const char *name, ACCESS_MASK access,
 // Allocates an IRP for a request on file with the next stack location filled
 // in (major, FileObject). It owns a reference to file.
 IRP *io_build_irp(FILE_OBJECT *file, uint8_t major);
-// An MDL for a buffer, not yet filled in, that goes with the IRP; NULL: no pool.
+// An MDL for a buffer, not yet filled in, for the IRP; NULL: no pool.
 MDL *IoAllocateMdl(uint64_t address, uint32_t length);
 // A zeroed SystemBuffer that goes with the IRP; NULL: no pool.
 void *io_allocate_system_buffer(IRP *irp, uint32_t length);
@@ -67,24 +66,24 @@ void io_discard_irp(IRP *irp);
 // Sends it. Takes over irp. Waits only for a synchronous handle (CMP-06).
 // Returns: what the service returns, CMP-02..CMP-04
 NTSTATUS io_send(FILE_OBJECT *file, IRP *irp);
-// For kernel callers: sends, waits in any case, and frees the IRP.
-NTSTATUS io_send_and_wait(FILE_OBJECT *file, IRP *irp, uintptr_t *information);
-// Reads into described memory and waits (the image loader).
-NTSTATUS io_read_mdl(FILE_OBJECT *file, MDL *mdl, uint64_t offset,
-                     uintptr_t *read);
-// FileStandardInformation and others that the driver answers.
-NTSTATUS io_query_file(FILE_OBJECT *file, uint32_t information_class,
-                       void *buffer, uint32_t length, uintptr_t *information);
+// For kernel callers: sends a request (what: major function and parameters)
+// and waits in any case. mdl, buffer: the caller's, or NULL; information too.
+NTSTATUS io_request(FILE_OBJECT *file, const IO_STACK_LOCATION *what, MDL *mdl,
+                    void *buffer, uintptr_t *information);
 
 // ---- Cancellation and rundown ---------------------------------------------
 
-// Asks pending requests to end: those that hang on file, or on thread and are
-// for file. NULL means any process, thread, file, IOSB.
+typedef struct io_filter {        // NULL: any
+    const FILE_OBJECT *file;
+    const KTHREAD *thread;
+    const KPROCESS *process;
+    const IO_STATUS_BLOCK *iosb;
+} io_filter;
+
+// Asks the pending requests that hang on a file's or a thread's slot and match
+// the filter to end.
 // Returns: whether there was one
-bool io_cancel_on_file(FILE_OBJECT *file, const KPROCESS *process,
-                       const KTHREAD *thread, const IO_STATUS_BLOCK *iosb);
-bool io_cancel_on_thread(KTHREAD *thread, const FILE_OBJECT *file,
-                         const IO_STATUS_BLOCK *iosb);
+bool io_cancel(ke_io_slot *slot, const io_filter *filter);
 // A dying thread: cancels what hangs on it and waits until that is done.
 // PASSIVE, special APCs enabled.
 void io_rundown_thread(void);

@@ -15,10 +15,14 @@ extern OBJECT_TYPE iop_device_type;
 // A post (NtSetIoCompletion) in a port's queue.
 typedef struct iop_mini_packet {
     io_packet packet;
-    void *key;
-    void *context;
-    IO_STATUS_BLOCK status;
+    FILE_IO_COMPLETION_INFORMATION information;
 } iop_mini_packet;
+
+static inline bool iop_is_transfer(const IO_STACK_LOCATION *location)
+{
+    return location->MajorFunction == IRP_MJ_READ ||
+           location->MajorFunction == IRP_MJ_WRITE;
+}
 
 void iop_initialize_irp(IRP *irp, int8_t stack_size);
 // Puts a request on its file's or its thread's list, and off again.
@@ -28,14 +32,8 @@ void iop_unlink_irp(IRP *irp);
 void iop_finish_irp(IRP *irp, bool skip_packet);
 // After the completion routines of a request that was pending.
 void iop_complete_pending(IRP *irp, KPRIORITY boost);
-// A kernel caller's IRP: wakes it.
-void iop_wake_kernel_caller(IRP *irp, KPRIORITY boost);
 void iop_store_results(IRP *irp);
 void iop_release_mdl(IRP *irp);
-void iop_cancel_for_process(KPROCESS *process);
-// Cleanup and close: with an IRP on the stack, so that they cannot fail.
-void iop_send_from_stack(FILE_OBJECT *file, uint8_t major);
-void iop_delete_port(void *object);
 void iop_close_port(EPROCESS *process, void *object, uint32_t handles);
 
 #endif

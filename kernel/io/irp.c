@@ -8,6 +8,8 @@
 
 enum { LOOKASIDE_LOCATIONS = 2, LOOKASIDE_DEPTH = 256 };
 
+static volatile uint64_t irps_from_pool;    // kept ones included
+
 // Makes a fresh IRP of memory that holds stack_size locations (IRP-01).
 //
 // IRQL:    any level
@@ -21,42 +23,6 @@ void iop_initialize_irp(IRP *irp, int8_t stack_size)
     irp->id = prcb->irp_sequence++ * KeNumberProcessors + prcb->Number + 1;
 }
 
-// The count of live IRPs changes with interrupts off as well: a completion
-// that came in the middle would be lost.
-static void count_irp(int64_t change)
-{
-    uint64_t flags = ki_disable_interrupts();
-    KeGetCurrentPrcb()->irp_balance += change;
-    ki_restore_interrupts(flags);
-}
-
-static IRP *take_from_lookaside(void)
-{
-    IRP *irp = NULL;
-    uint64_t flags = ki_disable_interrupts();
-    KPRCB *prcb = KeGetCurrentPrcb();
-    if (prcb->irp_lookaside_depth) {
-        prcb->irp_lookaside_depth--;
-        irp = CONTAINING_RECORD(RemoveHeadList(&prcb->irp_lookaside), IRP,
-                                ThreadListEntry);
-    }
-    ki_restore_interrupts(flags);
-    return irp;
-}
-
-static bool put_into_lookaside(IRP *irp)
-{
-    uint64_t flags = ki_disable_interrupts();
-    KPRCB *prcb = KeGetCurrentPrcb();
-    bool kept = irp->lookaside && prcb->irp_lookaside_depth < LOOKASIDE_DEPTH;
-    if (kept) {
-        prcb->irp_lookaside_depth++;
-        InsertHeadList(&prcb->irp_lookaside, &irp->ThreadListEntry);
-    }
-    ki_restore_interrupts(flags);
-    return kept;
-}
-
 // Allocates an IRP for a stack of stack_size devices.
 //
 // IRQL:    <= DISPATCH_LEVEL
@@ -65,18 +31,25 @@ static bool put_into_lookaside(IRP *irp)
 IRP *IoAllocateIrp(int8_t stack_size)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    bool small = stack_size <= LOOKASIDE_LOCATIONS;
-    size_t locations = small ? LOOKASIDE_LOCATIONS : (size_t)stack_size;
-    IRP *irp = small ? take_from_lookaside() : NULL;
-    if (!irp)
+    IRP *irp = NULL;
+    uint64_t flags = ki_disable_interrupts();
+    KPRCB *prcb = KeGetCurrentPrcb();
+    if (stack_size <= LOOKASIDE_LOCATIONS && prcb->irp_lookaside_depth) {
+        prcb->irp_lookaside_depth--;
+        irp = CONTAINING_RECORD(RemoveHeadList(&prcb->irp_lookaside), IRP,
+                                ThreadListEntry);
+    }
+    ki_restore_interrupts(flags);
+    if (!irp) {
+        size_t locations = (size_t)MAX(stack_size, LOOKASIDE_LOCATIONS);
         irp = ExAllocatePoolWithTag(
             NonPagedPool, sizeof(IRP) + locations * sizeof(IO_STACK_LOCATION),
             IOP_TAG);
-    if (!irp)
-        return NULL;
-    count_irp(1);
+        if (!irp)
+            return NULL;
+        __atomic_add_fetch(&irps_from_pool, 1, __ATOMIC_RELAXED);
+    }
     iop_initialize_irp(irp, stack_size);
-    irp->lookaside = small;
     return irp;
 }
 
@@ -87,9 +60,19 @@ IRP *IoAllocateIrp(int8_t stack_size)
 void IoFreeIrp(IRP *irp)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    count_irp(-1);
-    if (!put_into_lookaside(irp))
+    uint64_t flags = ki_disable_interrupts();
+    KPRCB *prcb = KeGetCurrentPrcb();
+    bool keep = irp->StackCount <= LOOKASIDE_LOCATIONS &&
+                prcb->irp_lookaside_depth < LOOKASIDE_DEPTH;
+    if (keep) {
+        prcb->irp_lookaside_depth++;
+        InsertHeadList(&prcb->irp_lookaside, &irp->ThreadListEntry);
+    }
+    ki_restore_interrupts(flags);
+    if (!keep) {
+        __atomic_sub_fetch(&irps_from_pool, 1, __ATOMIC_RELAXED);
         ExFreePoolWithTag(irp, IOP_TAG);
+    }
 }
 
 // How many IRPs are allocated and not freed, kept ones not counted.
@@ -97,10 +80,10 @@ void IoFreeIrp(IRP *irp)
 // IRQL:    any level
 uint64_t io_irp_count(void)
 {
-    int64_t sum = 0;
+    uint64_t count = irps_from_pool;
     for (uint32_t i = 0; i < KeNumberProcessors; i++)
-        sum += ki_processor[i]->irp_balance;
-    return (uint64_t)sum;
+        count -= ki_processor[i]->irp_lookaside_depth;
+    return count;
 }
 
 // ---- Down and up the stack ------------------------------------------------
@@ -186,9 +169,10 @@ void IoCompleteRequest(IRP *irp, KPRIORITY boost)
     if (!walk_up(irp))
         return;
     irp->state = IrpCompleted;
-    if (irp->flags & IRP_KERNEL_WAIT)
-        iop_wake_kernel_caller(irp, boost);
-    else if (irp->PendingReturned)
+    if (irp->flags & IRP_KERNEL_WAIT) {    // gone with the caller's stack
+        *irp->UserIosb = irp->IoStatus;
+        KeSetEvent(irp->UserEvent, boost);
+    } else if (irp->PendingReturned) {
         iop_complete_pending(irp, boost);
-    // else io_send finishes it, in the issuing call
+    }    // else io_send finishes it, in the issuing call
 }

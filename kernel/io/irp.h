@@ -23,17 +23,11 @@
 #include "kernel/nt.h"
 
 enum {
-    IRP_MJ_CREATE = 0x00,
-    IRP_MJ_CLOSE = 0x02,
-    IRP_MJ_READ = 0x03,
-    IRP_MJ_WRITE = 0x04,
-    IRP_MJ_QUERY_INFORMATION = 0x05,
-    IRP_MJ_SET_INFORMATION = 0x06,
-    IRP_MJ_FLUSH_BUFFERS = 0x09,
-    IRP_MJ_DIRECTORY_CONTROL = 0x0C,
-    IRP_MJ_DEVICE_CONTROL = 0x0E,
-    IRP_MJ_CLEANUP = 0x12,
-    IRP_MJ_MAXIMUM_FUNCTION = 0x1B,
+    IRP_MJ_CREATE = 0x00, IRP_MJ_CLOSE = 0x02,
+    IRP_MJ_READ = 0x03, IRP_MJ_WRITE = 0x04, IRP_MJ_FLUSH_BUFFERS = 0x09,
+    IRP_MJ_QUERY_INFORMATION = 0x05, IRP_MJ_SET_INFORMATION = 0x06,
+    IRP_MJ_DIRECTORY_CONTROL = 0x0C, IRP_MJ_DEVICE_CONTROL = 0x0E,
+    IRP_MJ_CLEANUP = 0x12, IRP_MJ_MAXIMUM_FUNCTION = 0x1B,
 };
 
 // IO_STACK_LOCATION.Control
@@ -74,10 +68,6 @@ struct IO_STACK_LOCATION {
             uint32_t InputBufferLength;
             uint32_t IoControlCode;
         } DeviceIoControl;
-        struct {
-            void *Argument1;
-            void *Argument2;
-        } Others;
     } Parameters;
     DEVICE_OBJECT *DeviceObject;
     FILE_OBJECT *FileObject;
@@ -101,7 +91,6 @@ struct IRP {
     KIRQL CancelIrql;
     uint8_t flags;               // IRP_... below
     uint8_t state;               // SNAPSHOT_IRP_STATE
-    bool lookaside;              // goes back there, not to the pool
     MDL *MdlAddress;
     void *SystemBuffer;          // AssociatedIrp.SystemBuffer
     void *UserBuffer;            // ring 3's output of a buffered request
@@ -126,13 +115,10 @@ struct IRP {
     IO_STACK_LOCATION stack[];   // [0] is the lowest driver's
 };
 
-#define IRP_KERNEL_WAIT  0x01u   // a kernel caller waits on UserEvent; no APC
-#define IRP_ON_THREAD    0x02u   // ThreadListEntry is on the thread's list
-#define IRP_ON_FILE      0x04u   // ... on the file's
-#define IRP_STORED       0x08u   // stage 10 is over but for the packet
-#define IRP_SYNCHRONOUS  0x10u   // io_send waits for it
-#define IRP_DIRECT       0x20u   // took the second road
-#define IRP_BORROWED     0x40u   // MDL, SystemBuffer: the kernel caller's
+#define IRP_KERNEL_WAIT 0x01u    // io_request waits on UserEvent; no APC
+#define IRP_ON_FILE     0x02u    // it hangs, or hung, on the file's slot
+#define IRP_STORED      0x04u    // stage 10 is over but for the packet
+#define IRP_SYNCHRONOUS 0x08u    // io_send waits for it
 
 static inline IO_STACK_LOCATION *IoGetCurrentIrpStackLocation(IRP *irp)
 {

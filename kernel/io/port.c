@@ -8,7 +8,6 @@ OBJECT_TYPE io_port_type = {
     .name = "IoCompletion", .generic_read = IO_COMPLETION_QUERY_STATE,
     .generic_write = IO_COMPLETION_MODIFY_STATE | SYNCHRONIZE,
     .valid_access = ALL_ACCESS, .close = iop_close_port,
-    .delete = iop_delete_port,
 };
 
 bool io_direct_road;
@@ -58,17 +57,6 @@ void iop_close_port(EPROCESS *process, void *object, uint32_t handles)
     }
 }
 
-// A port that never had a handle has nothing to run down; one that had was
-// run down by iop_close_port.
-//
-// IRQL:    == PASSIVE_LEVEL
-void iop_delete_port(void *object)
-{
-    ASSERT_IRQL(==, PASSIVE_LEVEL);
-    ASSERT(IsListEmpty(&((KQUEUE *)object)->EntryListHead));
-    (void)object;
-}
-
 // Binds a file to a port for good.
 //
 // IRQL:    == PASSIVE_LEVEL
@@ -80,15 +68,25 @@ NTSTATUS io_bind_port(FILE_OBJECT *file, KQUEUE *port, void *key)
     if (file->Flags & FO_SYNCHRONOUS_IO)
         return STATUS_INVALID_PARAMETER;
     KIRQL old;
-    KeAcquireSpinLock(&file->irp_lock, &old);
+    KeAcquireSpinLock(&file->io.lock, &old);
     bool bound = file->CompletionPort;
     if (!bound) {
         ObReferenceObject(port);
         file->CompletionKey = key;
         __atomic_store_n(&file->CompletionPort, port, __ATOMIC_RELEASE);
     }
-    KeReleaseSpinLock(&file->irp_lock, old);
+    KeReleaseSpinLock(&file->io.lock, old);
     return bound ? STATUS_INVALID_PARAMETER : STATUS_SUCCESS;
+}
+
+static FILE_IO_COMPLETION_INFORMATION completion_of(void *key, void *context,
+                                                    NTSTATUS status,
+                                                    uintptr_t information)
+{
+    return (FILE_IO_COMPLETION_INFORMATION){
+        .KeyContext = key, .ApcContext = context,
+        .IoStatusBlock = { .Pointer = (void *)(uint64_t)(uint32_t)status,
+                           .Information = information } };
 }
 
 // Posts a packet that no I/O made (IOCP-03).
@@ -104,9 +102,8 @@ NTSTATUS io_post(KQUEUE *port, void *key, void *context, NTSTATUS status,
         ExAllocatePoolWithTag(NonPagedPool, sizeof(*post), IOP_TAG);
     if (!post)
         return STATUS_INSUFFICIENT_RESOURCES;
-    *post = (iop_mini_packet){ .key = key, .context = context };
-    post->status.Status = status;
-    post->status.Information = information;
+    post->packet.is_irp = false;
+    post->information = completion_of(key, context, status, information);
     int32_t before = KeInsertQueue(port, &post->packet.entry);
     ki_trace(TRACE_PORT_INSERT, (uint32_t)before, 0);
     if (before < 0) {
@@ -121,11 +118,9 @@ NTSTATUS io_post(KQUEUE *port, void *key, void *context, NTSTATUS status,
 // the packet without that.
 static void unpack_irp(IRP *irp, FILE_IO_COMPLETION_INFORMATION *entry)
 {
-    entry->KeyContext = irp->OriginalFileObject->CompletionKey;
-    entry->ApcContext = irp->UserApcContext;
-    entry->IoStatusBlock = (IO_STATUS_BLOCK){
-        .Pointer = (void *)(uint64_t)(uint32_t)irp->IoStatus.Status,
-        .Information = irp->IoStatus.Information };
+    *entry = completion_of(irp->OriginalFileObject->CompletionKey,
+                           irp->UserApcContext, irp->IoStatus.Status,
+                           irp->IoStatus.Information);
     ki_trace(TRACE_PORT_REMOVE, 0, irp->id);
     if (!(irp->flags & IRP_STORED) &&
         irp->Thread->Process == KeGetCurrentThread()->Process) {
@@ -142,14 +137,9 @@ static void unpack(LIST_ENTRY *entry, FILE_IO_COMPLETION_INFORMATION *out)
         unpack_irp(CONTAINING_RECORD(packet, IRP, Tail.packet), out);
         return;
     }
-    iop_mini_packet *post = CONTAINING_RECORD(packet, iop_mini_packet, packet);
-    out->KeyContext = post->key;
-    out->ApcContext = post->context;
-    out->IoStatusBlock = (IO_STATUS_BLOCK){
-        .Pointer = (void *)(uint64_t)(uint32_t)post->status.Status,
-        .Information = post->status.Information };
+    *out = CONTAINING_RECORD(packet, iop_mini_packet, packet)->information;
     ki_trace(TRACE_PORT_REMOVE, 0, 0);
-    ExFreePoolWithTag(post, IOP_TAG);
+    ExFreePoolWithTag(packet, IOP_TAG);
 }
 
 // Takes up to count completions off a port (stage 11), waiting for the first.

@@ -78,47 +78,38 @@ static NTSTATUS finish_inline(FILE_OBJECT *file, IRP *irp)
 // alertable handle, and the thread's end cancel it first (APC-27).
 static NTSTATUS wait_for_request(FILE_OBJECT *file)
 {
-    KTHREAD *thread = KeGetCurrentThread();
     NTSTATUS status = KeWaitForSingleObject(
         &file->Event, Executive, UserMode, file->Flags & FO_ALERTABLE_IO,
         NULL);
     if (status != STATUS_SUCCESS) {
-        io_cancel_on_thread(thread, file, NULL);
+        io_cancel(&KeGetCurrentThread()->io, &(io_filter){ .file = file });
         KeWaitForSingleObject(&file->Event, Executive, KernelMode, false,
                               NULL);
     }
     return file->FinalStatus;
 }
 
-static void resolve_position(FILE_OBJECT *file, IRP *irp)
-{
-    IO_STACK_LOCATION *location = IoGetNextIrpStackLocation(irp);
-    if ((location->MajorFunction == IRP_MJ_READ ||
-         location->MajorFunction == IRP_MJ_WRITE) &&
-        location->Parameters.Read.ByteOffset == FILE_USE_FILE_POINTER_POSITION)
-        location->Parameters.Read.ByteOffset = file->CurrentByteOffset;
-}
-
+// Two threads on one synchronous handle take turns, for the position's sake.
 static NTSTATUS send_synchronously(FILE_OBJECT *file, IRP *irp)
 {
-    KTHREAD *thread = KeGetCurrentThread();
     NTSTATUS status = KeWaitForSingleObject(
         &file->Lock, Executive, UserMode, file->Flags & FO_ALERTABLE_IO, NULL);
     if (status != STATUS_SUCCESS) {
         io_discard_irp(irp);
         return STATUS_CANCELLED;
     }
-    resolve_position(file, irp);
+    IO_STACK_LOCATION *location = IoGetNextIrpStackLocation(irp);
+    if (iop_is_transfer(location) && location->Parameters.Read.ByteOffset ==
+                                         FILE_USE_FILE_POINTER_POSITION)
+        location->Parameters.Read.ByteOffset = file->CurrentByteOffset;
     irp->flags |= IRP_SYNCHRONOUS;
     KeClearEvent(&file->Event);
     iop_link_irp(irp);
-    thread->irp_id = irp->id;    // this thread works on this I/O
+    KeGetCurrentThread()->irp_id = irp->id;    // this thread works on this I/O
     status = IoCallDriver(file->DeviceObject, irp);
-    if (status == STATUS_PENDING)
-        status = wait_for_request(file);
-    else
-        status = finish_inline(file, irp);
-    thread->irp_id = 0;
+    status = status == STATUS_PENDING ? wait_for_request(file)
+                                      : finish_inline(file, irp);
+    KeGetCurrentThread()->irp_id = 0;
     KeSetEvent(&file->Lock, IO_NO_INCREMENT);
     return status;
 }
@@ -144,63 +135,43 @@ NTSTATUS io_send(FILE_OBJECT *file, IRP *irp)
     return STATUS_PENDING;
 }
 
-// Sends a kernel caller's request, waits in any case, and frees it.
-// information may be NULL.
+// Sends a kernel caller's request and waits in any case. The IRP lies on the
+// stack, so that a close cannot fail for want of memory. what: the major
+// function and its parameters; mdl, buffer, information: the caller's, or NULL.
 //
 // IRQL:    == PASSIVE_LEVEL
 // Returns: the request's final status
-NTSTATUS io_send_and_wait(FILE_OBJECT *file, IRP *irp, uintptr_t *information)
+NTSTATUS io_request(FILE_OBJECT *file, const IO_STACK_LOCATION *what, MDL *mdl,
+                    void *buffer, uintptr_t *information)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
+    enum { STACK_LOCATIONS = 4 };
+    union {
+        IRP irp;
+        uint8_t bytes[sizeof(IRP) +
+                      STACK_LOCATIONS * sizeof(IO_STACK_LOCATION)];
+    } room;
+    IRP *irp = &room.irp;
     KEVENT done;
-    IO_STATUS_BLOCK iosb = { .Status = STATUS_SUCCESS };
+    IO_STATUS_BLOCK iosb;
+    ASSERT(file->DeviceObject->StackSize <= STACK_LOCATIONS);
     KeInitializeEvent(&done, NotificationEvent, false);
-    irp->flags |= IRP_KERNEL_WAIT;
+    iop_initialize_irp(irp, file->DeviceObject->StackSize);
+    irp->flags = IRP_KERNEL_WAIT;
+    irp->OriginalFileObject = file;
+    irp->MdlAddress = mdl;
+    irp->SystemBuffer = buffer;
     irp->UserEvent = &done;
     irp->UserIosb = &iosb;
+    IO_STACK_LOCATION *location = IoGetNextIrpStackLocation(irp);
+    *location = *what;
+    location->FileObject = file;
+    ki_trace(TRACE_IRP_BUILT, what->MajorFunction, irp->id);
     IoCallDriver(file->DeviceObject, irp);
+    // A close may be sent by the idle thread, which never blocks: the drivers
+    // complete that one in the call.
     KeWaitForSingleObject(&done, Executive, KernelMode, false, NULL);
-    io_discard_irp(irp);
     if (information)
         *information = iosb.Information;
     return iosb.Status;
-}
-
-// Reads into described memory and waits; mdl stays the caller's.
-//
-// IRQL:    == PASSIVE_LEVEL
-// Returns: the driver's status, STATUS_INSUFFICIENT_RESOURCES
-NTSTATUS io_read_mdl(FILE_OBJECT *file, MDL *mdl, uint64_t offset,
-                     uintptr_t *read)
-{
-    ASSERT_IRQL(==, PASSIVE_LEVEL);
-    IRP *irp = io_build_irp(file, IRP_MJ_READ);
-    if (!irp)
-        return STATUS_INSUFFICIENT_RESOURCES;
-    IO_STACK_LOCATION *location = IoGetNextIrpStackLocation(irp);
-    location->Parameters.Read.Length = mdl->ByteCount;
-    location->Parameters.Read.ByteOffset = offset;
-    irp->MdlAddress = mdl;
-    irp->flags |= IRP_BORROWED;
-    return io_send_and_wait(file, irp, read);
-}
-
-// Asks the driver for file information: buffer of length bytes in the kernel.
-//
-// IRQL:    == PASSIVE_LEVEL
-// Returns: the driver's status, STATUS_INSUFFICIENT_RESOURCES
-NTSTATUS io_query_file(FILE_OBJECT *file, uint32_t information_class,
-                       void *buffer, uint32_t length, uintptr_t *information)
-{
-    ASSERT_IRQL(==, PASSIVE_LEVEL);
-    IRP *irp = io_build_irp(file, IRP_MJ_QUERY_INFORMATION);
-    if (!irp)
-        return STATUS_INSUFFICIENT_RESOURCES;
-    memset(buffer, 0, length);
-    IO_STACK_LOCATION *location = IoGetNextIrpStackLocation(irp);
-    location->Parameters.QueryFile.Length = length;
-    location->Parameters.QueryFile.information_class = information_class;
-    irp->SystemBuffer = buffer;
-    irp->flags |= IRP_BORROWED;
-    return io_send_and_wait(file, irp, information);
 }

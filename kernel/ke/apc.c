@@ -37,43 +37,37 @@ static void insert_apc(KTHREAD *thread, KAPC *apc)
     apc->Inserted = true;
 }
 
-// The thread runs right now: if it is on another processor, or cannot deliver
-// before this processor's level falls, an interrupt carries the news.
-static void notify_running(KTHREAD *thread, KIRQL old)
-{
-    KPRCB *self = KeGetCurrentPrcb();
-    if (thread->processor != self->Number)
-        hal_send_ipi(ki_processor[thread->processor]->apic_id,
-                     HAL_VECTOR_APC);
-    else if (old >= APC_LEVEL && self->interrupt_depth == 0 &&
-             !self->dpc_active)
-        hal_send_self_ipi(HAL_VECTOR_APC);
-}
-
-// Lets the thread know (APC-08, APC-09, APC-10).
+// Lets the thread know (APC-08, APC-09, APC-10). One that runs right now, on
+// another processor, or that cannot deliver before this processor's level
+// falls, hears it from an interrupt.
 static void announce_apc(KTHREAD *thread, KAPC *apc, KPRIORITY increment,
                          KIRQL old)
 {
     KAPC_STATE *state = &thread->ApcState;
-    bool waiting = thread->State == Waiting;
-    if (apc->ApcMode == KernelMode) {
+    bool kernel = apc->ApcMode == KernelMode;
+    bool normal_ok = thread->KernelApcDisable == 0 &&
+                     !state->KernelApcInProgress;
+    bool wakes = thread->State == Waiting &&
+                 (kernel ? thread->WaitIrql == PASSIVE_LEVEL &&
+                               thread->SpecialApcDisable == 0 &&
+                               (!apc->NormalRoutine || normal_ok)
+                         : thread->WaitMode == UserMode &&
+                               (thread->Alertable || apc->at_head));
+    if (kernel)
         state->KernelApcPending = true;
-        bool normal_ok = thread->KernelApcDisable == 0 &&
-                         !state->KernelApcInProgress;
-        if (waiting && thread->WaitIrql == PASSIVE_LEVEL &&
-            thread->SpecialApcDisable == 0 &&
-            (!apc->NormalRoutine || normal_ok))
-            ki_unwait(thread, STATUS_KERNEL_APC, increment);
-    } else if (apc->at_head) {
+    else if (wakes || apc->at_head)
         state->UserApcPending = true;
-        if (waiting && thread->WaitMode == UserMode)
-            ki_unwait(thread, STATUS_USER_APC, increment);
-    } else if (waiting && thread->WaitMode == UserMode && thread->Alertable) {
-        state->UserApcPending = true;
-        ki_unwait(thread, STATUS_USER_APC, increment);
-    }
-    if (thread->State == Running)
-        notify_running(thread, old);
+    if (wakes)
+        ki_unwait(thread, kernel ? STATUS_KERNEL_APC : STATUS_USER_APC,
+                  increment);
+    if (thread->State != Running)
+        return;
+    KPRCB *self = KeGetCurrentPrcb();
+    if (thread->processor != self->Number)
+        hal_send_ipi(ki_processor[thread->processor]->apic_id,
+                     HAL_VECTOR_APC);
+    else if (old >= APC_LEVEL)
+        ki_interrupt_self(self, HAL_VECTOR_APC);
 }
 
 // Queues an APC to its thread. increment: priority boost of a thread that it
@@ -99,6 +93,12 @@ bool KeInsertQueueApc(KAPC *apc, void *argument1, void *argument2,
     return inserted;
 }
 
+static void unlink_apc(KAPC *apc)
+{
+    RemoveEntryList(&apc->ApcListEntry);
+    apc->Inserted = false;
+}
+
 // Takes an APC off its list again.
 //
 // IRQL:    <= DISPATCH_LEVEL
@@ -109,10 +109,8 @@ bool KeRemoveQueueApc(KAPC *apc)
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
     KIRQL old = ki_lock_dispatcher();
     bool removed = apc->Inserted;
-    if (removed) {
-        RemoveEntryList(&apc->ApcListEntry);
-        apc->Inserted = false;
-    }
+    if (removed)
+        unlink_apc(apc);
     ki_unlock_dispatcher(old);
     return removed;
 }
@@ -124,22 +122,19 @@ bool KeRemoveQueueApc(KAPC *apc)
 static KAPC *take_apc(KTHREAD *thread, KPROCESSOR_MODE mode, KAPC *copy)
 {
     KAPC_STATE *state = &thread->ApcState;
-    KAPC *apc = NULL;
+    LIST_ENTRY *head = &state->ApcListHead[mode];
+    bool no_normal = mode == KernelMode &&
+                     (thread->KernelApcDisable || state->KernelApcInProgress);
     KIRQL old = ki_lock_dispatcher();
-    if (mode == KernelMode)
-        state->KernelApcPending = false;
-    else
-        state->UserApcPending = false;
-    if (!IsListEmpty(&state->ApcListHead[mode])) {
-        apc = CONTAINING_RECORD(state->ApcListHead[mode].Flink, KAPC,
-                                ApcListEntry);
-        if (mode == KernelMode && apc->NormalRoutine &&
-            (thread->KernelApcDisable || state->KernelApcInProgress))
-            apc = NULL;    // stays; leaving the region looks again
-    }
+    *(mode == KernelMode ? &state->KernelApcPending
+                         : &state->UserApcPending) = false;
+    KAPC *apc = IsListEmpty(head)
+                    ? NULL
+                    : CONTAINING_RECORD(head->Flink, KAPC, ApcListEntry);
+    if (apc && apc->NormalRoutine && no_normal)
+        apc = NULL;    // stays; leaving the region looks again
     if (apc) {
-        RemoveEntryList(&apc->ApcListEntry);
-        apc->Inserted = false;
+        unlink_apc(apc);
         *copy = *apc;
     }
     ki_unlock_dispatcher(old);
@@ -195,9 +190,10 @@ void KiDeliverApc(KPROCESSOR_MODE mode, KTRAP_FRAME *frame)
 
 // Leaving the outermost region of a kind delivers what it held back (REG-04);
 // a critical region around a guarded one still lets specials in.
-static void deliver_held_back(KTHREAD *thread)
+static void leave_region(KTHREAD *thread, int16_t *disable)
 {
-    if (thread->SpecialApcDisable ||
+    ASSERT(*disable < 0);
+    if (++*disable || thread->SpecialApcDisable ||
         IsListEmpty(&thread->ApcState.ApcListHead[KernelMode]))
         return;
     thread->ApcState.KernelApcPending = true;
@@ -225,9 +221,7 @@ void KeLeaveCriticalRegion(void)
 {
     ASSERT_IRQL(<=, APC_LEVEL);
     KTHREAD *thread = KeGetCurrentThread();
-    ASSERT(thread->KernelApcDisable < 0);
-    if (++thread->KernelApcDisable == 0)
-        deliver_held_back(thread);
+    leave_region(thread, &thread->KernelApcDisable);
 }
 
 // Holds back all APCs (REG-03).
@@ -248,9 +242,7 @@ void KeLeaveGuardedRegion(void)
 {
     ASSERT_IRQL(<=, APC_LEVEL);
     KTHREAD *thread = KeGetCurrentThread();
-    ASSERT(thread->SpecialApcDisable < 0);
-    if (++thread->SpecialApcDisable == 0)
-        deliver_held_back(thread);
+    leave_region(thread, &thread->SpecialApcDisable);
 }
 
 // True inside either region; IRQL does not matter (REG-02).
@@ -275,29 +267,31 @@ bool KeAreAllApcsDisabled(void)
 
 // ---- Alerts, rundown ------------------------------------------------------
 
-// Says what ends an alertable wait before it begins; the alert comes first
-// (APC-11). Termination ends any UserMode wait (APC-10).
+static void look_for_user_apcs(KTHREAD *thread)
+{
+    if (!IsListEmpty(&thread->ApcState.ApcListHead[UserMode]))
+        thread->ApcState.UserApcPending = true;
+}
+
+// Says what ends the current thread's wait before it begins; the alert comes
+// first (APC-11). Termination ends any UserMode wait (APC-10).
 //
 // IRQL:    == DISPATCH_LEVEL
 // Returns: STATUS_SUCCESS (nothing), STATUS_ALERTED, STATUS_USER_APC
-NTSTATUS ki_test_alert(KPROCESSOR_MODE mode, bool alertable)
+NTSTATUS ki_test_alert(KTHREAD *thread)
 {
     ASSERT_IRQL(==, DISPATCH_LEVEL);
-    KTHREAD *thread = KeGetCurrentThread();
-    if (alertable) {
-        for (int m = KernelMode; m <= mode; m++) {
-            if (thread->Alerted[m]) {
-                thread->Alerted[m] = false;
-                return STATUS_ALERTED;
-            }
+    bool user = thread->WaitMode == UserMode;
+    for (int m = KernelMode; thread->Alertable && m <= thread->WaitMode; m++) {
+        if (thread->Alerted[m]) {
+            thread->Alerted[m] = false;
+            return STATUS_ALERTED;
         }
-        if (mode == UserMode &&
-            !IsListEmpty(&thread->ApcState.ApcListHead[UserMode]))
-            thread->ApcState.UserApcPending = true;
     }
-    return mode == UserMode && thread->ApcState.UserApcPending
-               ? STATUS_USER_APC
-               : STATUS_SUCCESS;
+    if (user && thread->Alertable)
+        look_for_user_apcs(thread);
+    return user && thread->ApcState.UserApcPending ? STATUS_USER_APC
+                                                   : STATUS_SUCCESS;
 }
 
 // Takes the current thread's alert; arranges that its user APCs run on the
@@ -313,9 +307,8 @@ bool KeTestAlertThread(KPROCESSOR_MODE mode)
     KIRQL old = ki_lock_dispatcher();
     bool alerted = thread->Alerted[mode];
     thread->Alerted[mode] = false;
-    if (mode == UserMode &&
-        !IsListEmpty(&thread->ApcState.ApcListHead[UserMode]))
-        thread->ApcState.UserApcPending = true;
+    if (mode == UserMode)
+        look_for_user_apcs(thread);
     ki_unlock_dispatcher(old);
     return alerted;
 }
@@ -349,29 +342,15 @@ bool KeAlertThread(KTHREAD *thread, KPROCESSOR_MODE mode)
 void ke_rundown_apcs(KTHREAD *thread)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
+    thread->KernelApcDisable = 0;    // nothing is held back from the rundown
+    thread->ApcState.KernelApcInProgress = false;
     KIRQL old = ki_lock_dispatcher();
     thread->ApcQueueable = false;
     ki_unlock_dispatcher(old);
-    for (int mode = KernelMode; mode <= UserMode; mode++) {
-        LIST_ENTRY *head = &thread->ApcState.ApcListHead[mode];
-        for (;;) {
-            // KeRemoveQueueApc may take the last one: look with the lock held.
-            old = ki_lock_dispatcher();
-            bool empty = IsListEmpty(head);
-            KAPC copy, *apc = NULL;
-            if (!empty) {
-                apc = CONTAINING_RECORD(RemoveHeadList(head), KAPC,
-                                        ApcListEntry);
-                apc->Inserted = false;
-                copy = *apc;
-            }
-            ki_unlock_dispatcher(old);
-            if (empty)
-                break;
+    for (KPROCESSOR_MODE mode = KernelMode; mode <= UserMode; mode++) {
+        KAPC copy, *apc;
+        while ((apc = take_apc(thread, mode, &copy)) != NULL)
             if (copy.RundownRoutine)
                 copy.RundownRoutine(apc);
-        }
     }
-    thread->ApcState.KernelApcPending = false;
-    thread->ApcState.UserApcPending = false;
 }

@@ -34,39 +34,35 @@ static const char *name_of(uint32_t code)
     }
 }
 
-static void print_registers(const KTRAP_FRAME *f)
+// A trap frame is an array of quadwords, in this order.
+static void print_registers(const KTRAP_FRAME *frame)
 {
-    print("  rax %p  rbx %p  rcx %p\n", (void *)f->Rax, (void *)f->Rbx,
-          (void *)f->Rcx);
-    print("  rdx %p  rsi %p  rdi %p\n", (void *)f->Rdx, (void *)f->Rsi,
-          (void *)f->Rdi);
-    print("  rbp %p  rsp %p  r8  %p\n", (void *)f->Rbp, (void *)f->Rsp,
-          (void *)f->R8);
-    print("  r9  %p  r10 %p  r11 %p\n", (void *)f->R9, (void *)f->R10,
-          (void *)f->R11);
-    print("  r12 %p  r13 %p  r14 %p\n", (void *)f->R12, (void *)f->R13,
-          (void *)f->R14);
-    print("  r15 %p  rip 0x%016llx  efl %p\n", (void *)f->R15,
-          (unsigned long long)f->Rip, (void *)f->EFlags);
-    print("  vector %llu  error 0x%llx  cs 0x%llx  cr2 %p\n",
-          (unsigned long long)f->vector, (unsigned long long)f->ErrorCode,
-          (unsigned long long)f->SegCs, (void *)ki_read_cr2());
+    static const char registers[sizeof(*frame) / sizeof(uint64_t)][4] = {
+        "r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8",
+        "rdi", "rsi", "rdx", "rcx", "rax", "vec", "err", "rip", "cs", "efl",
+        "rsp", "ss",
+    };
+    const uint64_t *value = &frame->R15;
+    for (size_t i = 0; i < ARRAY_SIZE(registers); i++)
+        print("  %-3s 0x%016llx%s", registers[i],
+              (unsigned long long)value[i], i % 3 == 2 ? "\n" : "");
+    print("  cr2 0x%016llx\n", (unsigned long long)KI_READ_CR(2));
 }
 
 static void print_backtrace(const uint64_t *frame)
 {
     for (int i = 0; i < BACKTRACE_DEPTH; i++) {
         if (!frame || (uintptr_t)frame % sizeof(*frame) || !ke_is_readable ||
-            !ke_is_readable(frame) || !ke_is_readable(frame + 1))
-            return;
-        if (frame[1] < MM_DIRECT_MAP)
+            !ke_is_readable(frame) || !ke_is_readable(frame + 1) ||
+            frame[1] < MM_DIRECT_MAP)
             return;
         print("  at 0x%016llx\n", (unsigned long long)frame[1]);
         frame = (const uint64_t *)frame[0];
     }
 }
 
-static _Noreturn void stop(uint32_t code, const uintptr_t parameters[4],
+static _Noreturn void stop(uint32_t code,
+                           const unsigned long long parameters[4],
                            const char *text, const KTRAP_FRAME *frame,
                            const uint64_t *rbp)
 {
@@ -75,10 +71,8 @@ static _Noreturn void stop(uint32_t code, const uintptr_t parameters[4],
     if (__atomic_exchange_n(&stopping, true, __ATOMIC_SEQ_CST))
         hal_exit(HAL_EXIT_BUGCHECK);    // a fault in here
     print("\n*** STOP 0x%08X %s (0x%llx, 0x%llx, 0x%llx, 0x%llx)\n", code,
-          name_of(code), (unsigned long long)parameters[0],
-          (unsigned long long)parameters[1],
-          (unsigned long long)parameters[2],
-          (unsigned long long)parameters[3]);
+          name_of(code), parameters[0], parameters[1], parameters[2],
+          parameters[3]);
     if (text)
         print("  %s\n", text);
     KPRCB *prcb = ki_processor[0] ? KeGetCurrentPrcb() : NULL;
@@ -102,9 +96,9 @@ static _Noreturn void stop(uint32_t code, const uintptr_t parameters[4],
 void KeBugCheckEx(uint32_t code, uintptr_t parameter1, uintptr_t parameter2,
                   uintptr_t parameter3, uintptr_t parameter4)
 {
-    uintptr_t parameters[4] = { parameter1, parameter2, parameter3,
-                                parameter4 };
-    stop(code, parameters, NULL, NULL, __builtin_frame_address(0));
+    stop(code, (unsigned long long[]){ parameter1, parameter2, parameter3,
+                                       parameter4 },
+         NULL, NULL, __builtin_frame_address(0));
 }
 
 // Stops for a trap of ring 0, with its registers.
@@ -113,9 +107,9 @@ void KeBugCheckEx(uint32_t code, uintptr_t parameter1, uintptr_t parameter2,
 void ki_bugcheck_trap(uint32_t code, const KTRAP_FRAME *frame,
                       uintptr_t parameter)
 {
-    uintptr_t parameters[4] = { parameter, frame->ErrorCode, frame->Rip,
-                                frame->vector };
-    stop(code, parameters, NULL, frame, NULL);
+    stop(code, (unsigned long long[]){ parameter, frame->ErrorCode, frame->Rip,
+                                       frame->vector },
+         NULL, frame, NULL);
 }
 
 // Stops for a broken ASSERT.
@@ -126,6 +120,7 @@ void ke_assertion_failed(const char *expression, const char *file,
 {
     char text[120];
     rtl_snprintf(text, sizeof(text), "%s:%u: %s", file, line, expression);
-    uintptr_t parameters[4] = { line, KeGetCurrentIrql(), 0, 0 };
-    stop(STATUS_ASSERTION_FAILURE_CODE, parameters, text, NULL, __builtin_frame_address(0));
+    stop(STATUS_ASSERTION_FAILURE_CODE,
+         (unsigned long long[4]){ line, KeGetCurrentIrql() }, text, NULL,
+         __builtin_frame_address(0));
 }

@@ -155,7 +155,7 @@ void ke_init_boot_processor(void)
     ki_load_idt();
     KeNumberProcessors = 1;
 
-    ke_initialize_process(&boot_process, ki_read_cr3());
+    ke_initialize_process(&boot_process, KI_READ_CR(3));
     KTHREAD *idle = &boot_idle_thread;
     ke_initialize_thread(idle, &boot_process, NULL, NULL, NULL, NULL, NULL);
     idle->Priority = idle->BasePriority = KI_IDLE_PRIORITY;
@@ -174,13 +174,6 @@ void ke_set_system_cr3(uint64_t cr3)
     boot_process.DirectoryTableBase = cr3;
 }
 
-static void cpuid(uint32_t leaf, uint32_t *ebx, uint32_t *ecx, uint32_t *edx)
-{
-    uint32_t eax = leaf;
-    *ecx = 0;
-    __asm__ volatile("cpuid" : "+a"(eax), "=b"(*ebx), "+c"(*ecx), "=d"(*edx));
-}
-
 // Switches on what CPUID has of SMEP, SMAP and UMIP, SSE for ring 3, and
 // write protection for ring 0. Patches the stac and clac sites; must run
 // while the kernel's text can still be written.
@@ -190,20 +183,16 @@ void ke_init_features(void)
 {
     enum { CPUID_FEATURES = 7, EBX_SMEP = 1 << 7, EBX_SMAP = 1 << 20,
            ECX_UMIP = 1 << 2 };
-    uint32_t ebx, ecx, edx;
-    cpuid(CPUID_FEATURES, &ebx, &ecx, &edx);
-
-    uint64_t cr0, cr4;
-    __asm__ volatile("mov %%cr0, %0" : "=r"(cr0));
-    __asm__ volatile("mov %%cr4, %0" : "=r"(cr4));
+    uint32_t eax = CPUID_FEATURES, ebx, ecx = 0, edx;
+    __asm__ volatile("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
     if (ebx & EBX_SMAP)
         for (const ki_smap_site *s = ki_smap_sites; s < ki_smap_sites_end; s++)
             memcpy(s->address, &s->opcode, 3);
 
-    cr0 = (cr0 & ~(CR0_EM | CR0_TS)) | CR0_MP | CR0_NE | CR0_WP;
-    cr4 |= CR4_PGE | CR4_OSFXSR | CR4_OSXMMEXCPT;
+    KI_WRITE_CR(0, (KI_READ_CR(0) & ~(CR0_EM | CR0_TS)) | CR0_MP | CR0_NE |
+                       CR0_WP);
+    uint64_t cr4 = KI_READ_CR(4) | CR4_PGE | CR4_OSFXSR | CR4_OSXMMEXCPT;
     cr4 |= (ebx & EBX_SMEP ? CR4_SMEP : 0) | (ebx & EBX_SMAP ? CR4_SMAP : 0) |
            (ecx & ECX_UMIP ? CR4_UMIP : 0);
-    __asm__ volatile("mov %0, %%cr0" ::"r"(cr0) : "memory");
-    __asm__ volatile("mov %0, %%cr4" ::"r"(cr4) : "memory");
+    KI_WRITE_CR(4, cr4);
 }

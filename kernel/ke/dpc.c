@@ -64,24 +64,19 @@ static bool enqueue(ki_dpc_queue *queue, KDPC *dpc, void *argument1,
 // for 10 ms, after which this processor's clock pokes.
 static void request_drain(KPRCB *self, KPRCB *target, const KDPC *dpc)
 {
-    bool deep = target->dpc.depth >= KI_MAXIMUM_DPC_DEPTH;
-    if (target != self) {
-        if (deep || target->halted_since ||
-            dpc->Importance == HighImportance ||
-            dpc->Importance == MediumHighImportance)
-            hal_send_ipi(target->apic_id, HAL_VECTOR_DPC);
-        else
-            ki_poke_later(self, target->Number);
-        return;
+    bool now = target->dpc.depth >= KI_MAXIMUM_DPC_DEPTH ||
+               (target == self ? dpc->Importance != LowImportance
+                               : dpc->Importance >= HighImportance ||
+                                     target->halted_since);
+    if (!now) {
+        ki_poke_later(self, target->Number);
+    } else if (target != self) {
+        hal_send_ipi(target->apic_id, HAL_VECTOR_DPC);
+    } else {
+        self->dpc_requested = true;
+        if (KeGetCurrentIrql() >= DISPATCH_LEVEL)
+            ki_interrupt_self(self, HAL_VECTOR_DPC);
     }
-    if (dpc->Importance == LowImportance && !deep) {
-        ki_poke_later(self, self->Number);
-        return;
-    }
-    self->dpc_requested = true;
-    if (self->interrupt_depth == 0 && !self->dpc_active &&
-        KeGetCurrentIrql() >= DISPATCH_LEVEL)
-        hal_send_self_ipi(HAL_VECTOR_DPC);
 }
 
 // Queues a DPC. Below DISPATCH_LEVEL, for the own processor and unless it is
@@ -137,7 +132,6 @@ static bool run_one(ki_dpc_queue *queue)
 {
     KeAcquireSpinLockAtDpcLevel(&queue->lock);
     if (IsListEmpty(&queue->list)) {
-        queue->running = NULL;
         KeReleaseSpinLockFromDpcLevel(&queue->lock);
         return false;
     }
@@ -146,7 +140,6 @@ static bool run_one(ki_dpc_queue *queue)
     KDPC copy = *dpc;
     queue->depth--;
     queue->count++;
-    queue->running = dpc;
     dpc->DpcData = NULL;
     KeReleaseSpinLockFromDpcLevel(&queue->lock);
 

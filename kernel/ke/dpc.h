@@ -35,7 +35,6 @@ typedef struct ki_dpc_queue {
     LIST_ENTRY list;
     volatile uint32_t depth;
     volatile uint32_t count;     // DPCs run since boot
-    KDPC *volatile running;
 } ki_dpc_queue;
 
 void KeInitializeDpc(KDPC *dpc, KDEFERRED_ROUTINE *routine, void *context);

@@ -3,16 +3,20 @@
 ; Interrupts and exceptions push a KTRAP_FRAME on the current thread's stack
 ; and call ki_trap; system calls build the same frame, but store of it only
 ; what they need. The last instructions before ring 3 run with interrupts off.
+;
+; Ring 3's memory is touched between two pairs of labels only: a page fault
+; there comes back as STATUS_ACCESS_VIOLATION (ki_find_fixup in user.c).
 
 %include "offsets.inc"
 
         bits    64
         default rel
 
-        extern  ki_trap, ki_fatal_trap, ki_user_exit, ki_trace_service
+        extern  ki_trap, ki_fatal_trap, ki_user_exit, ki_trace_write
         extern  ki_trace_mask
         global  ki_trap_stubs, ki_system_call, ki_return_to_user
         global  ki_service_table, ki_service_count
+        global  ki_copy_user, ki_copy_user_end, ki_copy_user_fault
         global  ki_user_args_begin, ki_user_args_end, ki_user_args_fault
 
 ; A three-byte NOP that ke_init_features turns into clac or stac, where the
@@ -149,8 +153,8 @@ ki_fatal_common:
         wrmsr
         jmp     ki_trap_exit.kernel
 
-; NTSTATUS ki_system_call(a1 .. a10) - from ring 3 by `syscall`: eax = number, rdi,
-; rsi, rdx, r10, r8, r9 = the first six arguments, the others on the user
+; NTSTATUS ki_system_call(a1 .. a10) - from ring 3 by `syscall`: eax = number,
+; rdi, rsi, rdx, r10, r8, r9 = the first six arguments, the others on the user
 ; stack above the return address; rcx = rip, r11 = rflags. Interrupts are off
 ; (SFMASK). rbx, rbp, r12-r15 keep ring 3's values all the way down, which is
 ; why the slow path below can store them.
@@ -255,8 +259,10 @@ ki_call_trace:
         push    r8
         push    r9
         sub     rsp, 8
-        mov     edi, eax
-        call    ki_trace_service
+        mov     edi, TRACE_SERVICE_CODE
+        xor     esi, esi
+        mov     edx, eax
+        call    ki_trace_write
         add     rsp, 8
         pop     r9
         pop     r8
@@ -273,14 +279,46 @@ ki_call_trace:
 ki_return_to_user:
         mov     rsp, rdi
         cli
-        call    ki_user_exit_frame
-        jmp     ki_trap_exit
-ki_user_exit_frame:
-        lea     rdi, [rsp + 8]
-        sub     rsp, 8
         call    ki_user_exit
-        add     rsp, 8
+        jmp     ki_trap_exit
+
+; NTSTATUS ki_copy_user(void *to, const void *from, size_t length)
+; One of the two is ring 3's; ke_copy_from_user and ke_copy_to_user checked
+; its range. Whole words first: what ring 3 shows us is mostly small.
+; IRQL:    <= APC_LEVEL
+ki_copy_user:
+        STAC
+        mov     rcx, rdx
+        shr     rcx, 3
+        jz      .bytes
+.word:
+        mov     rax, [rsi]
+        mov     [rdi], rax
+        add     rsi, 8
+        add     rdi, 8
+        dec     rcx
+        jnz     .word
+.bytes:
+        and     edx, 7
+        jz      .done
+.byte:
+        mov     al, [rsi]
+        mov     [rdi], al
+        inc     rsi
+        inc     rdi
+        dec     edx
+        jnz     .byte
+.done:
+        xor     eax, eax
+ki_copy_user_end:
+        CLAC
         ret
+
+; Where a fault between ki_copy_user and ki_copy_user_end goes on.
+; IRQL:    <= APC_LEVEL
+ki_copy_user_fault:
+        mov     eax, ACCESS_VIOLATION
+        jmp     ki_copy_user_end
 
         section .rodata
 ; The entry point of each vector, for the IDT.

@@ -2,8 +2,11 @@
 
 #include "kernel/ke/kep.h"
 
-static void init_header(DISPATCHER_HEADER *header, KOBJECTS type,
-                        int32_t state)
+// What every dispatcher object begins with.
+//
+// IRQL:    any level
+void ki_initialize_header(DISPATCHER_HEADER *header, KOBJECTS type,
+                          int32_t state)
 {
     header->Type = (uint8_t)type;
     header->Inserted = false;
@@ -17,9 +20,26 @@ static void init_header(DISPATCHER_HEADER *header, KOBJECTS type,
 // NT:      KeInitializeEvent (WDK).
 void KeInitializeEvent(KEVENT *event, EVENT_TYPE type, bool state)
 {
-    init_header(&event->Header, type == NotificationEvent
-                                    ? EventNotificationObject
-                                    : EventSynchronizationObject, state);
+    ki_initialize_header(&event->Header, type == NotificationEvent
+                                             ? EventNotificationObject
+                                             : EventSynchronizationObject,
+                         state);
+}
+
+// Gives an event a state and returns the previous one; a pulse leaves it
+// un-signalled. Nobody can wait for an event that is set already.
+static inline int32_t change_state(KEVENT *event, int32_t state, bool pulse,
+                                   KPRIORITY increment)
+{
+    KIRQL old = ki_lock_dispatcher();
+    int32_t previous = event->Header.SignalState;
+    event->Header.SignalState = state;
+    if (state && !previous)
+        ki_signal(&event->Header, increment);
+    if (pulse)
+        event->Header.SignalState = 0;
+    ki_unlock_dispatcher(old);
+    return previous;
 }
 
 // Sets an event: releases all waiters, or the longest one (SYN-02).
@@ -30,13 +50,7 @@ void KeInitializeEvent(KEVENT *event, EVENT_TYPE type, bool state)
 int32_t KeSetEvent(KEVENT *event, KPRIORITY increment)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    KIRQL old = ki_lock_dispatcher();
-    int32_t previous = event->Header.SignalState;
-    event->Header.SignalState = 1;
-    if (!previous)
-        ki_signal(&event->Header, increment);
-    ki_unlock_dispatcher(old);
-    return previous;
+    return change_state(event, 1, false, increment);
 }
 
 // Un-signals an event.
@@ -47,11 +61,18 @@ int32_t KeSetEvent(KEVENT *event, KPRIORITY increment)
 int32_t KeResetEvent(KEVENT *event)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    KIRQL old = ki_lock_dispatcher();
-    int32_t previous = event->Header.SignalState;
-    event->Header.SignalState = 0;
-    ki_unlock_dispatcher(old);
-    return previous;
+    return change_state(event, 0, false, IO_NO_INCREMENT);
+}
+
+// Sets the event for those who wait right now, and leaves it un-signalled.
+//
+// IRQL:    <= DISPATCH_LEVEL
+// Returns: the previous state
+// NT:      KePulseEvent (ntddk). Left out: Wait.
+int32_t KePulseEvent(KEVENT *event, KPRIORITY increment)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    return change_state(event, 1, true, increment);
 }
 
 // Un-signals an event that nobody else sets at this moment.
@@ -64,23 +85,6 @@ void KeClearEvent(KEVENT *event)
     event->Header.SignalState = 0;
 }
 
-// Sets the event for those who wait right now, and leaves it un-signalled.
-//
-// IRQL:    <= DISPATCH_LEVEL
-// Returns: the previous state
-// NT:      KePulseEvent (ntddk). Left out: Wait.
-int32_t KePulseEvent(KEVENT *event, KPRIORITY increment)
-{
-    ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    KIRQL old = ki_lock_dispatcher();
-    int32_t previous = event->Header.SignalState;
-    event->Header.SignalState = 1;
-    ki_signal(&event->Header, increment);
-    event->Header.SignalState = 0;
-    ki_unlock_dispatcher(old);
-    return previous;
-}
-
 // Prepares a semaphore.
 //
 // IRQL:    any level
@@ -88,7 +92,7 @@ int32_t KePulseEvent(KEVENT *event, KPRIORITY increment)
 void KeInitializeSemaphore(KSEMAPHORE *semaphore, int32_t count,
                            int32_t limit)
 {
-    init_header(&semaphore->Header, SemaphoreObject, count);
+    ki_initialize_header(&semaphore->Header, SemaphoreObject, count);
     semaphore->Limit = limit;
 }
 
@@ -120,7 +124,7 @@ bool ke_release_semaphore(KSEMAPHORE *semaphore, KPRIORITY increment,
 void ke_initialize_mutant(KMUTANT *mutant, bool owned)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    init_header(&mutant->Header, MutantObject, owned ? 0 : 1);
+    ki_initialize_header(&mutant->Header, MutantObject, owned ? 0 : 1);
     mutant->Abandoned = false;
     mutant->OwnerThread = NULL;
     if (owned) {
@@ -141,23 +145,18 @@ NTSTATUS ke_release_mutant(KMUTANT *mutant, KPRIORITY increment,
                            int32_t *previous)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    NTSTATUS status = STATUS_SUCCESS;
     KIRQL old = ki_lock_dispatcher();
     int32_t before = mutant->Header.SignalState;
-    if (mutant->OwnerThread != KeGetCurrentThread()) {
-        status = STATUS_MUTANT_NOT_OWNED;
-    } else {
-        mutant->Header.SignalState = before + 1;
-        if (mutant->Header.SignalState == 1) {
-            mutant->OwnerThread = NULL;
-            RemoveEntryList(&mutant->MutantListEntry);
-            ki_signal(&mutant->Header, increment);
-        }
+    bool owned = mutant->OwnerThread == KeGetCurrentThread();
+    if (owned && ++mutant->Header.SignalState == 1) {
+        mutant->OwnerThread = NULL;
+        RemoveEntryList(&mutant->MutantListEntry);
+        ki_signal(&mutant->Header, increment);
     }
     ki_unlock_dispatcher(old);
-    if (NT_SUCCESS(status) && previous)
+    if (owned && previous)
         *previous = before;
-    return status;
+    return owned ? STATUS_SUCCESS : STATUS_MUTANT_NOT_OWNED;
 }
 
 // Takes a mutant that is about to be freed from its owner, if it has one.

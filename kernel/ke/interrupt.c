@@ -1,46 +1,29 @@
 // interrupt.c - device vectors and the chains of ISRs behind them.
 //
-// A chain changes only while a driver starts or stops; its lock is a leaf at
-// HIGH. An ISR runs at its vector's level with interrupts on, so that higher
-// ones nest, and holds its KINTERRUPT's lock (KeSynchronizeExecution).
+// A chain changes only while a driver starts or stops, one driver at a time,
+// and by one store: whoever walks it needs no lock. An ISR runs at its vector's
+// level with interrupts on, so that higher ones nest, and holds its
+// KINTERRUPT's lock (KeSynchronizeExecution).
 
 #include "kernel/ke/kep.h"
 
-enum { VECTORS_PER_IRQL = 16,
-       DEVICE_VECTORS = HAL_VECTOR_DEVICE_LAST - HAL_VECTOR_DEVICE_FIRST + 1 };
+enum { VECTORS_PER_IRQL = 16 };
 
-typedef struct ki_chain {
-    LIST_ENTRY interrupts;       // of KINTERRUPT; NULL links: never used
-    bool level_triggered;
-} ki_chain;
+static KINTERRUPT *chains[HAL_VECTOR_DEVICE_LAST + 1];    // by vector
 
-static KSPIN_LOCK chain_lock;    // guards all below
-static ki_chain chains[DEVICE_VECTORS];
-static uint8_t next_in_class[DEVICE_LEVEL_MAX + 1];
-
-static ki_chain *chain_of(uint8_t vector)
-{
-    if (vector < HAL_VECTOR_DEVICE_FIRST || vector > HAL_VECTOR_DEVICE_LAST)
-        return NULL;
-    return &chains[vector - HAL_VECTOR_DEVICE_FIRST];
-}
-
-// Allocates a device vector of the given IRQL.
+// Finds a device vector of the given IRQL that has no ISR yet.
 //
-// IRQL:    <= DISPATCH_LEVEL
-// Returns: the vector, or 0 when none is left
+// IRQL:    == PASSIVE_LEVEL
+// Returns: 0 when none is left
 uint8_t ke_allocate_vector(KIRQL irql)
 {
-    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
     ASSERT(irql >= DEVICE_LEVEL_MIN && irql <= DEVICE_LEVEL_MAX);
-    uint64_t flags = ki_disable_interrupts();
-    KeAcquireSpinLockAtDpcLevel(&chain_lock);
-    uint8_t vector = 0;
-    if (next_in_class[irql] < VECTORS_PER_IRQL)
-        vector = (uint8_t)(irql * VECTORS_PER_IRQL + next_in_class[irql]++);
-    KeReleaseSpinLockFromDpcLevel(&chain_lock);
-    ki_restore_interrupts(flags);
-    return vector;
+    uint32_t first = irql * VECTORS_PER_IRQL;
+    for (uint32_t i = first; i < first + VECTORS_PER_IRQL; i++)
+        if (!chains[i])
+            return (uint8_t)i;
+    return 0;
 }
 
 // Puts an ISR on its vector's chain. The line itself is the caller's to
@@ -52,23 +35,16 @@ void ke_connect_interrupt(KINTERRUPT *interrupt, KSERVICE_ROUTINE *routine,
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     *interrupt = (KINTERRUPT){
-        .ServiceRoutine = routine, .ServiceContext = context,
-        .Vector = vector, .LevelTriggered = level_triggered,
+        .next = chains[vector], .ServiceRoutine = routine,
+        .ServiceContext = context, .Vector = vector,
+        .LevelTriggered = level_triggered,
         .SynchronizeIrql = vector / VECTORS_PER_IRQL,
     };
-    ki_chain *chain = chain_of(vector);
-    uint64_t flags = ki_disable_interrupts();
-    KeAcquireSpinLockAtDpcLevel(&chain_lock);
-    if (!chain->interrupts.Flink)
-        InitializeListHead(&chain->interrupts);
-    InsertTailList(&chain->interrupts, &interrupt->InterruptListEntry);
-    chain->level_triggered = level_triggered;
-    KeReleaseSpinLockFromDpcLevel(&chain_lock);
-    ki_restore_interrupts(flags);
+    __atomic_store_n(&chains[vector], interrupt, __ATOMIC_RELEASE);
 }
 
-// Allocates a vector, connects the ISR and unmasks the line, which then
-// interrupts the boot processor.
+// Connects an ISR to a line, which shares its vector if it has one already;
+// a new one interrupts the boot processor from now on.
 //
 // IRQL:    == PASSIVE_LEVEL
 // Returns: STATUS_SUCCESS, STATUS_INSUFFICIENT_RESOURCES (no vector is left)
@@ -77,36 +53,33 @@ NTSTATUS ke_connect_line(KINTERRUPT *interrupt, uint32_t irq, KIRQL irql,
                          void *context)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    uint8_t vector = ke_allocate_vector(irql);
+    uint8_t vector = 0;
+    for (uint32_t i = 0; i < ARRAY_SIZE(chains); i++)
+        if (chains[i] && chains[i]->line == irq + 1)
+            vector = (uint8_t)i;
+    bool shared = vector != 0;
+    if (!shared)
+        vector = ke_allocate_vector(irql);
     if (!vector)
         return STATUS_INSUFFICIENT_RESOURCES;
-    ke_connect_interrupt(interrupt, routine, context, vector,
-                         level_triggered);
-    hal_connect_irq(irq, vector, ki_processor[0]->apic_id, level_triggered,
-                    level_triggered);
+    ke_connect_interrupt(interrupt, routine, context, vector, level_triggered);
+    interrupt->line = irq + 1;
+    if (!shared)
+        hal_connect_irq(irq, vector, ki_processor[0]->apic_id, level_triggered,
+                        level_triggered);
     return STATUS_SUCCESS;
 }
 
-// Takes an ISR off its chain; the line must be masked.
+// Takes an ISR off its chain; its device is silent.
 //
 // IRQL:    == PASSIVE_LEVEL
 void ke_disconnect_interrupt(KINTERRUPT *interrupt)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    uint64_t flags = ki_disable_interrupts();
-    KeAcquireSpinLockAtDpcLevel(&chain_lock);
-    RemoveEntryList(&interrupt->InterruptListEntry);
-    KeReleaseSpinLockFromDpcLevel(&chain_lock);
-    ki_restore_interrupts(flags);
-}
-
-static bool call_isr(KINTERRUPT *interrupt)
-{
-    KeAcquireSpinLockAtDpcLevel(&interrupt->SpinLock);
-    bool ours = interrupt->ServiceRoutine(interrupt,
-                                          interrupt->ServiceContext);
-    KeReleaseSpinLockFromDpcLevel(&interrupt->SpinLock);
-    return ours;
+    KINTERRUPT **link = &chains[interrupt->Vector];
+    while (*link != interrupt)
+        link = &(*link)->next;
+    *link = interrupt->next;
 }
 
 // Runs the chain of a device vector at its level. An edge is acknowledged
@@ -119,21 +92,23 @@ void ki_dispatch_device(uint8_t vector)
 {
     ASSERT_IRQL(==, vector / VECTORS_PER_IRQL);
     KPRCB *prcb = KeGetCurrentPrcb();
-    ki_chain *chain = chain_of(vector);
-    if (!chain || !chain->interrupts.Flink) {
+    KINTERRUPT *first = vector < ARRAY_SIZE(chains) ? chains[vector] : NULL;
+    bool level_triggered = first && first->LevelTriggered;
+    if (!level_triggered)
         hal_end_of_interrupt();
+    if (!first) {
         prcb->unknown_count++;
         return;
     }
-    if (!chain->level_triggered)
-        hal_end_of_interrupt();
     ki_enable();
     bool claimed = false;
-    RTL_FOR_EACH(entry, &chain->interrupts)
-        claimed |= call_isr(CONTAINING_RECORD(entry, KINTERRUPT,
-                                              InterruptListEntry));
+    for (KINTERRUPT *i = first; i; i = i->next) {
+        KeAcquireSpinLockAtDpcLevel(&i->SpinLock);
+        claimed |= i->ServiceRoutine(i, i->ServiceContext);
+        KeReleaseSpinLockFromDpcLevel(&i->SpinLock);
+    }
     ki_disable();
-    if (chain->level_triggered)
+    if (level_triggered)
         hal_end_of_interrupt();
     if (!claimed)
         prcb->spurious_count++;

@@ -21,25 +21,26 @@ typedef bool KSYNCHRONIZE_ROUTINE(void *context);
 
 // One ISR. Several on one vector form a chain.
 struct KINTERRUPT {
-    LIST_ENTRY InterruptListEntry;
+    KINTERRUPT *next;            // on the same vector
     KSERVICE_ROUTINE *ServiceRoutine;
     void *ServiceContext;
     KSPIN_LOCK SpinLock;         // held at SynchronizeIrql while the ISR runs
+    uint32_t line;               // + 1; 0: none, the device sends its vector
     uint8_t Vector;
     KIRQL SynchronizeIrql;
     bool LevelTriggered;
 };
 
-// Allocates a device vector of the given IRQL (3..11); 0 when none is left.
+// A free device vector of the given IRQL (3..11); 0 when none is left.
 uint8_t ke_allocate_vector(KIRQL irql);
 void ke_connect_interrupt(KINTERRUPT *interrupt, KSERVICE_ROUTINE *routine,
                           void *context, uint8_t vector, bool level_triggered);
-// Allocates a vector of that IRQL, connects the ISR and unmasks the line: an
-// ISA one (0-15) or a global system interrupt.
+void ke_disconnect_interrupt(KINTERRUPT *interrupt);
+// Connects the ISR to a vector of that IRQL and unmasks the line: an ISA one
+// (0-15) or a global system interrupt. Several ISRs of a line share its vector.
 NTSTATUS ke_connect_line(KINTERRUPT *interrupt, uint32_t irq, KIRQL irql,
                          bool level_triggered, KSERVICE_ROUTINE *routine,
                          void *context);
-void ke_disconnect_interrupt(KINTERRUPT *interrupt);
 bool KeSynchronizeExecution(KINTERRUPT *interrupt,
                             KSYNCHRONIZE_ROUTINE *routine, void *context);
 

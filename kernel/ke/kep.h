@@ -16,39 +16,21 @@
 
 // ---- Selectors, registers, features (Intel SDM 2.5, 3.4, 5.8.8) -----------
 
-#define KI_KERNEL_CS 0x08u
-#define KI_KERNEL_SS 0x10u
-#define KI_USER_SS   0x23u
-#define KI_USER_CS   0x2Bu
-#define KI_TSS       0x30u
+enum { KI_KERNEL_CS = 0x08, KI_KERNEL_SS = 0x10, KI_USER_SS = 0x23,
+       KI_USER_CS = 0x2B, KI_TSS = 0x30 };
 
-#define MSR_EFER           0xC0000080u
-#define MSR_STAR           0xC0000081u
-#define MSR_LSTAR          0xC0000082u
-#define MSR_SFMASK         0xC0000084u
-#define MSR_FS_BASE        0xC0000100u
-#define MSR_GS_BASE        0xC0000101u
-#define MSR_KERNEL_GS_BASE 0xC0000102u
-#define EFER_SCE           0x1u
+enum { MSR_EFER = 0xC0000080u, MSR_STAR, MSR_LSTAR,
+       MSR_SFMASK = 0xC0000084u,
+       MSR_FS_BASE = 0xC0000100u, MSR_GS_BASE, MSR_KERNEL_GS_BASE,
+       EFER_SCE = 1 };
 
-#define CR0_MP         (1ull << 1)
-#define CR0_EM         (1ull << 2)
-#define CR0_TS         (1ull << 3)
-#define CR0_NE         (1ull << 5)
-#define CR0_WP         (1ull << 16)
-#define CR4_PGE        (1ull << 7)
-#define CR4_OSFXSR     (1ull << 9)
-#define CR4_OSXMMEXCPT (1ull << 10)
-#define CR4_UMIP       (1ull << 11)
-#define CR4_SMEP       (1ull << 20)
-#define CR4_SMAP       (1ull << 21)
+enum { CR0_MP = 1 << 1, CR0_EM = 1 << 2, CR0_TS = 1 << 3, CR0_NE = 1 << 5,
+       CR0_WP = 1 << 16 };
+enum { CR4_PGE = 1 << 7, CR4_OSFXSR = 1 << 9, CR4_OSXMMEXCPT = 1 << 10,
+       CR4_UMIP = 1 << 11, CR4_SMEP = 1 << 20, CR4_SMAP = 1 << 21 };
 
-#define EFLAGS_FIXED 0x2u
-#define EFLAGS_TF    (1u << 8)
-#define EFLAGS_IF    (1u << 9)
-#define EFLAGS_DF    (1u << 10)
-#define EFLAGS_NT    (1u << 14)
-#define EFLAGS_AC    (1u << 18)
+enum { EFLAGS_FIXED = 1 << 1, EFLAGS_TF = 1 << 8, EFLAGS_IF = 1 << 9,
+       EFLAGS_DF = 1 << 10, EFLAGS_NT = 1 << 14, EFLAGS_AC = 1 << 18 };
 // What ring 3 may choose: CF PF AF ZF SF TF DF OF AC.
 #define EFLAGS_USER  0x40DD5u
 
@@ -104,6 +86,9 @@ void ki_lower_irql(KIRQL irql);
 // it made a request that must be over before it goes on (DPC-02, APC-08).
 void ki_run_held_back(KIRQL irql);
 
+void ki_initialize_header(DISPATCHER_HEADER *header, KOBJECTS type,
+                          int32_t state);
+
 // All of these: dispatcher lock held.
 void ki_ready_thread(KTHREAD *thread);
 void ki_swap_thread(void);       // away from the current thread, and back
@@ -117,20 +102,29 @@ void ki_deactivate_queue(KQUEUE *queue);     // one of its threads blocks
 void ki_leave_queue(KTHREAD *thread);        // ... ends, or takes another
 void ki_set_priority(KTHREAD *thread, KPRIORITY priority);
 void ki_update_quantum(KPRCB *prcb);
-NTSTATUS ki_test_alert(KPROCESSOR_MODE mode, bool alertable);
+NTSTATUS ki_test_alert(KTHREAD *thread);    // the current one
 
+KIRQL ki_begin_wait(KWAIT_REASON reason, KPROCESSOR_MODE mode, bool alertable);
 void ki_reschedule(void);        // DISPATCH_LEVEL, lock not held
 void ki_retire_dpc_list(KPRCB *prcb);    // interrupts off, and off again
 void ki_expire_timers(KPRCB *prcb);      // DISPATCH_LEVEL
 uint64_t ki_due_time(const int64_t *timeout);    // 100 ns since boot
 void KiDeliverApc(KPROCESSOR_MODE mode, KTRAP_FRAME *frame);
 
+// Something waits for this processor to come below DISPATCH_LEVEL, or below
+// APC_LEVEL: lowering CR8 alone would not look. The exit of an interrupt and
+// the drain loop look by themselves.
+static inline void ki_interrupt_self(const KPRCB *self, uint8_t vector)
+{
+    if (self->interrupt_depth == 0 && !self->dpc_active)
+        hal_send_self_ipi(vector);
+}
+
 // ---- The clock; own processor, interrupts off -----------------------------
 
 void ki_clock_interrupt(KPRCB *prcb);
 void ki_arm_clock(KPRCB *prcb);              // for the nearest deadline
 void ki_clock_at_latest(KPRCB *prcb, uint64_t tsc);
-void ki_run_pokes(KPRCB *prcb);
 void ki_poke_later(KPRCB *prcb, uint32_t processor);
 void ki_forget_pokes(KPRCB *prcb);
 
@@ -139,7 +133,6 @@ void ki_forget_pokes(KPRCB *prcb);
 void ki_load_descriptors(KPRCB *prcb, ki_descriptors *descriptors);
 void ki_load_idt(void);
 void ki_dispatch_device(uint8_t vector);
-bool ki_is_level_triggered(uint8_t vector);
 void ki_trap(KTRAP_FRAME *frame);            // from trap.asm
 void ki_fatal_trap(KTRAP_FRAME *frame);      // from trap.asm, on an IST stack
 void ki_user_exit(KTRAP_FRAME *frame);       // interrupts off
@@ -159,7 +152,6 @@ _Noreturn void ki_return_to_user(KTRAP_FRAME *frame);
 void ki_halt(void);
 NTSTATUS ki_copy_user(void *to, const void *from, size_t length);
 _Noreturn void ki_thread_start(KSTART_ROUTINE *start, void *context);
-void ki_trace_service(uint32_t number);
 
 // Where a three-byte NOP becomes stac or clac.
 typedef struct ki_smap_site {
@@ -173,6 +165,13 @@ static inline KTRAP_FRAME *ki_user_frame(const KTHREAD *thread)
     return (KTRAP_FRAME *)thread->InitialStack - 1;
 }
 
+// In an FXSAVE area (Intel SDM 10.5.1).
+static inline uint32_t *ki_mxcsr_of(void *fpu)
+{
+    enum { MXCSR_OFFSET = 24 };
+    return (uint32_t *)((uint8_t *)fpu + MXCSR_OFFSET);
+}
+
 static inline void ki_enable(void)
 {
     __asm__ volatile("sti" ::: "memory");
@@ -183,32 +182,22 @@ static inline void ki_disable(void)
     __asm__ volatile("cli" ::: "memory");
 }
 
-static inline uint64_t ki_read_cr2(void)
-{
-    uint64_t value;
-    __asm__ volatile("mov %%cr2, %0" : "=r"(value));
-    return value;
-}
-
-static inline uint64_t ki_read_cr3(void)
-{
-    uint64_t value;
-    __asm__ volatile("mov %%cr3, %0" : "=r"(value));
-    return value;
-}
-
-static inline void ki_write_cr3(uint64_t value)
-{
-    __asm__ volatile("mov %0, %%cr3" ::"r"(value) : "memory");
-}
+#define KI_READ_CR(n)                                     \
+    ({                                                    \
+        uint64_t cr_value;                                \
+        __asm__ volatile("mov %%cr" #n ", %0"             \
+                         : "=r"(cr_value)::"memory");     \
+        cr_value;                                         \
+    })
+#define KI_WRITE_CR(n, value) \
+    __asm__ volatile("mov %0, %%cr" #n ::"r"((uint64_t)(value)) : "memory")
 
 // Global pages included: toggling CR4.PGE drops everything.
 static inline void ki_flush_whole_tlb(void)
 {
-    uint64_t cr4;
-    __asm__ volatile("mov %%cr4, %0" : "=r"(cr4));
-    __asm__ volatile("mov %0, %%cr4" ::"r"(cr4 & ~CR4_PGE) : "memory");
-    __asm__ volatile("mov %0, %%cr4" ::"r"(cr4) : "memory");
+    uint64_t cr4 = KI_READ_CR(4);
+    KI_WRITE_CR(4, cr4 & ~CR4_PGE);
+    KI_WRITE_CR(4, cr4);
 }
 
 #endif

@@ -19,18 +19,11 @@
 void KeInitializeQueue(KQUEUE *queue, uint32_t count)
 {
     memset(queue, 0, sizeof(*queue));
-    queue->Header.Type = QueueObject;
-    InitializeListHead(&queue->Header.WaitListHead);
+    ki_initialize_header(&queue->Header, QueueObject, 0);
     InitializeListHead(&queue->EntryListHead);
     InitializeListHead(&queue->waiters);
     InitializeListHead(&queue->ThreadListHead);
     queue->MaximumCount = count ? count : KeNumberProcessors;
-}
-
-static void append(KQUEUE *queue, LIST_ENTRY *entry)
-{
-    InsertTailList(&queue->EntryListHead, entry);
-    queue->Header.SignalState++;
 }
 
 static LIST_ENTRY *take_first(KQUEUE *queue)
@@ -71,47 +64,37 @@ int32_t KeInsertQueue(KQUEUE *queue, LIST_ENTRY *entry)
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
     KIRQL old;
     KeAcquireSpinLock(&queue->lock, &old);
-    int32_t before = queue->Header.SignalState;
-    if (queue->abandoned) {
-        KeReleaseSpinLock(&queue->lock, old);
-        return -1;
+    bool dispatch = !IsListEmpty(&queue->waiters);
+    if (dispatch) {    // the dispatcher lock comes first
+        KeReleaseSpinLockFromDpcLevel(&queue->lock);
+        KeAcquireSpinLockAtDpcLevel(&ki_dispatcher_lock);
+        KeAcquireSpinLockAtDpcLevel(&queue->lock);
     }
-    if (IsListEmpty(&queue->waiters)) {
-        append(queue, entry);
+    int32_t before = queue->abandoned ? -1 : queue->Header.SignalState;
+    bool direct = false;
+    if (dispatch && before >= 0 && !IsListEmpty(&queue->waiters) &&
+        queue->CurrentCount < queue->MaximumCount &&
+        !inserter_takes_it(queue)) {
+        hand_over(queue, entry);
+    } else if (before >= 0) {
+        InsertTailList(&queue->EntryListHead, entry);
+        queue->Header.SignalState++;
         // Direct waiters are listed without our lock: we append, then look
         // for them; they list themselves, then look for packets (block in
-        // wait.c). One of the two sees the other.
+        // wait.c). One of the two sees the other. They come second (IOCP-27).
         __atomic_thread_fence(__ATOMIC_SEQ_CST);
-        bool direct = !IsListEmpty(&queue->Header.WaitListHead);
-        KeReleaseSpinLockFromDpcLevel(&queue->lock);
-        if (direct) {
-            KeAcquireSpinLockAtDpcLevel(&ki_dispatcher_lock);
-            ki_signal(&queue->Header, EVENT_INCREMENT);
-            ki_unlock_dispatcher(old);
-        } else {
-            KeLowerIrql(old);
-        }
-        return before;
+        direct = !IsListEmpty(&queue->Header.WaitListHead) &&
+                 IsListEmpty(&queue->waiters);
     }
     KeReleaseSpinLockFromDpcLevel(&queue->lock);
-
-    KeAcquireSpinLockAtDpcLevel(&ki_dispatcher_lock);
-    KeAcquireSpinLockAtDpcLevel(&queue->lock);
-    before = queue->abandoned ? -1 : queue->Header.SignalState;
-    bool may_run = queue->CurrentCount < queue->MaximumCount;
-    if (before < 0) {
-        KeReleaseSpinLockFromDpcLevel(&queue->lock);
-    } else if (!IsListEmpty(&queue->waiters) && may_run &&
-               !inserter_takes_it(queue)) {
-        hand_over(queue, entry);
-        KeReleaseSpinLockFromDpcLevel(&queue->lock);
-    } else {
-        append(queue, entry);
-        bool dequeuers = !IsListEmpty(&queue->waiters);
-        KeReleaseSpinLockFromDpcLevel(&queue->lock);
-        if (!dequeuers)    // direct waiters come second (IOCP-27)
-            ki_signal(&queue->Header, EVENT_INCREMENT);
+    if (!dispatch && !direct) {
+        KeLowerIrql(old);
+        return before;
     }
+    if (!dispatch)
+        KeAcquireSpinLockAtDpcLevel(&ki_dispatcher_lock);
+    if (direct)
+        ki_signal(&queue->Header, EVENT_INCREMENT);
     ki_unlock_dispatcher(old);
     return before;
 }
@@ -159,24 +142,42 @@ static uint32_t take_entries(KQUEUE *queue, LIST_ENTRY **entries,
     return taken;
 }
 
-// Makes the current thread one of the queue's; dispatcher lock held.
-static void associate(KTHREAD *thread, KQUEUE *queue)
+// One round with the dispatcher lock held: takes packets, or blocks until one
+// is handed over. Looking and listing are one step under the queue's lock, so
+// that no insert slips in between.
+static NTSTATUS remove_once(KQUEUE *queue, uint64_t due, LIST_ENTRY **entries,
+                            uint32_t count, uint32_t *taken)
 {
-    if (thread->Queue == queue)
-        return;
-    ki_leave_queue(thread);
+    KTHREAD *thread = KeGetCurrentThread();
+    bool associated = thread->Queue == queue;
+    // A thread that has taken from this port before gets the packet, any
+    // other one its APC first, and stays unassociated (IOCP-14).
+    NTSTATUS status = associated ? STATUS_SUCCESS : ki_test_alert(thread);
+    if (status != STATUS_SUCCESS)
+        return status;
+    if (queue->abandoned)
+        return STATUS_ABANDONED_WAIT_0;
+    if (!associated)
+        ki_leave_queue(thread);
     KeAcquireSpinLockAtDpcLevel(&queue->lock);
-    thread->Queue = queue;
-    InsertTailList(&queue->ThreadListHead, &thread->QueueListEntry);
-    queue->CurrentCount++;
-    KeReleaseSpinLockFromDpcLevel(&queue->lock);
-}
-
-// Lists the current thread as the newest waiter; it no longer counts as
-// running. Nobody takes its place: had there been a packet and room for a
-// thread, this one would have taken it. Both locks held.
-static void list_waiter(KQUEUE *queue, KTHREAD *thread)
-{
+    if (!associated) {
+        thread->Queue = queue;
+        InsertTailList(&queue->ThreadListHead, &thread->QueueListEntry);
+        queue->CurrentCount++;
+    }
+    *taken = take_entries(queue, entries, count);
+    if (!*taken) {
+        status = ki_test_alert(thread);
+        if (status == STATUS_SUCCESS && due == 0)
+            status = STATUS_TIMEOUT;
+    }
+    if (*taken || status != STATUS_SUCCESS) {
+        KeReleaseSpinLockFromDpcLevel(&queue->lock);
+        return status;
+    }
+    // The newest waiter, which no longer counts as running. Nobody takes its
+    // place: had there been a packet and room for a thread, this one would
+    // have taken it.
     KWAIT_BLOCK *block = &thread->WaitBlock[0];
     *block = (KWAIT_BLOCK){ .Thread = thread, .Object = &queue->Header };
     thread->queue_packet = NULL;
@@ -185,30 +186,7 @@ static void list_waiter(KQUEUE *queue, KTHREAD *thread)
     InsertHeadList(&queue->waiters, &block->WaitListEntry);
     queue->CurrentCount--;
     thread->State = Waiting;
-}
-
-// Takes packets, or blocks until one is handed over; the thread is one of the
-// queue's. Looking and listing are one step under the queue's lock, so that
-// no insert slips in between. Dispatcher lock held.
-static NTSTATUS take_or_block(KQUEUE *queue, KPROCESSOR_MODE mode,
-                              bool alertable, uint64_t due,
-                              LIST_ENTRY **entries, uint32_t count,
-                              uint32_t *taken)
-{
-    KTHREAD *thread = KeGetCurrentThread();
-    KeAcquireSpinLockAtDpcLevel(&queue->lock);
-    *taken = take_entries(queue, entries, count);
-    NTSTATUS status = *taken ? STATUS_SUCCESS
-                             : ki_test_alert(mode, alertable);
-    if (!*taken && status == STATUS_SUCCESS && due == 0)
-        status = STATUS_TIMEOUT;
-    bool wait = !*taken && status == STATUS_SUCCESS;
-    if (wait)
-        list_waiter(queue, thread);
     KeReleaseSpinLockFromDpcLevel(&queue->lock);
-    if (!wait)
-        return status;
-
     if (due != KI_FOREVER)
         ki_wait_with_timer(thread, due);
     ki_swap_thread();
@@ -219,26 +197,6 @@ static NTSTATUS take_or_block(KQUEUE *queue, KPROCESSOR_MODE mode,
         KeReleaseSpinLockFromDpcLevel(&queue->lock);
     }
     return thread->WaitStatus;
-}
-
-// One round with the dispatcher lock held.
-static NTSTATUS remove_once(KQUEUE *queue, KPROCESSOR_MODE mode,
-                            bool alertable, uint64_t due,
-                            LIST_ENTRY **entries, uint32_t count,
-                            uint32_t *taken)
-{
-    KTHREAD *thread = KeGetCurrentThread();
-    // A thread that has taken from this port before gets the packet, any
-    // other one its APC first, and stays unassociated (IOCP-14).
-    if (thread->Queue != queue) {
-        NTSTATUS status = ki_test_alert(mode, alertable);
-        if (status != STATUS_SUCCESS)
-            return status;
-    }
-    if (queue->abandoned)
-        return STATUS_ABANDONED_WAIT_0;
-    associate(thread, queue);
-    return take_or_block(queue, mode, alertable, due, entries, count, taken);
 }
 
 // Takes up to count packets, waiting for the first. Many at a time is what
@@ -265,18 +223,8 @@ NTSTATUS ke_remove_queue(KQUEUE *queue, KPROCESSOR_MODE mode, bool alertable,
     uint64_t due = ki_due_time(timeout);
     NTSTATUS status;
     do {
-        KIRQL old = ki_lock_dispatcher();
-        while (old == PASSIVE_LEVEL && thread->ApcState.KernelApcPending &&
-               thread->SpecialApcDisable == 0) {
-            ki_unlock_dispatcher(old);
-            old = ki_lock_dispatcher();
-        }
-        thread->WaitIrql = old;
-        thread->WaitMode = mode;
-        thread->Alertable = alertable;
-        thread->WaitReason = WrQueue;
-        status = remove_once(queue, mode, alertable, due, entries, count,
-                             taken);
+        KIRQL old = ki_begin_wait(WrQueue, mode, alertable);
+        status = remove_once(queue, due, entries, count, taken);
         // With a kernel APC to run, the thread stays "in its queue wait".
         if (status != STATUS_KERNEL_APC)
             thread->WaitReason = Executive;

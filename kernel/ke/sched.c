@@ -37,20 +37,19 @@ static void dequeue_ready(KPRCB *prcb, KTHREAD *thread)
 // that is busy and another one that it may use is idle.
 static KPRCB *choose_processor(const KTHREAD *thread)
 {
-    KPRCB *last = ki_processor[thread->processor];
-    bool allowed = thread->Affinity >> last->Number & 1;
-    if (allowed && last->CurrentThread == last->idle_thread &&
-        !last->ready_summary)
-        return last;
-    KPRCB *fallback = allowed ? last : NULL;
+    KPRCB *fallback = NULL;
+    uint32_t number = thread->processor;
     for (uint32_t i = 0; i < KeNumberProcessors; i++) {
-        KPRCB *prcb = ki_processor[i];
-        if (!(thread->Affinity >> i & 1))
-            continue;
-        if (prcb->CurrentThread == prcb->idle_thread && !prcb->ready_summary)
-            return prcb;
-        if (!fallback)
-            fallback = prcb;
+        KPRCB *prcb = ki_processor[number];
+        if (thread->Affinity >> number & 1) {
+            if (prcb->CurrentThread == prcb->idle_thread &&
+                !prcb->ready_summary)
+                return prcb;
+            if (!fallback)
+                fallback = prcb;
+        }
+        if (++number == KeNumberProcessors)
+            number = 0;
     }
     return fallback;
 }
@@ -120,7 +119,7 @@ static void switch_space(KPRCB *prcb, KPROCESS *from, KPROCESS *to)
         return;
     uint32_t bit = 1u << prcb->Number;
     __atomic_or_fetch(&to->ActiveProcessors, bit, __ATOMIC_SEQ_CST);
-    ki_write_cr3(to->DirectoryTableBase);
+    KI_WRITE_CR(3, to->DirectoryTableBase);
     __atomic_and_fetch(&from->ActiveProcessors, ~bit, __ATOMIC_SEQ_CST);
 }
 
@@ -210,7 +209,7 @@ void ki_swap_thread(void)
 void ki_reschedule(void)
 {
     ASSERT_IRQL(==, DISPATCH_LEVEL);
-    KIRQL old = ki_lock_dispatcher();
+    KeAcquireSpinLockAtDpcLevel(&ki_dispatcher_lock);
     KPRCB *prcb = KeGetCurrentPrcb();
     KTHREAD *current = prcb->CurrentThread;
     bool quantum_end = prcb->quantum_expired;
@@ -230,7 +229,6 @@ void ki_reschedule(void)
         ki_update_quantum(prcb);
     }
     KeReleaseSpinLockFromDpcLevel(&ki_dispatcher_lock);
-    (void)old;    // the caller lowers
 }
 
 // Lets go of the dispatcher lock; below DISPATCH_LEVEL also of everything
@@ -248,9 +246,8 @@ void ki_unlock_dispatcher(KIRQL old)
             ki_run_held_back(old);
         else
             KeLowerIrql(old);
-    } else if (prcb->reschedule && prcb->interrupt_depth == 0 &&
-               !prcb->dpc_active) {
-        hal_send_self_ipi(HAL_VECTOR_DPC);
+    } else if (prcb->reschedule) {
+        ki_interrupt_self(prcb, HAL_VECTOR_DPC);
     }
 }
 

@@ -2,8 +2,10 @@
 
 #include "kernel/ke/kep.h"
 
-// The processes' half of ke_io_slot.
-static void init_io_slot(ke_io_slot *slot)
+// Prepares a slot on which nothing hangs.
+//
+// IRQL:    any level
+void ke_initialize_io_slot(ke_io_slot *slot)
 {
     KeInitializeSpinLock(&slot->lock);
     InitializeListHead(&slot->irps);
@@ -16,13 +18,11 @@ static void init_io_slot(ke_io_slot *slot)
 // IRQL:    any level
 void ke_initialize_process(KPROCESS *process, uint64_t cr3)
 {
-    process->Header.Type = ProcessObject;
-    process->Header.SignalState = 0;
-    InitializeListHead(&process->Header.WaitListHead);
+    ki_initialize_header(&process->Header, ProcessObject, 0);
     process->DirectoryTableBase = cr3;
     process->ActiveProcessors = 0;
     process->BasePriority = KI_NORMAL_PRIORITY;
-    init_io_slot(&process->io);
+    ke_initialize_io_slot(&process->io);
 }
 
 static void suspend_kernel(KAPC *apc, KNORMAL_ROUTINE **normal, void **context,
@@ -47,18 +47,15 @@ void ke_initialize_thread(KTHREAD *thread, KPROCESS *process, void *stack_top,
                           void *stack_limit, KSTART_ROUTINE *start,
                           void *context, void *fpu)
 {
-    enum { FCW_OFFSET = 0, MXCSR_OFFSET = 24 };    // Intel SDM 10.5.1
-    static const uint16_t default_fcw = 0x037F;
-    static const uint32_t default_mxcsr = 0x1F80;
-
+    // Intel SDM 8.1.5, 10.2.3.
+    enum { DEFAULT_FCW = 0x037F, DEFAULT_MXCSR = 0x1F80 };
     memset(thread, 0, sizeof(*thread));
-    thread->Header.Type = ThreadObject;
-    InitializeListHead(&thread->Header.WaitListHead);
+    ki_initialize_header(&thread->Header, ThreadObject, 0);
     InitializeListHead(&thread->MutantListHead);
     InitializeListHead(&thread->ApcState.ApcListHead[KernelMode]);
     InitializeListHead(&thread->ApcState.ApcListHead[UserMode]);
     KeInitializeTimerEx(&thread->Timer, NotificationTimer);
-    init_io_slot(&thread->io);
+    ke_initialize_io_slot(&thread->io);
     KeInitializeSemaphore(&thread->SuspendSemaphore, 0, 1);
     KeInitializeApc(&thread->SuspendApc, thread, suspend_kernel, NULL,
                     suspend_normal, KernelMode, thread);
@@ -72,24 +69,19 @@ void ke_initialize_thread(KTHREAD *thread, KPROCESS *process, void *stack_top,
     thread->fpu = fpu;
     if (fpu) {
         memset(fpu, 0, sizeof(((CONTEXT *)0)->FltSave));
-        memcpy((uint8_t *)fpu + FCW_OFFSET, &default_fcw, sizeof(default_fcw));
-        memcpy((uint8_t *)fpu + MXCSR_OFFSET, &default_mxcsr,
-               sizeof(default_mxcsr));
+        *(uint16_t *)fpu = DEFAULT_FCW;
+        *ki_mxcsr_of(fpu) = DEFAULT_MXCSR;
     }
     if (!stack_top)
         return;    // an idle thread: it already runs
 
     // What ki_swap_context pops: r15, r14, r13, r12, rbx, rbp, rip. The user
     // frame's room stays above it.
-    uint64_t *sp = (uint64_t *)ki_user_frame(thread) - 2;
-    *--sp = (uint64_t)ki_thread_startup;
-    *--sp = 0;
-    *--sp = 0;
-    *--sp = (uint64_t)start;
-    *--sp = (uint64_t)context;
-    *--sp = 0;
-    *--sp = 0;
-    thread->kernel_rsp = sp;
+    const uint64_t frame[] = { 0, 0, (uint64_t)context, (uint64_t)start, 0, 0,
+                               (uint64_t)ki_thread_startup };
+    thread->kernel_rsp = (uint64_t *)ki_user_frame(thread) - 2 -
+                         ARRAY_SIZE(frame);
+    memcpy(thread->kernel_rsp, frame, sizeof(frame));
 }
 
 // Lets a prepared thread run.

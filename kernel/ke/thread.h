@@ -22,12 +22,13 @@ enum { IO_NO_INCREMENT = 0, IO_DISK_INCREMENT = 1, EVENT_INCREMENT = 1,
 
 typedef void KSTART_ROUTINE(void *context);
 
-// A slot for the I/O manager, which lives higher up: the IRPs that a thread
-// issued, or how many port-bound ones a process has. ke only sets it up.
+// A slot for the I/O manager, which lives higher up. IRPs hang on the slot of
+// their file or of their thread; the threads and, for what hangs on files, the
+// processes count them.
 typedef struct ke_io_slot {
-    KSPIN_LOCK lock;             // guards all below
-    LIST_ENTRY irps;             // of IRP.ThreadListEntry; threads only
-    uint32_t count;
+    KSPIN_LOCK lock;             // guards irps
+    LIST_ENTRY irps;             // of IRP.ThreadListEntry; files and threads
+    uint32_t count;              // atomic; threads and processes
     KEVENT none;                 // whoever waits for count 0 clears it;
                                  // whoever gets there sets it
 } ke_io_slot;
@@ -139,7 +140,6 @@ struct KPRCB {
     LIST_ENTRY irp_lookaside;
     uint32_t irp_lookaside_depth;
     uint32_t irp_sequence;
-    int64_t irp_balance;         // allocated here less freed here
 
     struct ki_descriptors *descriptors;    // GDT, TSS, IST stacks
 };
@@ -171,6 +171,7 @@ static inline uint32_t KeGetCurrentProcessorNumber(void)
 void ke_initialize_thread(KTHREAD *thread, KPROCESS *process, void *stack_top,
                           void *stack_limit, KSTART_ROUTINE *start,
                           void *context, void *fpu);
+void ke_initialize_io_slot(ke_io_slot *slot);
 void ke_initialize_process(KPROCESS *process, uint64_t cr3);
 void ke_set_system_cr3(uint64_t cr3);
 void ke_start_thread(KTHREAD *thread);

@@ -55,29 +55,53 @@ void ki_clock_at_latest(KPRCB *prcb, uint64_t tsc)
     hal_arm_timer(tsc > now ? tsc - now : 1);
 }
 
+static uint64_t deadline(const ki_watchdog *watchdog)
+{
+    return watchdog->busy ? watchdog->stamp + watchdog->timeout : KI_FOREVER;
+}
+
+// When the first timer or watchdog is due. Reading the heap's root needs no
+// lock: this processor alone inserts, and whoever removes only makes the clock
+// come for nothing.
+static uint64_t next_expiry(const KPRCB *prcb)
+{
+    rtl_heap_node *first = prcb->timers.root;
+    uint64_t next = first ? hal_100ns_to_tsc(first->key) : KI_FOREVER;
+    for (uint32_t i = 0; i < watchdog_count; i++)
+        next = MIN(next, deadline(watchdogs[i]));
+    return next;
+}
+
 // Arms the clock for the nearest deadline, or not at all. Interrupts off.
-// Reading the heap's root needs no lock: this processor alone inserts, and
-// whoever removes only makes the clock come for nothing.
 //
 // IRQL:    any level
 void ki_arm_clock(KPRCB *prcb)
 {
     uint64_t next = MIN(prcb->quantum_deadline, prcb->poke_deadline);
-    rtl_heap_node *first = prcb->timers.root;
-    if (first)
-        next = MIN(next, hal_100ns_to_tsc(first->key));
-    for (uint32_t i = 0; i < watchdog_count; i++)
-        if (watchdogs[i]->busy)
-            next = MIN(next, watchdogs[i]->stamp + watchdogs[i]->timeout);
+    next = MIN(next, next_expiry(prcb));
     if (next == prcb->clock_deadline)
         return;
-    if (next == KI_FOREVER) {
-        hal_disarm_timer();
-        prcb->clock_deadline = KI_FOREVER;
-        return;
-    }
     prcb->clock_deadline = KI_FOREVER;
-    ki_clock_at_latest(prcb, next);
+    if (next == KI_FOREVER)
+        hal_disarm_timer();
+    else
+        ki_clock_at_latest(prcb, next);
+}
+
+// Reminds the processors whose DPCs still wait.
+static void run_pokes(KPRCB *prcb)
+{
+    for (uint32_t mask = prcb->poke_mask; mask; mask &= mask - 1) {
+        KPRCB *target = ki_processor[__builtin_ctz(mask)];
+        if (target->dpc.depth == 0)
+            continue;
+        if (target == prcb)
+            prcb->dpc_requested = true;
+        else
+            hal_send_ipi(target->apic_id, HAL_VECTOR_DPC);
+    }
+    prcb->poke_mask = 0;
+    prcb->poke_deadline = KI_FOREVER;
 }
 
 // The one-shot came: notes what is due, and arms for what is next.
@@ -88,20 +112,15 @@ void ki_clock_interrupt(KPRCB *prcb)
     ASSERT_IRQL(==, CLOCK_LEVEL);
     uint64_t now = hal_read_tsc();
     prcb->clock_deadline = KI_FOREVER;
-    rtl_heap_node *first = prcb->timers.root;
-    if (first && first->key <= hal_tsc_to_100ns(now))
-        prcb->timer_expired = true;
     if (prcb->quantum_deadline <= now) {
         prcb->quantum_deadline = KI_FOREVER;
         prcb->quantum_expired = true;
         prcb->reschedule = true;
     }
     if (prcb->poke_deadline <= now)
-        ki_run_pokes(prcb);
-    for (uint32_t i = 0; i < watchdog_count; i++)
-        if (watchdogs[i]->busy &&
-            watchdogs[i]->stamp + watchdogs[i]->timeout <= now)
-            prcb->timer_expired = true;
+        run_pokes(prcb);
+    if (next_expiry(prcb) <= now)
+        prcb->timer_expired = true;
     if (!prcb->timer_expired)    // else when the expired ones are gone
         ki_arm_clock(prcb);
 }
@@ -127,25 +146,6 @@ void ki_forget_pokes(KPRCB *prcb)
     prcb->poke_mask &= ~(1u << prcb->Number);
     if (!prcb->poke_mask)
         prcb->poke_deadline = KI_FOREVER;
-}
-
-// Reminds the processors whose DPCs still wait.
-//
-// IRQL:    == CLOCK_LEVEL
-void ki_run_pokes(KPRCB *prcb)
-{
-    ASSERT_IRQL(==, CLOCK_LEVEL);
-    for (uint32_t mask = prcb->poke_mask; mask; mask &= mask - 1) {
-        KPRCB *target = ki_processor[__builtin_ctz(mask)];
-        if (target->dpc.depth == 0)
-            continue;
-        if (target == prcb)
-            prcb->dpc_requested = true;
-        else
-            hal_send_ipi(target->apic_id, HAL_VECTOR_DPC);
-    }
-    prcb->poke_mask = 0;
-    prcb->poke_deadline = KI_FOREVER;
 }
 
 // ---- Watchdogs ------------------------------------------------------------
@@ -174,11 +174,10 @@ void ke_watchdog_progress(ki_watchdog *watchdog)
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
     watchdog->stamp = hal_read_tsc();
     watchdog->busy = true;
-    KPRCB *prcb = KeGetCurrentPrcb();
-    if (prcb->clock_deadline <= watchdog->stamp + watchdog->timeout)
+    if (KeGetCurrentPrcb()->clock_deadline <= deadline(watchdog))
         return;
     uint64_t flags = ki_disable_interrupts();
-    ki_clock_at_latest(KeGetCurrentPrcb(), watchdog->stamp + watchdog->timeout);
+    ki_clock_at_latest(KeGetCurrentPrcb(), deadline(watchdog));
     ki_restore_interrupts(flags);
 }
 
@@ -186,7 +185,7 @@ static void expire_watchdogs(uint64_t now)
 {
     for (uint32_t i = 0; i < watchdog_count; i++) {
         ki_watchdog *watchdog = watchdogs[i];
-        if (!watchdog->busy || watchdog->stamp + watchdog->timeout > now)
+        if (deadline(watchdog) > now)
             continue;
         watchdog->stamp = now;    // once a period, until it is served
         KeInsertQueueDpc(watchdog->dpc, NULL, NULL);
@@ -202,10 +201,9 @@ static void expire_watchdogs(uint64_t now)
 void KeInitializeTimerEx(KTIMER *timer, TIMER_TYPE type)
 {
     memset(timer, 0, sizeof(*timer));
-    timer->Header.Type = type == NotificationTimer
-                             ? TimerNotificationObject
-                             : TimerSynchronizationObject;
-    InitializeListHead(&timer->Header.WaitListHead);
+    ki_initialize_header(&timer->Header, type == NotificationTimer
+                                             ? TimerNotificationObject
+                                             : TimerSynchronizationObject, 0);
 }
 
 // Puts a timer into this processor's heap. due: 100 ns since boot.
@@ -289,14 +287,12 @@ bool KeSetTimerEx(KTIMER *timer, int64_t due, uint32_t period_ms, KDPC *dpc)
     timer->Dpc = dpc;
     uint64_t at = ki_due_time(&due);
     ki_insert_timer(timer, at ? at : KeQueryInterruptTime());
-    if (at == 0) {    // past: expires before this returns
-        uint64_t flags = ki_disable_interrupts();
+    if (at == 0) {    // past: expires before we are below DISPATCH again
         KPRCB *prcb = KeGetCurrentPrcb();
         prcb->timer_expired = true;
         prcb->dpc_requested = true;
-        if (old == DISPATCH_LEVEL && !prcb->dpc_active)    // when CR8 falls
-            hal_send_self_ipi(HAL_VECTOR_DPC);
-        ki_restore_interrupts(flags);
+        if (old >= DISPATCH_LEVEL)
+            ki_interrupt_self(prcb, HAL_VECTOR_DPC);
     }
     ki_unlock_dispatcher(old);
     return was_set;

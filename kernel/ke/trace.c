@@ -34,11 +34,3 @@ void ki_trace_write(uint32_t event, uint32_t aux, uint32_t id)
         .Id = id,
     };
 }
-
-// Stage 1 as the kernel sees it: a system call began. From entry.asm.
-//
-// IRQL:    any level
-void ki_trace_service(uint32_t number)
-{
-    ki_trace(TRACE_SERVICE, 0, number);
-}

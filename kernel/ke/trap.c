@@ -10,8 +10,8 @@
 
 enum {
     VECTOR_DIVIDE = 0, VECTOR_DEBUG = 1, VECTOR_NMI = 2, VECTOR_BREAKPOINT = 3,
-    VECTOR_OVERFLOW = 4, VECTOR_INVALID_OPCODE = 6, VECTOR_DOUBLE_FAULT = 8,
-    VECTOR_STACK = 12, VECTOR_PROTECTION = 13, VECTOR_PAGE_FAULT = 14,
+    VECTOR_OVERFLOW = 4, VECTOR_INVALID_OPCODE = 6,
+    VECTOR_PROTECTION = 13, VECTOR_PAGE_FAULT = 14,
     VECTOR_X87 = 16, VECTOR_ALIGNMENT = 17, VECTOR_MACHINE_CHECK = 18,
     VECTOR_SIMD = 19, EXCEPTION_VECTORS = 32, VECTOR_CLASS_SHIFT = 4,
 };
@@ -42,16 +42,16 @@ static void dispatch_exception(KTRAP_FRAME *frame)
         ke_hook.user_fault(status_of_fault(frame->vector));
         return;
     }
-    uint64_t fixup = frame->vector == VECTOR_PAGE_FAULT ||
-                             frame->vector == VECTOR_PROTECTION
+    bool page_fault = frame->vector == VECTOR_PAGE_FAULT;
+    uint64_t fixup = page_fault || frame->vector == VECTOR_PROTECTION
                          ? ki_find_fixup(frame->Rip)
                          : 0;
     if (fixup) {
         frame->Rip = fixup;
         return;
     }
-    if (frame->vector == VECTOR_PAGE_FAULT)
-        ki_bugcheck_trap(PAGE_FAULT_IN_NONPAGED_AREA, frame, ki_read_cr2());
+    if (page_fault)
+        ki_bugcheck_trap(PAGE_FAULT_IN_NONPAGED_AREA, frame, KI_READ_CR(2));
     ki_bugcheck_trap(KMODE_EXCEPTION_NOT_HANDLED, frame, frame->vector);
 }
 
@@ -60,13 +60,11 @@ static void dispatch_exception(KTRAP_FRAME *frame)
 // IRQL:    any level
 void ki_fatal_trap(KTRAP_FRAME *frame)
 {
-    switch (frame->vector) {
-    case VECTOR_NMI: ki_bugcheck_trap(NMI_HARDWARE_FAILURE, frame, 0);
-    case VECTOR_MACHINE_CHECK:
-        ki_bugcheck_trap(MACHINE_CHECK_EXCEPTION, frame, 0);
-    default:
-        ki_bugcheck_trap(UNEXPECTED_KERNEL_MODE_TRAP, frame, frame->vector);
-    }
+    uint32_t code = frame->vector == VECTOR_NMI ? NMI_HARDWARE_FAILURE
+                    : frame->vector == VECTOR_MACHINE_CHECK
+                        ? MACHINE_CHECK_EXCEPTION
+                        : UNEXPECTED_KERNEL_MODE_TRAP;
+    ki_bugcheck_trap(code, frame, frame->vector);
 }
 
 // ---- Interrupts -----------------------------------------------------------
@@ -124,10 +122,9 @@ static void dispatch_interrupt(KTRAP_FRAME *frame)
         ki_lower_irql(old);
         return;
     }
-    // Outermost, over code that raised to DISPATCH or above by itself: when
-    // that lowers, CR8 alone would not drain. The drain loop looks by itself.
-    if (prcb->interrupt_depth == 0 && !prcb->dpc_active && is_held_back(prcb))
-        hal_send_self_ipi(HAL_VECTOR_DPC);
+    // Outermost, over code that raised to DISPATCH or above by itself.
+    if (is_held_back(prcb))
+        ki_interrupt_self(prcb, HAL_VECTOR_DPC);
     ki_set_irql(old);
 }
 

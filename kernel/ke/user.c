@@ -6,7 +6,7 @@
 
 #include "kernel/ke/kep.h"
 
-enum { RED_ZONE = 128, MXCSR_OFFSET = 24 };
+enum { RED_ZONE = 128 };
 
 extern uint8_t ki_copy_user_end[], ki_copy_user_fault[];
 extern uint8_t ki_user_args_begin[], ki_user_args_end[], ki_user_args_fault[];
@@ -100,10 +100,7 @@ NTSTATUS ke_continue(const CONTEXT *context, bool test_alert)
     KTHREAD *thread = KeGetCurrentThread();
     CONTEXT copy = *context;
     // fxrstor faults on reserved bits of MXCSR (Intel SDM 10.5.1.2).
-    uint32_t mxcsr;
-    memcpy(&mxcsr, copy.FltSave + MXCSR_OFFSET, sizeof(mxcsr));
-    mxcsr &= KI_MXCSR_MASK;
-    memcpy(copy.FltSave + MXCSR_OFFSET, &mxcsr, sizeof(mxcsr));
+    *ki_mxcsr_of(copy.FltSave) &= KI_MXCSR_MASK;
     __asm__ volatile("fxrstor64 %0" ::"m"(copy.FltSave));
 
     if (test_alert)

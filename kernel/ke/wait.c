@@ -12,10 +12,9 @@
 static bool is_signalled(const DISPATCHER_HEADER *object,
                          const KTHREAD *thread)
 {
-    if (object->Type == MutantObject)
-        return object->SignalState > 0 ||
-               ((const KMUTANT *)object)->OwnerThread == thread;
-    return object->SignalState > 0;
+    return object->SignalState > 0 ||
+           (object->Type == MutantObject &&
+            ((const KMUTANT *)object)->OwnerThread == thread);
 }
 
 // Takes what a successful wait takes from an object.
@@ -183,21 +182,40 @@ void ki_wait_with_timer(KTHREAD *thread, uint64_t due)
     ki_insert_timer(&thread->Timer, due);
 }
 
+// Begins a wait: delivers the APCs that wait for the thread, takes the
+// dispatcher lock, and notes what may end the wait.
+//
+// IRQL:    <= DISPATCH_LEVEL
+// Returns: the level to return to with ki_unlock_dispatcher
+KIRQL ki_begin_wait(KWAIT_REASON reason, KPROCESSOR_MODE mode, bool alertable)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    KTHREAD *thread = KeGetCurrentThread();
+    KIRQL old = ki_lock_dispatcher();
+    while (old == PASSIVE_LEVEL && thread->ApcState.KernelApcPending &&
+           thread->SpecialApcDisable == 0) {
+        ki_unlock_dispatcher(old);    // delivers them
+        old = ki_lock_dispatcher();
+    }
+    thread->WaitIrql = old;
+    thread->WaitMode = mode;
+    thread->Alertable = alertable;
+    thread->WaitReason = (uint8_t)reason;
+    return old;
+}
+
 // One round with the lock held: satisfied, refused, or blocked and released.
 static NTSTATUS wait_once(KWAIT_BLOCK *blocks, uint32_t count, WAIT_TYPE type,
-                          KPROCESSOR_MODE mode, bool alertable, uint64_t due)
+                          uint64_t due)
 {
     KTHREAD *thread = KeGetCurrentThread();
     NTSTATUS status = STATUS_SUCCESS;
-    if (type == WaitAll) {
-        if (count && try_all(blocks, count, thread, &status))
-            return status;
-    } else {
-        for (uint32_t i = 0; i < count; i++)
-            if (is_signalled(blocks[i].Object, thread))
-                return consume(blocks[i].Object, thread) + (NTSTATUS)i;
-    }
-    status = ki_test_alert(mode, alertable);
+    if (type == WaitAll && count && try_all(blocks, count, thread, &status))
+        return status;
+    for (uint32_t i = 0; type == WaitAny && i < count; i++)
+        if (is_signalled(blocks[i].Object, thread))
+            return consume(blocks[i].Object, thread) + (NTSTATUS)i;
+    status = ki_test_alert(thread);
     if (status != STATUS_SUCCESS)
         return status;
     if (due == 0)
@@ -226,21 +244,12 @@ NTSTATUS KeWaitForMultipleObjects(uint32_t count, void **objects,
         blocks = thread->WaitBlock;
     NTSTATUS status;
     do {
-        KIRQL old = ki_lock_dispatcher();
-        while (old == PASSIVE_LEVEL && thread->ApcState.KernelApcPending &&
-               thread->SpecialApcDisable == 0) {
-            ki_unlock_dispatcher(old);    // delivers it
-            old = ki_lock_dispatcher();
-        }
+        KIRQL old = ki_begin_wait(reason, mode, alertable);
         for (uint32_t i = 0; i < count; i++)
             blocks[i] = (KWAIT_BLOCK){ .Thread = thread, .Object = objects[i],
                                        .WaitKey = (uint16_t)i,
                                        .WaitType = (uint8_t)type };
-        thread->WaitIrql = old;
-        thread->WaitMode = mode;
-        thread->Alertable = alertable;
-        thread->WaitReason = (uint8_t)reason;
-        status = wait_once(blocks, count, type, mode, alertable, due);
+        status = wait_once(blocks, count, type, due);
         ki_unlock_dispatcher(old);
     } while (status == STATUS_KERNEL_APC);
     return status;

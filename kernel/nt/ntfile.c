@@ -103,8 +103,11 @@ NTSTATUS NtQueryInformationFile(HANDLE file, IO_STATUS_BLOCK *iosb,
     if (information_class == FilePositionInformation)
         information.position.CurrentByteOffset = object->CurrentByteOffset;
     else
-        status = io_query_file(object, (uint32_t)information_class,
-                               &information, (uint32_t)size, NULL);
+        status = io_request(
+            object, &(IO_STACK_LOCATION){
+                .MajorFunction = IRP_MJ_QUERY_INFORMATION,
+                .Parameters.QueryFile = { (uint32_t)size, information_class }
+            }, NULL, &information, NULL);
     ObDereferenceObject(object);
     return NT_SUCCESS(status) ? store(buffer, &information, size, iosb, status)
                               : status;
@@ -217,17 +220,15 @@ NTSTATUS NtQueryDirectoryFile(HANDLE file, IO_STATUS_BLOCK *iosb,
     if (!NT_SUCCESS(status))
         return status;
     void *names = ExAllocatePoolWithTag(NonPagedPool, length, NT_POOL_TAG);
-    IRP *irp = names ? io_build_irp(object, IRP_MJ_DIRECTORY_CONTROL) : NULL;
     uintptr_t size = 0;
     status = STATUS_INSUFFICIENT_RESOURCES;
-    if (irp) {
-        IO_STACK_LOCATION *location = IoGetNextIrpStackLocation(irp);
-        location->Parameters.QueryDirectory.Length = length;
-        location->Parameters.QueryDirectory.restart = nt_bool(restart);
+    if (names) {
         memset(names, 0, length);
-        irp->SystemBuffer = names;
-        irp->flags |= IRP_BORROWED;
-        status = io_send_and_wait(object, irp, &size);
+        status = io_request(
+            object, &(IO_STACK_LOCATION){
+                .MajorFunction = IRP_MJ_DIRECTORY_CONTROL,
+                .Parameters.QueryDirectory = { length, nt_bool(restart) }
+            }, NULL, names, &size);
     }
     ObDereferenceObject(object);
     if (NT_SUCCESS(status))

@@ -279,12 +279,11 @@ NTSTATUS NtFlushBuffersFile(HANDLE file, IO_STATUS_BLOCK *iosb)
                        .file = file, .iosb = iosb }, &targets);
     if (!NT_SUCCESS(status))
         return status;
-    IRP *irp = io_build_irp(targets.file, IRP_MJ_FLUSH_BUFFERS);
     IO_STATUS_BLOCK result = { .Pointer = NULL };
-    if (irp)
-        status = io_send_and_wait(targets.file, irp, &result.Information);
-    else
-        status = STATUS_INSUFFICIENT_RESOURCES;
+    status = io_request(
+        targets.file,
+        &(IO_STACK_LOCATION){ .MajorFunction = IRP_MJ_FLUSH_BUFFERS }, NULL,
+        NULL, &result.Information);
     ObDereferenceObject(targets.file);
     result.Status = status;
     NTSTATUS stored = ke_put_user(iosb, &result);
@@ -294,8 +293,7 @@ NTSTATUS NtFlushBuffersFile(HANDLE file, IO_STATUS_BLOCK *iosb)
 // ---- Cancellation ---------------------------------------------------------
 
 typedef struct cancel_request {
-    FILE_OBJECT *file;
-    const IO_STATUS_BLOCK *iosb;
+    io_filter filter;
     bool found;
 } cancel_request;
 
@@ -303,8 +301,7 @@ static void cancel_on_thread(ETHREAD *thread, void *context)
 {
     cancel_request *request = context;
     if (thread->process == PsGetCurrentProcess())
-        request->found |= io_cancel_on_thread(&thread->Tcb, request->file,
-                                              request->iosb);
+        request->found |= io_cancel(&thread->Tcb.io, &request->filter);
 }
 
 static NTSTATUS return_cancel(FILE_OBJECT *file, NTSTATUS status,
@@ -331,8 +328,9 @@ NTSTATUS NtCancelIoFile(HANDLE file, IO_STATUS_BLOCK *iosb)
     if (!NT_SUCCESS(status))
         return status;
     KTHREAD *thread = KeGetCurrentThread();
-    io_cancel_on_file(targets.file, NULL, thread, NULL);
-    io_cancel_on_thread(thread, targets.file, NULL);
+    io_filter filter = { .file = targets.file, .thread = thread };
+    io_cancel(&targets.file->io, &filter);
+    io_cancel(&thread->io, &filter);
     return return_cancel(targets.file, STATUS_SUCCESS, iosb);
 }
 
@@ -352,10 +350,10 @@ NTSTATUS NtCancelIoFileEx(HANDLE file, IO_STATUS_BLOCK *request,
         &(nt_request){ .file = file, .iosb = iosb }, &targets);
     if (!NT_SUCCESS(status))
         return status;
-    cancel_request cancel = { .file = targets.file, .iosb = request };
-    cancel.found = io_cancel_on_file(targets.file,
-                                     &PsGetCurrentProcess()->Pcb, NULL,
-                                     request);
+    cancel_request cancel = {
+        .filter = { .file = targets.file, .iosb = request,
+                    .process = &PsGetCurrentProcess()->Pcb } };
+    cancel.found = io_cancel(&targets.file->io, &cancel.filter);
     ps_for_each_thread(cancel_on_thread, &cancel);
     return return_cancel(targets.file,
                          cancel.found ? STATUS_SUCCESS : STATUS_NOT_FOUND,

@@ -190,10 +190,10 @@ static void add_file_irps(snapshot *snap)
     KeAcquireSpinLock(&io_files_lock, &old);
     RTL_FOR_EACH(link, &io_files) {
         FILE_OBJECT *file = CONTAINING_RECORD(link, FILE_OBJECT, all_entry);
-        KeAcquireSpinLockAtDpcLevel(&file->irp_lock);
-        RTL_FOR_EACH(entry, &file->irps)
+        KeAcquireSpinLockAtDpcLevel(&file->io.lock);
+        RTL_FOR_EACH(entry, &file->io.irps)
             add_irp(snap, CONTAINING_RECORD(entry, IRP, ThreadListEntry));
-        KeReleaseSpinLockFromDpcLevel(&file->irp_lock);
+        KeReleaseSpinLockFromDpcLevel(&file->io.lock);
     }
     KeReleaseSpinLock(&io_files_lock, old);
 }

@@ -17,7 +17,9 @@
 static NTSTATUS read_all(FILE_OBJECT *file, MDL *mdl, uint64_t offset)
 {
     uintptr_t got = 0;
-    NTSTATUS status = io_read_mdl(file, mdl, offset, &got);
+    NTSTATUS status = io_request(
+        file, &(IO_STACK_LOCATION){ .MajorFunction = IRP_MJ_READ,
+            .Parameters.Read = { mdl->ByteCount, offset } }, mdl, NULL, &got);
     if (status == STATUS_END_OF_FILE ||
         (NT_SUCCESS(status) && got != mdl->ByteCount))
         return STATUS_INVALID_IMAGE_FORMAT;
@@ -27,10 +29,13 @@ static NTSTATUS read_all(FILE_OBJECT *file, MDL *mdl, uint64_t offset)
 // Reads the first page of the file, and checks it.
 static NTSTATUS read_headers(FILE_OBJECT *file, MDL *mdl, psp_image *image)
 {
-    FILE_STANDARD_INFORMATION size;
+    FILE_STANDARD_INFORMATION size = { 0 };
     uintptr_t got;
-    NTSTATUS status = io_query_file(file, FileStandardInformation, &size,
-                                    sizeof(size), &got);
+    NTSTATUS status = io_request(
+        file, &(IO_STACK_LOCATION){
+            .MajorFunction = IRP_MJ_QUERY_INFORMATION,
+            .Parameters.QueryFile = { sizeof(size), FileStandardInformation }
+        }, NULL, &size, &got);
     if (!NT_SUCCESS(status))
         return status;
     uint32_t length = (uint32_t)MIN(size.EndOfFile, PAGE_SIZE);
