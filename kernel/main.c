@@ -212,17 +212,6 @@ static void system_thread(void *context)
 
 // ---- From boot/ to idle ---------------------------------------------------
 
-static void init_apics(void)
-{
-    if (!NT_SUCCESS(hal_parse_acpi(0)))
-        refuse("no ACPI table of processors and interrupts (MADT)");
-    hal_set_lapic(MmMapIoSpace(hal_lapic_physical(), PAGE_SIZE));
-    for (uint32_t i = 0; i < hal_io_apic_count(); i++)
-        hal_set_io_apic(i, MmMapIoSpace(hal_io_apic_physical(i), PAGE_SIZE));
-    hal_init_lapic();
-    KeGetCurrentPrcb()->apic_id = hal_lapic_id();
-}
-
 static void init_trace(void)
 {
     uint64_t count = mm_total_frames << PAGE_SHIFT < SMALL_MACHINE
@@ -247,7 +236,6 @@ _Noreturn void kernel_main(uint32_t magic, uint32_t info)
 
     ke_init_boot_processor();    // first: from here on a fault is a bugcheck
     hal_init_serial();
-    hal_silence_legacy();
     const char *missing = boot_read_loader(magic, info, &loader);
     if (missing)
         refuse(missing);
@@ -258,7 +246,9 @@ _Noreturn void kernel_main(uint32_t magic, uint32_t info)
     ke_is_readable = mm_is_kernel_address_valid;
     ex_init_pool();
     init_trace();
-    init_apics();
+    if (!NT_SUCCESS(hal_init_apics(MmMapIoSpace)))
+        refuse("no ACPI table of processors and interrupts (MADT)");
+    KeGetCurrentPrcb()->apic_id = hal_lapic_id();
     hal_calibrate_clock();
     ke_init_time();
 
