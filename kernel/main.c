@@ -218,7 +218,7 @@ static void init_trace(void)
                          ? TRACE_RECORDS_SMALL
                          : TRACE_RECORDS;
     TRACE_RECORD *records = mm_allocate_system_pages(
-        (uint32_t)BYTES_TO_PAGES(count * sizeof(*records)), false);
+        (uint32_t)BYTES_TO_PAGES(count * sizeof(*records)));
     if (!records)
         refuse("no memory for the trace ring");
     ke_init_trace(0, records, count);
@@ -241,7 +241,8 @@ _Noreturn void kernel_main(uint32_t magic, uint32_t info)
         refuse(missing);
     ke_init_features();
     parse_command_line(loader.command_line);
-    mm_init(&loader);
+    if (!mm_init(&loader))
+        refuse("less than 32 MiB of memory");
     ke_set_system_cr3(mm_kernel_cr3);
     ke_is_readable = mm_is_kernel_address_valid;
     ex_init_pool();
