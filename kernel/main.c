@@ -253,7 +253,6 @@ _Noreturn void kernel_main(uint32_t magic, uint32_t info)
     hal_calibrate_clock();
     ke_init_time();
 
-    ob_init();
     ps_init();
     nt_version = TINT_VERSION;
     ke_set_services(nt_services, NT_SERVICE_COUNT);

@@ -79,7 +79,7 @@ NTSTATUS io_create_file(const char *name, ACCESS_MASK access,
     char rest[OB_MAX_NAME];
     void *object;
     FILE_OBJECT *new;
-    NTSTATUS status = ob_lookup_name(name, &object, rest, sizeof(rest));
+    NTSTATUS status = ob_lookup_name(name, &object, rest);
     if (!NT_SUCCESS(status))
         return status;
     status = make_file(object, rest, options, &new);

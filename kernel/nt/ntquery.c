@@ -44,8 +44,8 @@ static NTSTATUS query_performance(void *buffer, uint32_t length,
     counts.AvailablePages = mm_available_frames();
     counts.PoolBytes = ex_pool_bytes;
     counts.PoolBlocks = ex_pool_blocks;
-    counts.Handles = ob_handle_count();
-    counts.Objects = ob_object_count();
+    counts.Handles = ob_handle_count;
+    counts.Objects = ob_object_count;
     counts.Irps = io_irp_count();
     counts.Threads = ps_thread_count();
     counts.Processes = ps_process_count();
