@@ -85,8 +85,8 @@ NTSTATUS ob_duplicate_handle(ob_handle_table *from, HANDLE source,
 // ---- Names -----------------------------------------------------------------
 #define OB_MAX_NAME 256u         // with the final zero
 
-// Names an object for ever (devices) or, if that is NULL, makes a link: \??\X ->
-// \Device\Y.
+// Names an object for ever (devices) or, if that is NULL, makes a link:
+// \??\X -> \Device\Y. Both are copied.
 NTSTATUS ob_insert_name(const char *name, void *object, const char *target);
 // Finds the object whose name is the longest prefix of name, links followed,
 // case ignored; rest, of OB_MAX_NAME bytes, is what is behind it. Takes a
