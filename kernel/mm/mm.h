@@ -2,7 +2,7 @@
 //
 // The map of the kernel's half, the same in every address space:
 //   MM_DIRECT_MAP      all RAM and ACPI's tables, RW, NX
-//   MM_SYSTEM_PAGES    pages handed out by number: kernel stacks, large pool
+//   MM_SYSTEM_PAGES    pages handed out in runs: kernel stacks, large pool
 //                      blocks, device registers
 //   -2 GiB             the kernel image: text R-X, rodata R, data RW
 //
