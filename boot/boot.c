@@ -1,240 +1,175 @@
-// boot.c - the first C that runs: an IDT, the processor, what the loader said.
+// boot.c - what the boot loader said, copied to where it is safe.
 //
-// Everything that the loader left is copied into boot_loader_block here, as it
-// lies in memory that its own map calls free. The map keeps what is in use:
-// mm takes out the kernel (ki_image_*, boot_low_*) and the initrd. Nothing here
-// is used again once kernel_main runs, but the stack.
+// The loader's own structures lie in memory that its map calls free, so this
+// runs before the first frame is used. The map keeps what is in use: mm takes
+// out the kernel (ki_image_*, boot_low_*) and the initrd. While boot/ runs, the
+// first 4 GiB of physical memory are mapped at MM_DIRECT_MAP.
 
-#include "boot/boot.h"
+#include "kernel/nt.h"
 
-enum {
-    COM1_DATA = 0x3F8,
-    COM1_STATUS = 0x3FD,
-    COM1_READY = 0x20,    // transmitter holding register empty
-    COM1_PATIENCE = 100000,
-    EXIT_PORT = 0xF4,
-    EXIT_BUGCHECK = 0x12,
+// Which loader started the kernel: entry.asm passes its magic on.
+#define MULTIBOOT2        0x36D76289u
+#define PVH               0x336EC578u    // the first word of hvm_start_info
+#define CPUID_STANDARD    1u
+#define CPUID_EXTENDED    0x80000001u
+#define MSR_EFER          0xC0000080u
+#define EFER_SYSCALL_NX   (1u << 0 | 1u << 11)
+#define LOWEST_RAM        0x10000u       // below are the BIOS's variables
 
-    EXCEPTIONS = 32,
-    STUB_SIZE = 16,
-    CODE64 = 0x08,            // selector in entry.asm's GDT
-    INTERRUPT_GATE = 0x8E,    // present, 64 bits, IF off
+// A piece of the memory map, in the form that both loaders took from the
+// BIOS (E820).
+enum { MEMORY_RAM = 1 };
+typedef struct memory_entry {
+    uint64_t base, length;
+    uint32_t type, reserved;
+} memory_entry;
 
-    CPUID_STANDARD = 1,
-    MSR_EFER = 0xC0000080,
-    EFER_SCE = 1 << 0,     // SYSCALL
-    EFER_NXE = 1 << 11,    // no-execute pages
+// Xen's public/arch-x86/hvm/start_info.h; there is a memory map from version 1
+// on.
+typedef struct hvm_start_info {
+    uint32_t magic, version, flags, module_count;
+    uint64_t modules, command_line, rsdp, memory_map;
+    uint32_t memory_map_count, reserved;
+} hvm_start_info;
 
-    LOWEST_RAM = 0x10000,    // below are the BIOS's variables
-};
+typedef struct hvm_module {
+    uint64_t base, length, command_line, reserved;
+} hvm_module;
 
-#define CPUID_EXTENDED  0x80000001u
-#define STOP_EARLY_TRAP "0x0000007F"    // UNEXPECTED_KERNEL_MODE_TRAP
+// Multiboot2 Specification, 3.6 "Boot information format".
+enum { TAG_END = 0, TAG_COMMAND_LINE = 1, TAG_MODULE = 3, TAG_MEMORY_MAP = 6,
+       TAG_ALIGN = 8 };
+typedef struct boot_tag {
+    uint32_t type, size;    // size: with this head, without padding
+    union {
+        char command_line[0];
+        struct { uint32_t start, end; } module;
+        struct { uint32_t entry_size, version; char entries[]; } memory;
+    };
+} boot_tag;
 
-struct gate {
-    uint16_t offset_low;
-    uint16_t selector;
-    uint8_t stack;
-    uint8_t type;
-    uint16_t offset_middle;
-    uint32_t offset_high;
-    uint32_t reserved;
-};
+static LOADER_PARAMETER_BLOCK *block;
 
-struct __attribute__((packed)) idt_pointer {
-    uint16_t limit;
-    const struct gate *base;
-};
-
-extern const char boot_trap_stubs[];
-
-LOADER_PARAMETER_BLOCK boot_loader_block;
-
-static void out8(uint16_t port, uint8_t value)
+static const void *physical(uint64_t address)
 {
-    __asm__ volatile("outb %0, %1" ::"a"(value), "Nd"(port));
-}
-
-static void print_char(char c)
-{
-    uint8_t status = 0;
-    for (uint32_t i = 0; i < COM1_PATIENCE && !(status & COM1_READY); i++)
-        __asm__ volatile("inb %1, %0"
-                         : "=a"(status)
-                         : "Nd"((uint16_t)COM1_STATUS));
-    out8(COM1_DATA, (uint8_t)c);
-}
-
-// Prints on COM1; does not wait long for one that is not there.
-void boot_print(const char *text)
-{
-    for (; *text; text++) {
-        if (*text == '\n')
-            print_char('\r');
-        print_char(*text);
-    }
-}
-
-static void print_hex(uint64_t value)
-{
-    boot_print("0x");
-    for (uint32_t i = 0; i < 2 * sizeof(value); i++, value <<= 4)
-        print_char("0123456789ABCDEF"[value >> 60]);
-}
-
-static _Noreturn void leave(void)
-{
-    out8(EXIT_PORT, EXIT_BUGCHECK);
-    for (;;)
-        __asm__ volatile("cli; hlt");
-}
-
-// Says what is missing, and leaves QEMU.
-void boot_refuse(const char *missing)
-{
-    boot_print("TINT cannot start. Missing: ");
-    boot_print(missing);
-    boot_print("\n");
-    leave();
-}
-
-// An exception before ke has its own IDT: prints it, and leaves QEMU.
-void boot_trap(uint64_t vector, uint64_t error, uint64_t rip, uint64_t cr2)
-{
-    uint64_t parameters[] = { vector, error, rip, cr2 };
-    boot_print("\n*** STOP " STOP_EARLY_TRAP " (");
-    for (size_t i = 0; i < ARRAY_SIZE(parameters); i++) {
-        boot_print(i ? ", " : "");
-        print_hex(parameters[i]);
-    }
-    boot_print(")\n");
-    leave();
-}
-
-static void load_idt(void)
-{
-    static struct gate idt[EXCEPTIONS];
-    for (uint32_t i = 0; i < EXCEPTIONS; i++) {
-        uint64_t stub = (uintptr_t)boot_trap_stubs + i * STUB_SIZE;
-        idt[i] = (struct gate){ .offset_low = (uint16_t)stub,
-                                .selector = CODE64,
-                                .type = INTERRUPT_GATE,
-                                .offset_middle = (uint16_t)(stub >> 16),
-                                .offset_high = (uint32_t)(stub >> 32) };
-    }
-    struct idt_pointer pointer = { sizeof(idt) - 1, idt };
-    __asm__ volatile("lidt %0" ::"m"(pointer), "m"(idt));
+    return (const void *)(MM_DIRECT_MAP + address);
 }
 
 // The features that the kernel cannot do without: bits of CPUID's EDX.
 static const struct {
-    uint32_t leaf;
-    uint32_t bit;
+    uint32_t leaf, bit;
     const char *name;
 } needed[] = {
-    { CPUID_STANDARD, 4, "a time stamp counter (TSC)" },
-    { CPUID_STANDARD, 9, "a local APIC (APIC)" },
-    { CPUID_STANDARD, 24, "a way to save SSE registers (FXSR)" },
-    { CPUID_STANDARD, 26, "SSE2" },
-    { CPUID_EXTENDED, 11, "system calls (SYSCALL)" },
-    { CPUID_EXTENDED, 20, "pages that cannot be executed (NX)" },
+    { CPUID_STANDARD, 4, "no time stamp counter (TSC)" },
+    { CPUID_STANDARD, 9, "no local APIC (APIC)" },
+    { CPUID_STANDARD, 24, "no way to save SSE registers (FXSR)" },
+    { CPUID_STANDARD, 26, "no SSE2" },
+    { CPUID_EXTENDED, 11, "no system calls (SYSCALL)" },
+    { CPUID_EXTENDED, 20, "no pages that cannot be executed (NX)" },
 };
 
-// Refuses a processor that lacks something, and turns on what its page tables
-// and system calls need. Long mode is known to be there, so both leaves are.
-static void check_processor(void)
+// What the processor lacks, or NULL. Long mode is there, so both leaves are.
+static const char *missing_feature(void)
 {
     for (size_t i = 0; i < ARRAY_SIZE(needed); i++) {
         uint32_t eax = needed[i].leaf, ebx, ecx, edx;
         __asm__("cpuid" : "+a"(eax), "=b"(ebx), "=c"(ecx), "=d"(edx));
         if (!(edx >> needed[i].bit & 1))
-            boot_refuse(needed[i].name);
+            return needed[i].name;
     }
+    return NULL;
+}
+
+// Notes the whole pages of free RAM. The map comes sorted; of pieces that are
+// not, or overlap, only what lies above the last is used: no page ever twice.
+static void add_memory(const memory_entry *memory)
+{
+    MEMORY_RANGE *next = &block->ranges[block->range_count];
+    uint64_t lowest = block->range_count ? next[-1].base + next[-1].length
+                                         : LOWEST_RAM;
+    uint64_t base = PAGE_ALIGN_UP(MAX(memory->base, lowest));
+    uint64_t end = PAGE_ALIGN_DOWN(memory->base + memory->length);
+    if (memory->type != MEMORY_RAM || base >= end ||
+        block->range_count == LOADER_MAX_RANGES)
+        return;
+    *next = (MEMORY_RANGE){ base, end - base };
+    block->range_count++;
+}
+
+// The command line ends with a zero, or after size characters.
+static void set_command_line(const char *text, size_t size)
+{
+    for (size_t n = 0; n < size && n < LOADER_COMMAND_LINE && text[n]; n++)
+        block->command_line[n] = text[n];
+}
+
+static void read_pvh(const hvm_start_info *info)
+{
+    const memory_entry *memory = physical(info->memory_map);
+    for (uint32_t i = 0; info->version && i < info->memory_map_count; i++)
+        add_memory(&memory[i]);
+    if (info->command_line)
+        set_command_line(physical(info->command_line), SIZE_MAX);
+    const hvm_module *module = physical(info->modules);
+    if (info->module_count)
+        block->initrd = (MEMORY_RANGE){ module->base, module->length };
+}
+
+static void read_tag(const boot_tag *tag)
+{
+    const char *end = (const char *)tag + tag->size;
+    if (tag->type == TAG_COMMAND_LINE)
+        set_command_line(tag->command_line, (size_t)(end - tag->command_line));
+    if (tag->type == TAG_MODULE && !block->initrd.length)
+        block->initrd = (MEMORY_RANGE){ tag->module.start,
+                                        tag->module.end - tag->module.start };
+    if (tag->type == TAG_MEMORY_MAP)
+        for (const char *at = tag->memory.entries;
+             at + sizeof(memory_entry) <= end; at += tag->memory.entry_size)
+            add_memory((const memory_entry *)at);
+}
+
+static void read_multiboot2(const uint32_t *total_size)
+{
+    const char *at = (const char *)total_size + TAG_ALIGN;
+    const char *end = (const char *)total_size + *total_size;
+    for (const boot_tag *tag = (void *)at; at < end && tag->type != TAG_END;
+         tag = (void *)at) {
+        read_tag(tag);
+        at += (tag->size + TAG_ALIGN - 1) & ~(TAG_ALIGN - 1u);
+    }
+}
+
+// Copies what the loader left at the physical address info into to, and turns
+// on what the kernel's page tables and system calls need.
+//
+// Returns: why the kernel cannot start, or NULL
+const char *boot_read_loader(uint32_t magic, uint32_t info,
+                             LOADER_PARAMETER_BLOCK *to)
+{
+    const char *missing = missing_feature();
+    if (missing)
+        return missing;
     uint32_t low, high;
     __asm__ volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(MSR_EFER));
-    low |= EFER_SCE | EFER_NXE;
-    __asm__ volatile("wrmsr" ::"a"(low), "d"(high), "c"(MSR_EFER));
-}
+    __asm__ volatile("wrmsr" ::"a"(low | EFER_SYSCALL_NX), "d"(high),
+                     "c"(MSR_EFER));
 
-// Notes free RAM: whole pages above the first 64 KiB, sorted by address.
-void boot_add_memory(const struct boot_memory *memory)
-{
-    MEMORY_RANGE *ranges = boot_loader_block.ranges;
-    uint32_t at = boot_loader_block.range_count;
-    uint64_t base = PAGE_ALIGN_UP(MAX(memory->base, LOWEST_RAM));
-    uint64_t end = PAGE_ALIGN_DOWN(memory->base + memory->length);
-    if (memory->type != BOOT_MEMORY_RAM || base >= end)
-        return;
-    if (at == LOADER_MAX_RANGES) {
-        boot_print("boot: too many pieces of memory, one is not used\n");
-        return;
-    }
-    for (; at && ranges[at - 1].base > base; at--)
-        ranges[at] = ranges[at - 1];
-    ranges[at] = (MEMORY_RANGE){ base, end - base };
-    boot_loader_block.range_count++;
-}
-
-// Joins ranges that touch or overlap.
-static void merge_ranges(void)
-{
-    MEMORY_RANGE *into = boot_loader_block.ranges;
-    MEMORY_RANGE *end = into + boot_loader_block.range_count;
-    if (into == end)
-        boot_refuse("a memory map with free memory");
-    for (MEMORY_RANGE *next = into + 1; next < end; next++) {
-        if (next->base > into->base + into->length)
-            *++into = *next;
-        else
-            into->length =
-                MAX(into->base + into->length, next->base + next->length) -
-                into->base;
-    }
-    boot_loader_block.range_count =
-        (uint32_t)(into + 1 - boot_loader_block.ranges);
-}
-
-// Copies the command line, which ends with a zero or after size characters.
-void boot_set_command_line(const char *text, size_t size)
-{
-    char *to = boot_loader_block.command_line;
-    size_t n = 0;
-    for (; n < size && n < LOADER_COMMAND_LINE - 1 && text[n]; n++)
-        to[n] = text[n];
-    to[n] = 0;
-    if (n < size && text[n])
-        boot_print("boot: the command line is too long and was cut\n");
-}
-
-// Forgets an initrd that is not all in memory.
-static void check_initrd(void)
-{
-    MEMORY_RANGE *initrd = &boot_loader_block.initrd;
-    for (uint32_t i = 0; i < boot_loader_block.range_count; i++) {
-        const MEMORY_RANGE *range = &boot_loader_block.ranges[i];
-        uint64_t offset = initrd->base - range->base;
-        if (initrd->base >= range->base && offset <= range->length &&
-            initrd->length <= range->length - offset)
-            return;
-    }
-    if (initrd->length)
-        boot_print("boot: the initrd is not in memory and is not used\n");
-    initrd->length = 0;
-}
-
-// Where entry.asm leads: reads what the loader left at the physical address
-// info, and starts the kernel.
-void boot_start64(uint32_t magic, uint32_t info)
-{
-    load_idt();
-    check_processor();
-    if (magic == BOOT_MULTIBOOT2)
-        boot_read_multiboot2(info);
-    else if (magic == BOOT_PVH)
-        boot_read_pvh(info);
+    block = to;
+    if (magic == MULTIBOOT2)
+        read_multiboot2(physical(info));
+    else if (magic == PVH)
+        read_pvh(physical(info));
     else
-        boot_refuse("a boot loader that knows multiboot2 or PVH");
-    merge_ranges();
-    check_initrd();
-    kernel_main(&boot_loader_block);
+        return "no boot loader that knows multiboot2 or PVH";
+    if (block->command_line[LOADER_COMMAND_LINE - 1])
+        return "the command line is too long";
+    if (!block->range_count)
+        return "no memory map with free memory";
+    const MEMORY_RANGE *last = &block->ranges[block->range_count - 1];
+    const MEMORY_RANGE *initrd = &block->initrd;
+    if (!initrd->length || initrd->length > last->base + last->length ||
+        initrd->base > last->base + last->length - initrd->length)
+        return "no initrd (qemu -initrd build/initrd.tar, GRUB module2)";
+    return NULL;
 }

@@ -4,14 +4,15 @@
 ; protected mode without paging. All of this lies at 1 MiB, where its physical
 ; address is its own; mm frees it when the kernel no longer needs it. The page
 ; tables are data: there is nothing in them that the assembler does not know.
+; The kernel's own GDT and segments follow as the first thing in C.
 
-extern boot_start64, boot_trap
+extern kernel_main
 
 MULTIBOOT2_HEADER equ 0xE85250D6
 TAG_END           equ 0
 TAG_MODULE_ALIGN  equ 6
 XEN_NOTE_ENTRY    equ 18            ; XEN_ELFNOTE_PHYS32_ENTRY
-MAGIC_PVH         equ 0x336EC578    ; BOOT_PVH in boot.h
+MAGIC_PVH         equ 0x336EC578    ; PVH in boot.c
 
 CPUID_EXTENDED    equ 0x80000000
 CPUID_FEATURES    equ 0x80000001
@@ -22,9 +23,7 @@ MSR_EFER          equ 0xC0000080
 EFER_LME          equ 1 << 8
 
 CODE64            equ 0x08
-DATA64            equ 0x10
 DESCRIPTOR_CODE64 equ 0x00AF9A000000FFFF
-DESCRIPTOR_DATA64 equ 0x00CF92000000FFFF
 
 PAGE              equ 4096
 TABLE             equ 0x03          ; present, writable
@@ -35,7 +34,6 @@ STACK_SIZE        equ 4 * PAGE
 COM1_DATA         equ 0x3F8
 COM1_STATUS       equ 0x3FD
 COM1_READY        equ 0x20
-COM1_PATIENCE     equ 100000
 EXIT_PORT         equ 0xF4
 EXIT_BUGCHECK     equ 0x12
 
@@ -73,10 +71,10 @@ global boot_multiboot2_entry
 boot_multiboot2_entry:
     cli
     cld
-    mov edi, eax                    ; the two arguments of boot_start64
+    mov edi, eax                    ; the two arguments of kernel_main
     mov esi, ebx
 
-    ; The rest that the kernel needs is tested by boot_start64.
+    ; The rest that the kernel needs is tested by boot_read_loader.
     mov eax, CPUID_EXTENDED
     cpuid
     cmp eax, CPUID_FEATURES
@@ -99,8 +97,7 @@ boot_multiboot2_entry:
     lgdt [gdt_pointer]
     jmp CODE64:enter64
 
-; Says on COM1 that this is no 64-bit processor, and leaves QEMU; a UART that
-; is never ready is not waited for long. No stack.
+; Says on COM1 that this is no 64-bit processor, and leaves QEMU. No stack.
 no_long_mode:
     mov esi, no_long_mode_text
 .next:
@@ -109,11 +106,10 @@ no_long_mode:
     jz .exit
     mov ah, al
     mov edx, COM1_STATUS
-    mov ecx, COM1_PATIENCE
 .wait:
     in al, dx
     test al, COM1_READY
-    loopz .wait
+    jz .wait
     mov edx, COM1_DATA
     mov al, ah
     out dx, al
@@ -132,18 +128,9 @@ bits 64
 ; Reached from 32-bit code with EDI = magic, ESI = info; leaves for the higher
 ; half, with a stack that stays.
 enter64:
-    mov eax, DATA64
-    mov ds, eax
-    mov es, eax
-    mov ss, eax
-    xor eax, eax
-    mov fs, eax
-    mov gs, eax
-    mov edi, edi                    ; the upper halves are undefined
-    mov esi, esi
     mov rsp, boot_stack_end
     xor ebp, ebp                    ; a backtrace ends here
-    mov rax, boot_start64
+    mov rax, kernel_main
     call rax
 
 ; ---- Data at 1 MiB ----------------------------------------------------------
@@ -177,45 +164,16 @@ directories:
 %endrep
 
 gdt:
-    dq 0, DESCRIPTOR_CODE64, DESCRIPTOR_DATA64
+    dq 0, DESCRIPTOR_CODE64
 gdt_pointer:
     dw gdt_pointer - gdt - 1
     dq gdt
 
 no_long_mode_text:
-    db "TINT cannot start. Missing: a processor with 64 bits (long mode)"
+    db "TINT cannot start: no processor with 64 bits (long mode)"
     db 13, 10, 0
 
 ; ---- The kernel's half ------------------------------------------------------
-
-section .text
-
-; void boot_trap_stubs(void): 32 stubs of 16 bytes, one for each exception;
-; the processor jumps to them through the early IDT. Stack on entry: (error
-; code,) RIP, CS, RFLAGS, RSP, SS. They do not return.
-global boot_trap_stubs
-align 16
-boot_trap_stubs:
-%assign vector 0
-%rep 32
-    align 16
-    %if !(vector == 8 || (vector >= 10 && vector <= 14) || vector == 17 \
-          || vector == 21 || vector == 29 || vector == 30)
-    push 0                          ; the processor pushes no error code
-    %endif
-    push vector
-    jmp trap
-%assign vector vector + 1
-%endrep
-
-; Stack on entry: vector, error code, RIP, ...
-trap:
-    pop rdi
-    pop rsi
-    mov rdx, [rsp]
-    mov rcx, cr2
-    and rsp, -16
-    call boot_trap
 
 section .bss nobits alloc noexec write align=4096
 

@@ -212,24 +212,13 @@ static void system_thread(void *context)
 
 // ---- From boot/ to idle ---------------------------------------------------
 
-static void init_apics(const LOADER_PARAMETER_BLOCK *loader)
-{
-    if (!NT_SUCCESS(hal_parse_acpi(loader->rsdp)))
-        refuse("no ACPI table of processors and interrupts (MADT)");
-    hal_set_lapic(MmMapIoSpace(hal_lapic_physical(), PAGE_SIZE));
-    for (uint32_t i = 0; i < hal_io_apic_count(); i++)
-        hal_set_io_apic(i, MmMapIoSpace(hal_io_apic_physical(i), PAGE_SIZE));
-    hal_init_lapic();
-    KeGetCurrentPrcb()->apic_id = hal_lapic_id();
-}
-
 static void init_trace(void)
 {
     uint64_t count = mm_total_frames << PAGE_SHIFT < SMALL_MACHINE
                          ? TRACE_RECORDS_SMALL
                          : TRACE_RECORDS;
     TRACE_RECORD *records = mm_allocate_system_pages(
-        (uint32_t)BYTES_TO_PAGES(count * sizeof(*records)), false);
+        (uint32_t)BYTES_TO_PAGES(count * sizeof(*records)));
     if (!records)
         refuse("no memory for the trace ring");
     ke_init_trace(0, records, count);
@@ -237,35 +226,39 @@ static void init_trace(void)
     ki_trace_mask = options.trace_mask;
 }
 
-// Brings the kernel up on the boot processor. Interrupts are off; ends as the
-// idle loop.
+// Brings the kernel up on the boot processor, with what the boot loader passed
+// on (boot.c). Interrupts are off; ends as the idle loop.
 //
 // IRQL:    any level (PASSIVE, before there are any)
-_Noreturn void kernel_main(LOADER_PARAMETER_BLOCK *loader)
+_Noreturn void kernel_main(uint32_t magic, uint32_t info)
 {
+    static LOADER_PARAMETER_BLOCK loader;
+
+    ke_init_boot_processor();    // first: from here on a fault is a bugcheck
     hal_init_serial();
-    hal_silence_legacy();
-    ke_init_boot_processor();
+    const char *missing = boot_read_loader(magic, info, &loader);
+    if (missing)
+        refuse(missing);
     ke_init_features();
-    parse_command_line(loader->command_line);
-    if (loader->initrd.length == 0)
-        refuse("no initrd (qemu -initrd build/initrd.tar, GRUB module2)");
-    mm_init(loader);
+    parse_command_line(loader.command_line);
+    if (!mm_init(&loader))
+        refuse("less than 32 MiB of memory");
     ke_set_system_cr3(mm_kernel_cr3);
     ke_is_readable = mm_is_kernel_address_valid;
     ex_init_pool();
     init_trace();
-    init_apics(loader);
+    if (!NT_SUCCESS(hal_init_apics(MmMapIoSpace)))
+        refuse("no ACPI table of processors and interrupts (MADT)");
+    KeGetCurrentPrcb()->apic_id = hal_lapic_id();
     hal_calibrate_clock();
     ke_init_time();
 
-    ob_init();
     ps_init();
     nt_version = TINT_VERSION;
     ke_set_services(nt_services, NT_SERVICE_COUNT);
     ke_hook = (ke_hooks){ .user_fault = ps_user_fault,
                           .thread_dead = ps_thread_dead, .reap = ps_reap };
-    if (!NT_SUCCESS(ps_create_system_thread(system_thread, loader)))
+    if (!NT_SUCCESS(ps_create_system_thread(system_thread, &loader)))
         refuse("no memory for the first thread");
     ke_idle();
 }

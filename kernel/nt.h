@@ -91,16 +91,18 @@ typedef struct MEMORY_RANGE {
 
 // What either boot loader told, copied before any frame is used.
 typedef struct LOADER_PARAMETER_BLOCK {
-    const char *loader;             // "PVH" or "multiboot2"
     uint32_t range_count;
-    MEMORY_RANGE ranges[LOADER_MAX_RANGES];    // free RAM; may hold kernel
-                                               // and initrd, see mm_init
-    MEMORY_RANGE initrd;            // length 0: none
-    uint64_t rsdp;                  // physical; 0: search the BIOS area
+    MEMORY_RANGE ranges[LOADER_MAX_RANGES];    // free RAM, sorted; may hold
+                                               // kernel and initrd, see mm_init
+    MEMORY_RANGE initrd;
     char command_line[LOADER_COMMAND_LINE];
 } LOADER_PARAMETER_BLOCK;
 
-// Where boot/ hands over; kernel/main.c.
-_Noreturn void kernel_main(LOADER_PARAMETER_BLOCK *loader);
+// Where entry.asm leads to; kernel/main.c.
+_Noreturn void kernel_main(uint32_t magic, uint32_t info);
+// Reads what the loader with this magic left at the physical address info.
+// Returns why the kernel cannot start, or NULL.
+const char *boot_read_loader(uint32_t magic, uint32_t info,
+                             LOADER_PARAMETER_BLOCK *to);
 
 #endif

@@ -186,7 +186,7 @@ static NTSTATUS create_disk(DRIVER_OBJECT *driver, const ide_disk *found)
 // frame crosses no boundary, the watchdog and the interrupt.
 static NTSTATUS prepare_channel(ide_channel *channel, uint8_t irq)
 {
-    PFN_NUMBER frame = mm_allocate_frame();
+    PFN_NUMBER frame = mm_allocate_frame(0);
     uint64_t table = (uint64_t)frame << PAGE_SHIFT;
     if (!frame || table > UINT32_MAX)
         return STATUS_INSUFFICIENT_RESOURCES;

@@ -2,8 +2,8 @@
 //
 // Sizes up to half a page come from pages cut into equal blocks, one list per
 // size class; larger ones are whole system pages. Usable up to
-// DISPATCH_LEVEL; every block is 16-aligned (a large one page-aligned) and not
-// cleared. Freeing a large one flushes TLBs: then no spin lock may be held.
+// DISPATCH_LEVEL; every block is 16-aligned and not cleared. Freeing a large
+// one flushes TLBs: then no spin lock may be held.
 
 #ifndef TINT_EX_EX_H
 #define TINT_EX_EX_H
@@ -12,11 +12,6 @@
 
 typedef enum POOL_TYPE { NonPagedPool } POOL_TYPE;
 
-typedef struct ex_pool_counts {
-    uint64_t bytes;              // of live blocks, as asked for
-    uint64_t blocks;
-} ex_pool_counts;
-
 #define EX_POOL_LARGE 2000u      // larger blocks are whole pages
 
 // Four characters that name the owner.
@@ -24,13 +19,14 @@ typedef struct ex_pool_counts {
     ((uint32_t)(a) | (uint32_t)(b) << 8 | (uint32_t)(c) << 16 |   \
      (uint32_t)(d) << 24)
 
-// The checked build may look at each block of size bytes, with room for room,
-// when it is handed out (live) and when it comes back.
-extern void (*ex_pool_hook)(void *block, size_t size, size_t room, bool live);
+// The checked build may look at each block of size bytes when it is handed out
+// (live) and when it comes back.
+extern void (*ex_pool_hook)(void *block, size_t size, bool live);
+extern uint64_t ex_pool_bytes;   // of live blocks, as asked for
+extern uint64_t ex_pool_blocks;
 
 void ex_init_pool(void);
 void *ExAllocatePoolWithTag(POOL_TYPE type, size_t size, uint32_t tag);
 void ExFreePoolWithTag(void *block, uint32_t tag);
-void ex_query_pool(ex_pool_counts *counts);
 
 #endif

@@ -7,41 +7,24 @@
 
 // ---- Port I/O --------------------------------------------------------------
 
-static inline uint8_t hal_in8(uint16_t port)
-{
-    uint8_t value;
-    __asm__ volatile("inb %1, %0" : "=a"(value) : "Nd"(port) : "memory");
-    return value;
-}
+// hal_in8 and hal_out8, and so on.
+#define HAL_PORT(bits, suffix)                                              \
+    static inline uint##bits##_t hal_in##bits(uint16_t port)                \
+    {                                                                       \
+        uint##bits##_t value;                                               \
+        __asm__ volatile("in" suffix " %1, %0" : "=a"(value) : "Nd"(port)   \
+                         : "memory");                                       \
+        return value;                                                       \
+    }                                                                       \
+    static inline void hal_out##bits(uint16_t port, uint##bits##_t value)   \
+    {                                                                       \
+        __asm__ volatile("out" suffix " %0, %1" ::"a"(value), "Nd"(port)    \
+                         : "memory");                                       \
+    }
 
-static inline uint16_t hal_in16(uint16_t port)
-{
-    uint16_t value;
-    __asm__ volatile("inw %1, %0" : "=a"(value) : "Nd"(port) : "memory");
-    return value;
-}
-
-static inline uint32_t hal_in32(uint16_t port)
-{
-    uint32_t value;
-    __asm__ volatile("inl %1, %0" : "=a"(value) : "Nd"(port) : "memory");
-    return value;
-}
-
-static inline void hal_out8(uint16_t port, uint8_t value)
-{
-    __asm__ volatile("outb %0, %1" ::"a"(value), "Nd"(port) : "memory");
-}
-
-static inline void hal_out16(uint16_t port, uint16_t value)
-{
-    __asm__ volatile("outw %0, %1" ::"a"(value), "Nd"(port) : "memory");
-}
-
-static inline void hal_out32(uint16_t port, uint32_t value)
-{
-    __asm__ volatile("outl %0, %1" ::"a"(value), "Nd"(port) : "memory");
-}
+HAL_PORT(8, "b")
+HAL_PORT(16, "w")
+HAL_PORT(32, "l")
 
 static inline uint64_t hal_read_tsc(void)
 {
@@ -77,26 +60,18 @@ enum {
 
 // ---- Set-up, in this order -------------------------------------------------
 
-// Silences PIC and PIT. Needs nothing; before the first sti.
-void hal_silence_legacy(void);
-// Reads the MADT: local APIC, I/O APICs, ISA overrides, processors. Physical
-// memory is reached through phys_to_virt (the direct map).
+void hal_init_serial(void);
+// Masks PIC and I/O APIC, and enables this processor's local APIC. Reads the
+// MADT; map: MmMapIoSpace.
 // Returns: STATUS_SUCCESS, or STATUS_NOT_FOUND without a usable MADT
-NTSTATUS hal_parse_acpi(uint64_t rsdp);
-uint32_t hal_processor_count(void);            // in the MADT, usable, <= 32
-uint32_t hal_processor_apic_id(uint32_t index);
-// Physical base of the APIC registers, and where they are mapped afterwards.
-uint64_t hal_lapic_physical(void);
-void hal_set_lapic(volatile void *registers);
-uint32_t hal_io_apic_count(void);
-uint64_t hal_io_apic_physical(uint32_t index);
-void hal_set_io_apic(uint32_t index, volatile void *registers); // masks pins
-// Enables this processor's local APIC: spurious vector, LVTs masked but LINT1,
-// which is an NMI.
+NTSTATUS hal_init_apics(void *(*map)(uint64_t physical, size_t length));
+extern uint32_t hal_processor_count;           // in the MADT, usable, <= 32
+extern uint8_t hal_processor_apic_id[MAXIMUM_PROCESSORS];
+// Enables the local APIC of another processor.
 void hal_init_lapic(void);
 uint32_t hal_lapic_id(void);                   // of this processor
 // Measures TSC and local APIC timer against the PIT, asleep in hlt. Interrupts
-// must be deliverable; ends with the PIT silent again.
+// are off before and after; ends with the PIT silent.
 void hal_calibrate_clock(void);
 
 // ---- Local APIC ------------------------------------------------------------
@@ -120,7 +95,7 @@ void hal_disconnect_irq(uint32_t irq);
 
 // ---- Clocks ----------------------------------------------------------------
 
-uint64_t hal_tsc_frequency(void);               // Hz
+extern uint64_t hal_tsc_frequency;              // Hz
 uint64_t hal_tsc_to_100ns(uint64_t ticks);
 uint64_t hal_100ns_to_tsc(uint64_t interval);   // saturates
 // The battery clock, in 100 ns since 1601 (UTC).
@@ -129,10 +104,9 @@ uint64_t hal_read_rtc(void);
 // ---- PCI -------------------------------------------------------------------
 
 typedef struct hal_pci_function {
-    uint8_t bus, device, function;
+    uint32_t number;    // bus * 256 + device * 8 + function
     uint16_t vendor_id, device_id;
-    uint8_t class_code, subclass, programming_interface;
-    uint8_t interrupt_line;
+    uint8_t class_code, subclass, programming_interface, interrupt_line;
 } hal_pci_function;
 
 uint32_t hal_pci_read(const hal_pci_function *pci, uint8_t offset);
@@ -144,7 +118,6 @@ void hal_pci_scan(bool (*each)(const hal_pci_function *pci, void *context),
 
 // ---- COM1 by polling: boot and bugcheck only -------------------------------
 
-void hal_init_serial(void);
 void hal_put_char(char c);    // '\n' becomes CR LF
 
 // ---- The end ---------------------------------------------------------------

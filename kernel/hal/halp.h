@@ -1,30 +1,26 @@
-// halp.h - what the files of kernel/hal share.
+// halp.h - what the files of kernel/hal share: the local APIC's registers.
+//
+// Intel SDM volume 3, "Advanced Programmable Interrupt Controller". Every
+// processor sees its own registers at the same address.
 
 #ifndef TINT_HAL_HALP_H
 #define TINT_HAL_HALP_H
 
 #include "kernel/hal/hal.h"
 
-// ---- apic.c, for clock.c ---------------------------------------------------
+#define HALP_UNITS 10000000u    // of 100 ns, in a second
 
-uint32_t halp_timer_count(void);    // what is left of hal_arm_timer's count
-// Local APIC timer ticks per TSC tick, times 2^32.
-void halp_set_timer_rate(uint64_t rate);
+// Indices of halp_lapic: each register is the first word of 16 bytes.
+enum {
+    LAPIC_ID = 0x020 / 4, LAPIC_EOI = 0x0B0 / 4, LAPIC_SPURIOUS = 0x0F0 / 4,
+    LAPIC_COMMAND_LOW = 0x300 / 4, LAPIC_COMMAND_HIGH = 0x310 / 4,
+    LAPIC_LVT_TIMER = 0x320 / 4, LAPIC_LVT_THERMAL = 0x330 / 4,
+    LAPIC_LVT_COUNTERS = 0x340 / 4, LAPIC_LVT_LINT0 = 0x350 / 4,
+    LAPIC_LVT_LINT1 = 0x360 / 4, LAPIC_LVT_ERROR = 0x370 / 4,
+    LAPIC_TIMER_INITIAL = 0x380 / 4, LAPIC_TIMER_CURRENT = 0x390 / 4,
+    LAPIC_TIMER_DIVIDE = 0x3E0 / 4,
+};
 
-// ---- ioapic.c, told by madt.c ----------------------------------------------
-
-void halp_add_io_apic(uint64_t address, uint32_t gsi_base);
-// ISA interrupt irq arrives at gsi; flags as in the MADT.
-void halp_add_override(uint32_t irq, uint32_t gsi, uint16_t flags);
-
-// ---- legacy.c: channel 0 of the PIT, for clock.c ---------------------------
-
-#define HALP_PIT_HZ 1193182u
-
-// Counts down from count once, and interrupts at zero.
-void halp_start_pit(uint16_t count);
-bool halp_pit_expired(void);      // has it reached zero?
-uint16_t halp_pit_count(void);    // what is left; it runs on beneath zero
-void halp_stop_pit(void);
+extern volatile uint32_t *halp_lapic;
 
 #endif

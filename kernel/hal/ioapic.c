@@ -1,122 +1,177 @@
-// ioapic.c - the I/O APICs: which pin reaches which processor as what.
+// ioapic.c - which interrupt reaches which processor as what: MADT, I/O APIC.
 //
-// Intel 82093AA data sheet, "Register description". A pin is numbered by its
-// global system interrupt (GSI); the MADT says where each I/O APIC starts, and
-// which ISA interrupts do not arrive where their number says. The two
-// registers are an index and a window: callers take turns.
+// ACPI specification 6, chapter 5.2; Intel 82093AA data sheet, "Register
+// description". Firmware is input like any other: a table counts only if it
+// lies in the low 4 GiB, says a sane length and sums up to zero, and no entry
+// reaches past its table. Pins are numbered by their global system interrupt
+// (GSI); the MADT says which ISA interrupts do not arrive where their number
+// says. Of I/O APICs the one with GSI 0 is used: QEMU's machines have no other.
 
 #include "kernel/hal/halp.h"
 
-enum {
-    IO_APIC_SELECT = 0x00,
-    IO_APIC_WINDOW = 0x10,
-    IO_APIC_VERSION = 0x01,
-    IO_APIC_PIN = 0x10,    // the low half of pin 0; two for each pin
-    VERSION_LAST_PIN_SHIFT = 16,
-    VERSION_LAST_PIN_MASK = 0xFF,
+#include "kernel/rtl/rtl.h"
 
-    PIN_ACTIVE_LOW = 1 << 13,
-    PIN_LEVEL = 1 << 15,
-    PIN_MASKED = 1 << 16,
+#define PACKED __attribute__((packed))
+
+enum {
+    BIOS_AREA = 0xE0000, BIOS_AREA_END = 0x100000, RSDP_ALIGN = 16,
+    TABLE_MAX = 1 << 16,
+    MADT_PROCESSOR = 0, MADT_IO_APIC = 1, MADT_OVERRIDE = 2,
+    PROCESSOR_ENABLED = 1 << 0,
+    // Flags of an override; 0 in a field: as the bus has it.
+    MADT_POLARITY = 3 << 0, MADT_ACTIVE_LOW = 3 << 0,
+    MADT_TRIGGER = 3 << 2, MADT_LEVEL = 3 << 2,
+
+    // I/O APIC: indices of its words, and what is in them; two for each pin.
+    SELECT = 0x00 / 4, WINDOW = 0x10 / 4, VERSION = 0x01, PIN = 0x10,
+    VERSION_LAST_PIN_SHIFT = 16, VERSION_LAST_PIN_MASK = 0xFF,
+    PIN_ACTIVE_LOW = 1 << 13, PIN_LEVEL = 1 << 15, PIN_MASKED = 1 << 16,
     PIN_TARGET_SHIFT = 24,
 
-    MADT_POLARITY = 3 << 0,    // 0: as the bus has it
-    MADT_ACTIVE_LOW = 3 << 0,
-    MADT_TRIGGER = 3 << 2,
-    MADT_LEVEL = 3 << 2,
-
+    PIC1_DATA = 0x21, PIC2_DATA = 0xA1, PIC_MASK_ALL = 0xFF,
     ISA_IRQS = 16,
-    MAX_IO_APICS = 8,
 };
 
-static struct io_apic {
-    uint64_t physical;
-    uint32_t gsi_base;
-    uint32_t pins;    // 0 until it is mapped
-    volatile uint32_t *registers;
-} io_apics[MAX_IO_APICS];
-static uint32_t io_apic_count;
+struct PACKED rsdp {
+    char signature[8];
+    uint8_t checksum, oem[6], revision;
+    uint32_t rsdt;
+};
 
-static struct override {
-    bool present;
-    uint32_t gsi;
+struct PACKED table {
+    char signature[4];
+    uint32_t length;
+    char rest[28];
+};
+
+struct PACKED madt {
+    struct table table;
+    uint32_t lapic, flags;
+};
+
+struct PACKED madt_entry {
+    uint8_t type, length;
+    union PACKED {
+        struct PACKED { uint8_t acpi_id, id; uint32_t flags; } processor;
+        struct PACKED { uint16_t id; uint32_t address, gsi_base; } io_apic;
+        struct PACKED { uint8_t bus, irq; uint32_t gsi; uint16_t flags; } isa;
+    };
+};
+
+uint32_t hal_processor_count;
+uint8_t hal_processor_apic_id[MAXIMUM_PROCESSORS];
+
+static uint32_t io_apic_physical;
+static volatile uint32_t *io_apic;
+static uint32_t pin_count;
+static struct {
+    uint32_t pin;
     uint16_t flags;
-} overrides[ISA_IRQS];
+} isa[ISA_IRQS];
 
-static uint32_t read(const struct io_apic *io, uint32_t index)
+static void write(uint32_t index, uint32_t value)
 {
-    io->registers[IO_APIC_SELECT / sizeof(uint32_t)] = index;
-    return io->registers[IO_APIC_WINDOW / sizeof(uint32_t)];
+    io_apic[SELECT] = index;
+    io_apic[WINDOW] = value;
 }
 
-static void write(const struct io_apic *io, uint32_t index, uint32_t value)
+// What lies at a physical address, if it begins with signature and its length
+// bytes sum up to zero; length 0: it is a table, which says its own.
+static const void *find(uint32_t address, const char *signature,
+                        uint32_t length)
 {
-    io->registers[IO_APIC_SELECT / sizeof(uint32_t)] = index;
-    io->registers[IO_APIC_WINDOW / sizeof(uint32_t)] = value;
+    const struct table *table = (const void *)(MM_DIRECT_MAP + address);
+    if (!address || address > UINT32_MAX - TABLE_MAX ||
+        memcmp(table, signature, rtl_strlen(signature)))
+        return NULL;
+    uint32_t size = length ? length : table->length;
+    if (!length && (size < sizeof(*table) || size > TABLE_MAX))
+        return NULL;
+    uint8_t sum = 0;
+    for (uint32_t i = 0; i < size; i++)
+        sum += ((const uint8_t *)table)[i];
+    return sum ? NULL : table;
 }
 
-// Notes an I/O APIC of the MADT, if there is room.
-//
-// IRQL:    any level
-void halp_add_io_apic(uint64_t address, uint32_t gsi_base)
+// The MADT, by way of the RSDT.
+static const struct madt *find_madt(void)
 {
-    if (io_apic_count < MAX_IO_APICS)
-        io_apics[io_apic_count++] =
-            (struct io_apic){ .physical = address, .gsi_base = gsi_base };
+    const struct rsdp *rsdp = NULL;
+    for (uint32_t at = BIOS_AREA; !rsdp && at < BIOS_AREA_END; at += RSDP_ALIGN)
+        rsdp = find(at, "RSD PTR ", sizeof(*rsdp));
+    const struct table *rsdt = rsdp ? find(rsdp->rsdt, "RSDT", 0) : NULL;
+    const struct madt *madt = NULL;
+    for (uint32_t at = sizeof(*rsdt); rsdt && !madt && at + 4 <= rsdt->length;
+         at += 4)
+        madt = find(*(const uint32_t *)((const char *)rsdt + at), "APIC", 0);
+    return madt;
 }
 
-// Notes that ISA interrupt irq arrives at gsi; flags as in the MADT.
-//
-// IRQL:    any level
-void halp_add_override(uint32_t irq, uint32_t gsi, uint16_t flags)
+static void read_entry(const struct madt_entry *e)
 {
-    if (irq < ISA_IRQS)
-        overrides[irq] = (struct override){ true, gsi, flags };
-}
-
-// The number of I/O APICs that the MADT has.
-//
-// IRQL:    any level
-uint32_t hal_io_apic_count(void)
-{
-    return io_apic_count;
-}
-
-// Where an I/O APIC is in physical memory.
-//
-// IRQL:    any level
-uint64_t hal_io_apic_physical(uint32_t index)
-{
-    return io_apics[index].physical;
-}
-
-// Says where an I/O APIC is mapped, uncached, and masks all of its pins.
-//
-// IRQL:    any level
-void hal_set_io_apic(uint32_t index, volatile void *registers)
-{
-    struct io_apic *io = &io_apics[index];
-    io->registers = registers;
-    io->pins = (read(io, IO_APIC_VERSION) >> VERSION_LAST_PIN_SHIFT &
-                VERSION_LAST_PIN_MASK) +
-               1;
-    for (uint32_t pin = 0; pin < io->pins; pin++)
-        write(io, IO_APIC_PIN + 2 * pin, PIN_MASKED);
-}
-
-// Sets both halves of a pin, masked while they do not fit together. A GSI that
-// no I/O APIC has is nobody's: nothing will ever arrive from it.
-static void set_pin(uint32_t gsi, uint32_t low, uint32_t high)
-{
-    for (uint32_t i = 0; i < io_apic_count; i++) {
-        const struct io_apic *io = &io_apics[i];
-        uint32_t pin = gsi - io->gsi_base;
-        if (pin >= io->pins)
-            continue;
-        write(io, IO_APIC_PIN + 2 * pin, PIN_MASKED);
-        write(io, IO_APIC_PIN + 2 * pin + 1, high);
-        write(io, IO_APIC_PIN + 2 * pin, low);
+    if (e->type == MADT_PROCESSOR && e->processor.flags & PROCESSOR_ENABLED &&
+        hal_processor_count < MAXIMUM_PROCESSORS)
+        hal_processor_apic_id[hal_processor_count++] = e->processor.id;
+    if (e->type == MADT_IO_APIC && e->io_apic.gsi_base == 0)
+        io_apic_physical = e->io_apic.address;
+    if (e->type == MADT_OVERRIDE && e->isa.irq < ISA_IRQS) {
+        isa[e->isa.irq].pin = e->isa.gsi;
+        isa[e->isa.irq].flags = e->isa.flags;
     }
+}
+
+// Takes over the interrupts: masks the PICs and all pins of the I/O APIC, and
+// enables this processor's local APIC. The MADT is read through the direct
+// map; map makes device registers visible (MmMapIoSpace). Once.
+//
+// IRQL:    any level
+// Returns: STATUS_SUCCESS
+//          STATUS_NOT_FOUND  no valid MADT, or it names no processor or no
+//                            I/O APIC
+NTSTATUS hal_init_apics(void *(*map)(uint64_t physical, size_t length))
+{
+    hal_out8(PIC1_DATA, PIC_MASK_ALL);
+    hal_out8(PIC2_DATA, PIC_MASK_ALL);
+    for (uint32_t irq = 0; irq < ISA_IRQS; irq++)
+        isa[irq].pin = irq;
+    const struct madt *madt = find_madt();
+    if (!madt)
+        return STATUS_NOT_FOUND;
+    uint32_t length = 0;    // of one entry, at least its head
+    for (uint32_t at = sizeof(*madt); at + 2 <= madt->table.length;
+         at += length) {
+        const char *from = (const char *)madt + at;
+        length = MAX((uint8_t)from[1], 2u);
+        struct madt_entry entry = { 0 };
+        memcpy(&entry, from, MIN(length, sizeof(entry)));
+        if (length <= madt->table.length - at)
+            read_entry(&entry);
+    }
+    if (!hal_processor_count || !io_apic_physical)
+        return STATUS_NOT_FOUND;
+
+    halp_lapic = map(madt->lapic, PAGE_SIZE);
+    io_apic = map(io_apic_physical, PAGE_SIZE);
+    io_apic[SELECT] = VERSION;
+    pin_count = (io_apic[WINDOW] >> VERSION_LAST_PIN_SHIFT &
+                 VERSION_LAST_PIN_MASK) + 1;
+    for (uint32_t pin = 0; pin < pin_count; pin++)
+        write(PIN + 2 * pin, PIN_MASKED);
+    hal_init_lapic();
+    return STATUS_SUCCESS;
+}
+
+// Sets both halves of the pin of an ISA interrupt or, above 15, of a GSI,
+// masked while they do not fit together. A pin that is not there is nobody's:
+// nothing will ever arrive from it.
+static void set_pin(uint32_t irq, uint32_t low, uint32_t high)
+{
+    uint32_t pin = irq < ISA_IRQS ? isa[irq].pin : irq;
+    if (pin >= pin_count)
+        return;
+    write(PIN + 2 * pin, PIN_MASKED);
+    write(PIN + 2 * pin + 1, high);
+    write(PIN + 2 * pin, low);
 }
 
 // Routes an ISA interrupt, as the MADT overrides it, or a GSI above 15 to a
@@ -126,18 +181,13 @@ static void set_pin(uint32_t gsi, uint32_t low, uint32_t high)
 void hal_connect_irq(uint32_t irq, uint8_t vector, uint32_t apic_id,
                      bool level_triggered, bool active_low)
 {
-    uint32_t gsi = irq;
-    if (irq < ISA_IRQS && overrides[irq].present) {
-        uint16_t flags = overrides[irq].flags;
-        gsi = overrides[irq].gsi;
-        if (flags & MADT_POLARITY)
-            active_low = (flags & MADT_POLARITY) == MADT_ACTIVE_LOW;
-        if (flags & MADT_TRIGGER)
-            level_triggered = (flags & MADT_TRIGGER) == MADT_LEVEL;
-    }
-    set_pin(gsi,
-            vector | (level_triggered ? PIN_LEVEL : 0) |
-                (active_low ? PIN_ACTIVE_LOW : 0),
+    uint16_t flags = irq < ISA_IRQS ? isa[irq].flags : 0;
+    if (flags & MADT_POLARITY)
+        active_low = (flags & MADT_POLARITY) == MADT_ACTIVE_LOW;
+    if (flags & MADT_TRIGGER)
+        level_triggered = (flags & MADT_TRIGGER) == MADT_LEVEL;
+    set_pin(irq, vector | (level_triggered ? PIN_LEVEL : 0) |
+                     (active_low ? PIN_ACTIVE_LOW : 0),
             apic_id << PIN_TARGET_SHIFT);
 }
 
@@ -146,6 +196,5 @@ void hal_connect_irq(uint32_t irq, uint8_t vector, uint32_t apic_id,
 // IRQL:    any level
 void hal_disconnect_irq(uint32_t irq)
 {
-    bool moved = irq < ISA_IRQS && overrides[irq].present;
-    set_pin(moved ? overrides[irq].gsi : irq, PIN_MASKED, 0);
+    set_pin(irq, PIN_MASKED, 0);
 }

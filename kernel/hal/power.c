@@ -3,10 +3,9 @@
 #include "kernel/hal/halp.h"
 
 enum {
-    DEBUG_EXIT = 0xF4,            // QEMU's isa-debug-exit
-    PM1A_CONTROL = 0x604,         // QEMU's PIIX4, where SeaBIOS puts it
-    PM1A_CONTROL_OLD = 0xB004,    // Bochs, and QEMU before 2.0
-    PM1_SLEEP = 1 << 13,          // sleep type 0 is S5 there
+    DEBUG_EXIT = 0xF4,         // QEMU's isa-debug-exit
+    PM1A_CONTROL = 0x604,      // QEMU's PIIX4, where SeaBIOS puts it
+    PM1_SLEEP = 1 << 13,       // sleep type 0 is S5 there
 };
 
 // Leaves QEMU with status 2 * code + 1; without that device powers off by
@@ -17,7 +16,6 @@ void hal_exit(uint8_t code)
 {
     hal_out8(DEBUG_EXIT, code);
     hal_out16(PM1A_CONTROL, PM1_SLEEP);
-    hal_out16(PM1A_CONTROL_OLD, PM1_SLEEP);
     for (;;)
         __asm__ volatile("cli; hlt");
 }

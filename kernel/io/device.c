@@ -95,7 +95,7 @@ NTSTATUS IoCreateDevice(DRIVER_OBJECT *driver, uint32_t extension_size,
     new->NextDevice = driver->DeviceObject;
     driver->DeviceObject = new;
     if (name)
-        status = ob_insert_name(name, new);
+        status = ob_insert_name(name, new, NULL);
     if (!NT_SUCCESS(status)) {
         ObDereferenceObject(new);
         return status;
@@ -113,7 +113,7 @@ NTSTATUS IoCreateDevice(DRIVER_OBJECT *driver, uint32_t extension_size,
 NTSTATUS IoCreateSymbolicLink(const char *link, const char *target)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    return ob_create_symbolic_link(link, target);
+    return ob_insert_name(link, NULL, target);
 }
 
 // Puts source on top of the stack that target is in.

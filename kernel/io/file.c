@@ -63,7 +63,7 @@ NTSTATUS io_create_file(const char *name, ACCESS_MASK access,
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     char rest[OB_MAX_NAME];
     void *object;
-    NTSTATUS status = ob_lookup_name(name, &object, rest, sizeof(rest));
+    NTSTATUS status = ob_lookup_name(name, &object, rest);
     if (!NT_SUCCESS(status))
         return status;
     status = ob_header(object)->Type == &iop_device_type

@@ -1,202 +1,128 @@
-// init.c - takes over physical memory: final page tables, frames, reserves.
+// init.c - takes over physical memory: the frames, and the final page tables.
 //
 // boot/ has mapped the first 4 GiB at MM_DIRECT_MAP, and this file builds on
-// that: page tables come from frames below 4 GiB that nobody uses, and become
-// valid all at once when CR3 is written. After that nothing is both writable
-// and executable, through no alias, and address 0 is nobody's.
+// that: the lowest frames are handed out first, so page tables come from there,
+// and become valid all at once when CR3 is written. After that nothing is both
+// writable and executable, through no alias, and address 0 is nobody's.
 
 #include "kernel/mm/mmp.h"
 
-#include "kernel/hal/hal.h"
-
-enum { RESERVED_MAX = 3, MESSAGE_SIZE = 80 };
-
-#define MIB           (1024ull * 1024)
-#define LOW_END       MIB    // BIOS, and the pages that APs start in
-#define FOUR_GIB      (4096 * MIB)
-#define NEEDED        (30 * MIB)    // a little less than 32 reaches us
-#define NEEDED_TEXT   "32"
-#define LARGE_DOWN(a) ((a) & ~(uint64_t)(MM_LARGE_PAGE - 1))
-#define LARGE_UP(a)   LARGE_DOWN((a) + MM_LARGE_PAGE - 1)
+#define MIB      (1024ull * 1024)
+#define FOUR_GIB (4096 * MIB)
+#define NEEDED   (30 * MIB)    // of 32, a little less reaches us
 
 extern char ki_image_start[], ki_text_start[], ki_text_end[];
-extern char ki_rodata_start[], ki_rodata_end[], ki_image_end[];
-extern char boot_low_start[], boot_low_end[];
+extern char ki_rodata_start[], ki_rodata_end[], ki_data_start[];
+extern char ki_image_end[], boot_low_start[], boot_low_end[];
 
+uint64_t mm_total_frames;
 uint64_t mm_kernel_cr3;
 
-static uint64_t image_physical(const char *address)
+static uint64_t end_of(const MEMORY_RANGE *range)
 {
-    return (uintptr_t)address - MM_KERNEL_BASE;
+    return range->base + range->length;
 }
 
-static _Noreturn void refuse(uint64_t found)
+static bool is_in(uint64_t address, const MEMORY_RANGE *range)
 {
-    char text[MESSAGE_SIZE];
-    rtl_snprintf(text, sizeof(text),
-                 "TINT needs " NEEDED_TEXT " MiB of memory; %lu KiB were "
-                 "found.\n",
-                 found / 1024);
-    for (const char *c = text; *c; c++)
-        hal_put_char(*c);
-    hal_exit(HAL_EXIT_BUGCHECK);
+    return address >= range->base && address < end_of(range);
 }
 
-// Hands base..end to frames.c, but for what lies in the reserved ranges.
-static void add_range(uint64_t base, uint64_t end, const MEMORY_RANGE *reserved)
+// Makes the PFN database, behind the kernel or behind the initrd, and frees
+// what neither they nor the BIOS (all below the kernel) have; the page tables
+// of boot/ are still in use.
+static bool make_frames(const LOADER_PARAMETER_BLOCK *loader)
 {
-    while (base < end) {
-        const MEMORY_RANGE *first = NULL;    // the lowest that is in the way
-        for (uint32_t i = 0; i < RESERVED_MAX; i++)
-            if (reserved[i].base < end &&
-                reserved[i].base + reserved[i].length > base &&
-                (!first || reserved[i].base < first->base))
-                first = &reserved[i];
-        uint64_t stop = first ? first->base : end;
-        if (base < stop)
-            mm_add_range(base, stop);
-        base = first ? first->base + first->length : end;
-    }
-}
-
-// Finds the frames that nobody uses; the page tables of boot/, in boot_low,
-// are still in use.
-static void add_ranges(const LOADER_PARAMETER_BLOCK *loader)
-{
-    uint64_t low = (uintptr_t)boot_low_start;
-    uint64_t initrd = PAGE_ALIGN_DOWN(loader->initrd.base);
-    const MEMORY_RANGE reserved[RESERVED_MAX] = {
-        { 0, LOW_END },
-        { low, image_physical(ki_image_end) - low },
-        { initrd,
-          PAGE_ALIGN_UP(loader->initrd.base + loader->initrd.length) - initrd },
-    };
-    uint64_t found = 0;
+    const MEMORY_RANGE *ranges = loader->ranges;
+    MEMORY_RANGE initrd = { PAGE_ALIGN_DOWN(loader->initrd.base), 0 };
+    initrd.length = PAGE_ALIGN_UP(end_of(&loader->initrd)) - initrd.base;
+    uint64_t size = 0;
     for (uint32_t i = 0; i < loader->range_count; i++)
-        found += loader->ranges[i].length;
-    if (found < NEEDED)
-        refuse(found);
-    mm_total_frames = found >> PAGE_SHIFT;
-    for (uint32_t i = 0; i < loader->range_count; i++) {
-        const MEMORY_RANGE *range = &loader->ranges[i];
-        add_range(PAGE_ALIGN_UP(range->base),
-                  PAGE_ALIGN_DOWN(range->base + range->length), reserved);
-    }
-}
+        size += ranges[i].length;
+    mm_total_frames = size >> PAGE_SHIFT;
 
-static PFN_NUMBER take(uint64_t pages)
-{
-    PFN_NUMBER first = mm_take_untouched(pages);
-    if (!first)
-        KeBugCheckEx(PHASE1_INITIALIZATION_FAILED, pages, mm_available_frames(),
-                     0, 0);
-    return first;
-}
+    uint64_t kernel_end = (uintptr_t)ki_image_end - MM_KERNEL_BASE;
+    size = end_of(&ranges[loader->range_count - 1]) >> PAGE_SHIFT;
+    MEMORY_RANGE pfns = { kernel_end, PAGE_ALIGN_UP(size * sizeof(mm_pfn)) };
+    if (initrd.base < end_of(&pfns) && end_of(&initrd) > pfns.base)
+        pfns.base = end_of(&initrd);
+    mm_pfn_database = mm_phys_to_virt(pfns.base);
+    bool fits = false;
+    for (uint32_t i = 0; i < loader->range_count; i++)
+        fits |= is_in(pfns.base, &ranges[i]) &&
+                end_of(&pfns) <= MIN(end_of(&ranges[i]), FOUR_GIB);
+    if (!fits || mm_total_frames < NEEDED >> PAGE_SHIFT)
+        return false;
 
-// Frames are taken from the lowest range first: boot/ maps what this returns.
-static PFN_NUMBER take_table(void)
-{
-    PFN_NUMBER frame = take(1);
-    ASSERT((uint64_t)frame << PAGE_SHIFT < FOUR_GIB);
-    memset(mm_frame_to_virt(frame), 0, PAGE_SIZE);
-    return frame;
-}
-
-// The entry of level for address in the new tables, with those above it.
-static volatile uint64_t *make_entry(uint64_t address, uint32_t level)
-{
-    for (uint32_t above = MM_TABLE_LEVELS; above > level; above--) {
-        volatile uint64_t *entry = mm_find_entry(mm_kernel_cr3, address, above);
-        if (!*entry)
-            *entry =
-                mm_frame_entry(take_table(), MM_PTE_PRESENT | MM_PTE_WRITE);
-    }
-    return mm_find_entry(mm_kernel_cr3, address, level);
-}
-
-static bool is_read_only(uint64_t physical)
-{
-    return physical >= image_physical(ki_text_start) &&
-           physical < image_physical(ki_rodata_end);
-}
-
-// Maps base..end (of large pages) at MM_DIRECT_MAP. The alias of the kernel's
-// text and constants is in small pages, for it must not be writable.
-static void map_direct(uint64_t base, uint64_t end)
-{
-    uint64_t split = LARGE_DOWN(image_physical(ki_text_start));
-    for (; base < end; base += MM_LARGE_PAGE) {
-        uint64_t address = MM_DIRECT_MAP + base;
-        if (base < split || base >= image_physical(ki_rodata_end)) {
-            *make_entry(address, 2) =
-                base | MM_PTE_KERNEL | MM_PTE_WRITE | MM_PTE_LARGE;
-            continue;
+    memset(mm_pfn_database, 0, pfns.length);
+    for (uint32_t i = loader->range_count; i--;)
+        for (uint64_t at = end_of(&ranges[i]); at > ranges[i].base;) {
+            at -= PAGE_SIZE;
+            if (at >= kernel_end && !is_in(at, &initrd) && !is_in(at, &pfns))
+                mm_add_frame((PFN_NUMBER)(at >> PAGE_SHIFT));
         }
-        volatile uint64_t *entry = make_entry(address, 1);
-        for (uint32_t i = 0; i < MM_TABLE_ENTRIES; i++) {
-            uint64_t physical = base + i * PAGE_SIZE;
-            entry[i] = physical | MM_PTE_KERNEL |
-                       (is_read_only(physical) ? 0 : MM_PTE_WRITE);
-        }
+    return true;
+}
+
+// Maps what lies at physical there; without memory the kernel cannot start.
+static void map(uint64_t address, uint64_t end, uint64_t physical,
+                uint64_t bits)
+{
+    for (; address < end; address += PAGE_SIZE, physical += PAGE_SIZE) {
+        volatile uint64_t *entry = mm_make_entry(mm_kernel_cr3, address);
+        if (!entry)
+            KeBugCheckEx(PHASE1_INITIALIZATION_FAILED, address, end, 0, 0);
+        *entry = physical | MM_PTE_KERNEL | bits;
     }
+}
+
+// Maps a part of the image where it is linked, with these bits, and once more
+// in the direct map: writable there only if it is here, and never executable.
+static void map_image(const char *from, const char *to, uint64_t bits)
+{
+    uint64_t start = (uintptr_t)from, physical = start - MM_KERNEL_BASE;
+    uint64_t size = (uintptr_t)to - start;
+    map(start, start + size, physical, bits);
+    map(MM_DIRECT_MAP + physical, MM_DIRECT_MAP + physical + size, physical,
+        MM_PTE_NX | (bits & MM_PTE_WRITE));
 }
 
 // Below 4 GiB one span from 0 to the end of RAM, in which the BIOS area and,
-// in the last large page, ACPI's tables lie; above 4 GiB only RAM.
-static void map_memory(const LOADER_PARAMETER_BLOCK *loader)
+// up to the next 2 MiB, ACPI's tables lie; above 4 GiB only RAM.
+static void map_direct(const LOADER_PARAMETER_BLOCK *loader)
 {
     uint64_t low_end = 0;
     for (uint32_t i = 0; i < loader->range_count; i++) {
-        uint64_t base = loader->ranges[i].base;
-        uint64_t end = base + loader->ranges[i].length;
-        if (base < FOUR_GIB)
-            low_end = MAX(low_end, MIN(end, FOUR_GIB));
-        if (end > FOUR_GIB)
-            map_direct(LARGE_DOWN(MAX(base, FOUR_GIB)), LARGE_UP(end));
+        uint64_t base = MAX(loader->ranges[i].base, FOUR_GIB);
+        uint64_t end = end_of(&loader->ranges[i]);
+        map(MM_DIRECT_MAP + base, MM_DIRECT_MAP + end, base,
+            MM_PTE_WRITE | MM_PTE_NX);
+        low_end = MAX(low_end, MIN(end, FOUR_GIB));
     }
-    map_direct(0, LARGE_UP(low_end));
-}
-
-static void map_image(void)
-{
-    uint64_t end = (uintptr_t)ki_image_end;
-    for (uint64_t at = (uintptr_t)ki_image_start; at < end; at += PAGE_SIZE) {
-        uint64_t physical = at - MM_KERNEL_BASE;
-        uint64_t bits = MM_PTE_KERNEL;
-        if (!is_read_only(physical))
-            bits |= MM_PTE_WRITE;
-        else if (at < (uintptr_t)ki_text_end)
-            bits &= ~MM_PTE_NX;
-        *make_entry(at, 1) = physical | bits;
-    }
-}
-
-// Makes room for an entry of each frame up to the last of RAM.
-static void make_database(const LOADER_PARAMETER_BLOCK *loader)
-{
-    uint64_t end = 0;
-    for (uint32_t i = 0; i < loader->range_count; i++)
-        end = MAX(end, loader->ranges[i].base + loader->ranges[i].length);
-    uint64_t size = (end >> PAGE_SHIFT) * sizeof(mm_pfn);
-    mm_set_database(mm_frame_to_virt(take(BYTES_TO_PAGES(size))));
+    low_end = (low_end + 2 * MIB - 1) & ~(2 * MIB - 1);
+    map(MM_DIRECT_MAP, MM_DIRECT_MAP + low_end, 0, MM_PTE_WRITE | MM_PTE_NX);
 }
 
 // Takes over the memory map. Needs the GDT and the stack to be in the kernel
 // image, and the page tables of boot/ loaded. Afterwards those, boot_low, are
-// free memory. Leaves QEMU with a message if there is too little.
+// free memory.
 //
 // IRQL:    <= DISPATCH_LEVEL
-void mm_init(LOADER_PARAMETER_BLOCK *loader)
+// Returns: false if there is too little memory
+bool mm_init(const LOADER_PARAMETER_BLOCK *loader)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
-    add_ranges(loader);
-    mm_kernel_cr3 = (uint64_t)take_table() << PAGE_SHIFT;
-    map_memory(loader);
-    map_image();
-    make_entry(MM_SYSTEM_PAGES, 2);    // within one entry of the top table
+    if (!make_frames(loader))
+        return false;
+    mm_kernel_cr3 = (uint64_t)mm_allocate_frame(0) << PAGE_SHIFT;
+    map_direct(loader);
+    map_image(ki_text_start, ki_text_end, 0);
+    map_image(ki_rodata_start, ki_rodata_end, MM_PTE_NX);
+    map_image(ki_data_start, ki_image_end, MM_PTE_WRITE | MM_PTE_NX);
+    mm_make_entry(mm_kernel_cr3, MM_SYSTEM_PAGES);    // for all spaces to copy
     mm_write_cr3(mm_kernel_cr3);
-
-    make_database(loader);
-    mm_add_range((uintptr_t)boot_low_start, (uintptr_t)boot_low_end);
+    for (char *at = boot_low_start; at < boot_low_end; at += PAGE_SIZE)
+        mm_add_frame((PFN_NUMBER)((uintptr_t)at >> PAGE_SHIFT));
+    return true;
 }

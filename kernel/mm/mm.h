@@ -2,7 +2,7 @@
 //
 // The map of the kernel's half, the same in every address space:
 //   MM_DIRECT_MAP      all RAM and ACPI's tables, RW, NX
-//   MM_SYSTEM_PAGES    pages handed out by number: kernel stacks, large pool
+//   MM_SYSTEM_PAGES    pages handed out in runs: kernel stacks, large pool
 //                      blocks, device registers
 //   -2 GiB             the kernel image: text R-X, rodata R, data RW
 //
@@ -32,48 +32,34 @@ static inline void *mm_frame_to_virt(PFN_NUMBER frame)
 }
 
 // Takes over the memory map: builds the final page tables (W^X, NX, direct
-// map, no identity map), the PFN database and the free list; reserves the
-// kernel image and the initrd. Bugchecks with a message below 32 MiB or so.
-void mm_init(LOADER_PARAMETER_BLOCK *loader);
+// map, no identity map), the PFN database and the free list; keeps the kernel
+// image and the initrd. False below 32 MiB or so.
+bool mm_init(const LOADER_PARAMETER_BLOCK *loader);
 extern uint64_t mm_total_frames;           // RAM that was found
 extern uint64_t mm_kernel_cr3;             // page tables without a user half
 uint64_t mm_available_frames(void);
 
 // ---- Frames: any level up to DISPATCH --------------------------------------
-// Returns a frame with count 1, filled with zeros; 0 when there is none.
-PFN_NUMBER mm_allocate_frame(void);
-void mm_reference_frame(PFN_NUMBER frame);
+// Returns a frame with count 1, filled with zeros; 0 when there is none but
+// the last reserve ones.
+PFN_NUMBER mm_allocate_frame(uint64_t reserve);
 void mm_release_frame(PFN_NUMBER frame);   // frees it at 0
 
 // ---- System pages ----------------------------------------------------------
 // pages contiguous pages of address space backed by zeroed frames, NULL if
-// there are none left. guard: one unmapped page lies below. IRQL: <= DISPATCH.
-void *mm_allocate_system_pages(uint32_t pages, bool guard);
-void mm_free_system_pages(void *address, uint32_t pages, bool guard);
+// there are none left. Below and above them one stays unmapped. <= DISPATCH.
+void *mm_allocate_system_pages(uint32_t pages);
+void mm_free_system_pages(void *address, uint32_t pages);
 // Maps device registers, uncached; for ever. NULL: no address space left.
 void *MmMapIoSpace(uint64_t physical, size_t length);
 
-// Kernel stacks: KI_STACK_PAGES above a guard page. Returns the lowest byte.
-#define MM_STACK_PAGES 3
-void *MmCreateKernelStack(void);
-void MmDeleteKernelStack(void *limit);
+#define MM_STACK_PAGES 3                   // of a kernel stack
 bool mm_is_kernel_address_valid(const void *address);    // for bugchecks
 
 // ---- Address spaces --------------------------------------------------------
-// One allocation: an entry in its space's list, sorted by address.
-typedef struct mm_region {
-    LIST_ENTRY entry;
-    uint64_t start;              // page aligned
-    uint64_t pages;
-} mm_region;
-
 typedef struct mm_space {
     uint64_t cr3;
-    KMUTANT mutex;               // guards regions and page tables; PASSIVE
-    LIST_ENTRY regions;          // of mm_region
-    LIST_ENTRY free_regions;     // of mm_region, unused
-    LIST_ENTRY region_pages;     // the frames that they lie in
-    uint64_t frames;             // committed pages and page tables
+    KMUTANT mutex;               // guards the page tables; PASSIVE
     KPROCESS *process;           // whose ActiveProcessors a flush goes to
 } mm_space;
 
@@ -108,22 +94,18 @@ static inline size_t mm_mdl_size(uint64_t address, uint32_t length)
                                         length) * sizeof(PFN_NUMBER);
 }
 
-// Describes the caller's buffer in mdl (of mm_mdl_size bytes) and pins it.
-// write: a device will write to it, so ring 3 must be able to. No lock: see
-// pin.c for why that is safe against a thread that unmaps.
+// Describes a buffer in mdl (of mm_mdl_size bytes) and pins it: space NULL: of
+// the caller, and write: a device will write to it, so ring 3 must be able to;
+// else of a space that is being built. No lock: see pin.c for why that is safe
+// against a thread that unmaps.
 // Returns: STATUS_SUCCESS or STATUS_ACCESS_VIOLATION (nothing is pinned then)
-NTSTATUS mm_lock_user_buffer(MDL *mdl, uint64_t address, uint32_t length,
-                             bool write);
-// The same for pages of a space that is not running, by its page tables, for
-// the loader of images: ignores protection.
-NTSTATUS mm_lock_space_buffer(MDL *mdl, mm_space *space, uint64_t address,
-                              uint32_t length);
+NTSTATUS mm_lock_user_buffer(MDL *mdl, const mm_space *space, uint64_t address,
+                             uint32_t length, bool write);
 // Describes kernel memory (pool, stack, system pages); nothing is pinned.
 void MmBuildMdlForNonPagedPool(MDL *mdl, const void *address, uint32_t length);
 void MmUnlockPages(MDL *mdl);    // IRQL: <= DISPATCH_LEVEL
 // Copies length bytes at offset of the described memory. IRQL: <= DISPATCH.
 void mm_copy_to_mdl(MDL *mdl, uint32_t offset, const void *from,
                     uint32_t length);
-void mm_copy_from_mdl(MDL *mdl, uint32_t offset, void *to, uint32_t length);
 
 #endif

@@ -3,6 +3,7 @@
 // Locks: a space's mutex > the lock of the system pages > the PFN lock. The
 // page tables of the kernel's half are shared: every space copies the upper
 // half of the top table, and mm_init fills all entries that will ever be used.
+// All pages are small ones.
 
 #ifndef TINT_MM_MMP_H
 #define TINT_MM_MMP_H
@@ -21,18 +22,14 @@
 #define MM_PTE_USER      (1ull << 2)
 #define MM_PTE_UNCACHED  (3ull << 3)     // PWT and PCD
 #define MM_PTE_TOUCHED   (3ull << 5)     // accessed, dirty
-#define MM_PTE_LARGE     (1ull << 7)
 #define MM_PTE_GLOBAL    (1ull << 8)
 #define MM_PTE_NX        (1ull << 63)
 #define MM_PTE_FRAME     0x000FFFFFFFFFF000ull
-#define MM_PTE_SOFTWARE  9               // three bits of ours: space.c
+#define MM_PTE_PROTECTION 9              // three bits of ours: space.c
+#define MM_PTE_FIRST     (1ull << 52)    // ours: an allocation begins here
+#define MM_PTE_KERNEL    (MM_PTE_PRESENT | MM_PTE_GLOBAL | MM_PTE_TOUCHED)
 
-#define MM_TABLE_LEVELS  4
 #define MM_TABLE_ENTRIES 512u
-#define MM_LARGE_PAGE    (MM_TABLE_ENTRIES * PAGE_SIZE)
-
-#define MM_PTE_KERNEL \
-    (MM_PTE_PRESENT | MM_PTE_GLOBAL | MM_PTE_TOUCHED | MM_PTE_NX)
 
 // Frames that programs cannot have: the kernel's own, to say no with.
 #define MM_RESERVED_FRAMES 64u
@@ -59,15 +56,18 @@ static inline void mm_write_cr3(uint64_t cr3)
     __asm__ volatile("mov %0, %%cr3" ::"r"(cr3) : "memory");
 }
 
-// The entry of level (1: of a page) that maps address; a large page's entry
-// if it lies under one; NULL if a table above is not there.
+// One walk, and what is made of it; see pages.c.
 volatile uint64_t *mm_find_entry(uint64_t cr3, uint64_t address,
-                                 uint32_t level);
-
-// What space.c asks of pages.c; a space's mutex held.
-bool mm_commit(mm_space *space, uint64_t base, uint64_t pages, uint64_t bits);
-void mm_decommit(mm_space *space, uint64_t base, uint64_t pages);
-void mm_flush(mm_space *space, uint64_t base, uint64_t pages);
+                                 uint32_t *shift);
+volatile uint64_t *mm_page_entry(uint64_t cr3, uint64_t address);
+volatile uint64_t *mm_make_entry(uint64_t cr3, uint64_t address);
+// users: the mask of processors that may know the pages, read when entries
+// have changed.
+bool mm_commit(uint64_t cr3, const volatile uint32_t *users, uint64_t base,
+               uint64_t pages, uint64_t bits);
+void mm_decommit(uint64_t cr3, const volatile uint32_t *users, uint64_t base,
+                 uint64_t pages);
+void mm_flush(const volatile uint32_t *users, uint64_t base, uint64_t pages);
 
 // The page frame database: one of these per frame, up to the last of RAM.
 typedef struct mm_pfn {
@@ -75,12 +75,9 @@ typedef struct mm_pfn {
     PFN_NUMBER next;             // when it is free; PFN lock
 } mm_pfn;
 
-// Where mm_init gets frames from before the database exists.
-PFN_NUMBER mm_take_untouched(uint64_t pages);
-void mm_add_range(uint64_t base, uint64_t end);
-void mm_set_database(mm_pfn *database);
-// mm_allocate_frame that fails unless more than reserve frames are left.
-PFN_NUMBER mm_take_frame(uint64_t reserve);
+extern mm_pfn *mm_pfn_database;
+// Puts a frame on the free list; boot, or lock held.
+void mm_add_frame(PFN_NUMBER frame);
 // Adds one to the count unless that is 0.
 bool mm_try_reference_frame(PFN_NUMBER frame);
 

@@ -19,7 +19,7 @@
 static PFN_NUMBER pin_page(uint64_t cr3, uint64_t address, uint64_t rights)
 {
     for (;;) {
-        volatile uint64_t *entry = mm_find_entry(cr3, address, 1);
+        volatile uint64_t *entry = mm_page_entry(cr3, address);
         uint64_t seen = entry ? *entry : 0;
         if (!seen || (seen & rights) != rights)
             return 0;
@@ -45,16 +45,28 @@ static void describe(MDL *mdl, uint64_t address, uint32_t length)
     mdl->locked = false;
 }
 
-static NTSTATUS lock_buffer(MDL *mdl, uint64_t cr3, uint64_t address,
-                            uint32_t length, uint64_t rights)
+// Describes length bytes at address in mdl, which has mm_mdl_size bytes, and
+// pins their frames. space NULL: those of the current process, as ring 3 may
+// use them; write: a device will write there, so ring 3 must be able to. Else
+// those of a space that is being built, whatever their protection.
+//
+// IRQL:    <= APC_LEVEL
+// Returns: STATUS_SUCCESS, or STATUS_ACCESS_VIOLATION with nothing pinned
+// Owns:    the MDL, one count of each frame, until MmUnlockPages
+NTSTATUS mm_lock_user_buffer(MDL *mdl, const mm_space *space, uint64_t address,
+                             uint32_t length, bool write)
 {
+    ASSERT_IRQL(<=, APC_LEVEL);
+
+    uint64_t rights = space ? 0 : MM_PTE_PRESENT | MM_PTE_USER |
+                                  (write ? MM_PTE_WRITE : 0);
+    uint64_t cr3 = space ? space->cr3 : mm_read_cr3();
     describe(mdl, address, length);
     if (!ke_is_user_range((void *)address, length))
         return STATUS_ACCESS_VIOLATION;
-    uint64_t page = PAGE_ALIGN_DOWN(address);
-    uint32_t count = frame_count(mdl);
-    for (uint32_t i = 0; i < count; i++) {
-        mdl->frames[i] = pin_page(cr3, page + (uint64_t)i * PAGE_SIZE, rights);
+    for (uint32_t i = 0; i < frame_count(mdl); i++) {
+        mdl->frames[i] = pin_page(cr3, address + (uint64_t)i * PAGE_SIZE,
+                                  rights);
         if (!mdl->frames[i]) {
             while (i--)
                 mm_release_frame(mdl->frames[i]);
@@ -63,44 +75,6 @@ static NTSTATUS lock_buffer(MDL *mdl, uint64_t cr3, uint64_t address,
     }
     mdl->locked = true;
     return STATUS_SUCCESS;
-}
-
-// Describes length bytes of the current process at address in mdl, which has
-// mm_mdl_size bytes, and pins their frames. write: a device will write there.
-//
-// IRQL:    <= APC_LEVEL
-// Returns: STATUS_SUCCESS, or STATUS_ACCESS_VIOLATION with nothing pinned
-// Owns:    the MDL, one count of each frame, until MmUnlockPages
-NTSTATUS mm_lock_user_buffer(MDL *mdl, uint64_t address, uint32_t length,
-                             bool write)
-{
-    ASSERT_IRQL(<=, APC_LEVEL);
-
-    return lock_buffer(mdl, mm_read_cr3(), address, length,
-                       MM_PTE_PRESENT | MM_PTE_USER |
-                           (write ? MM_PTE_WRITE : 0));
-}
-
-// The same for a space that is being built, whatever the protection.
-//
-// IRQL:    <= APC_LEVEL
-// Returns: STATUS_SUCCESS, or STATUS_ACCESS_VIOLATION with nothing pinned
-// Owns:    the MDL, one count of each frame, until MmUnlockPages
-NTSTATUS mm_lock_space_buffer(MDL *mdl, mm_space *space, uint64_t address,
-                              uint32_t length)
-{
-    ASSERT_IRQL(<=, APC_LEVEL);
-
-    return lock_buffer(mdl, space->cr3, address, length, 0);
-}
-
-static PFN_NUMBER kernel_frame(uint64_t address)
-{
-    if (address >= MM_DIRECT_MAP && address < MM_SYSTEM_PAGES)
-        return (PFN_NUMBER)((address - MM_DIRECT_MAP) >> PAGE_SHIFT);
-    volatile uint64_t *entry = mm_find_entry(mm_kernel_cr3, address, 1);
-    ASSERT(entry && *entry & MM_PTE_PRESENT);
-    return mm_entry_frame(*entry);
 }
 
 // Describes length bytes of pool, stack, system pages or kernel image, which
@@ -114,9 +88,10 @@ void MmBuildMdlForNonPagedPool(MDL *mdl, const void *address, uint32_t length)
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
     describe(mdl, (uintptr_t)address, length);
-    uint64_t page = PAGE_ALIGN_DOWN((uintptr_t)address);
-    for (uint32_t i = 0; i < frame_count(mdl); i++)
-        mdl->frames[i] = kernel_frame(page + (uint64_t)i * PAGE_SIZE);
+    for (uint32_t i = 0; i < frame_count(mdl); i++) {
+        uint64_t at = (uintptr_t)address + (uint64_t)i * PAGE_SIZE;
+        mdl->frames[i] = mm_entry_frame(*mm_page_entry(mm_kernel_cr3, at));
+    }
 }
 
 // Takes back what pinning did; nothing if mdl is not pinned.
@@ -134,16 +109,6 @@ void MmUnlockPages(MDL *mdl)
         mm_release_frame(mdl->frames[i]);
 }
 
-// The next piece of at most length bytes at offset that lies in one frame.
-static void *next_piece(const MDL *mdl, uint32_t offset, uint32_t length,
-                        uint32_t *size)
-{
-    uint64_t at = (uint64_t)mdl->ByteOffset + offset;
-    *size = MIN(length, PAGE_SIZE - BYTE_OFFSET(at));
-    return (char *)mm_frame_to_virt(mdl->frames[at >> PAGE_SHIFT]) +
-           BYTE_OFFSET(at);
-}
-
 // Copies length bytes to offset of the described memory.
 //
 // IRQL:    <= DISPATCH_LEVEL
@@ -153,30 +118,12 @@ void mm_copy_to_mdl(MDL *mdl, uint32_t offset, const void *from,
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
     ASSERT((uint64_t)offset + length <= mdl->ByteCount);
-    while (length) {
-        uint32_t size;
-        void *piece = next_piece(mdl, offset, length, &size);
-        memcpy(piece, from, size);
+    uint64_t at = (uint64_t)mdl->ByteOffset + offset;
+    for (uint32_t size; length; length -= size) {
+        size = MIN(length, PAGE_SIZE - BYTE_OFFSET(at));
+        char *page = mm_frame_to_virt(mdl->frames[at >> PAGE_SHIFT]);
+        memcpy(page + BYTE_OFFSET(at), from, size);
         from = (const char *)from + size;
-        offset += size;
-        length -= size;
-    }
-}
-
-// Copies length bytes from offset of the described memory.
-//
-// IRQL:    <= DISPATCH_LEVEL
-void mm_copy_from_mdl(MDL *mdl, uint32_t offset, void *to, uint32_t length)
-{
-    ASSERT_IRQL(<=, DISPATCH_LEVEL);
-
-    ASSERT((uint64_t)offset + length <= mdl->ByteCount);
-    while (length) {
-        uint32_t size;
-        const void *piece = next_piece(mdl, offset, length, &size);
-        memcpy(to, piece, size);
-        to = (char *)to + size;
-        offset += size;
-        length -= size;
+        at += size;
     }
 }

@@ -1,8 +1,8 @@
 // space.c - the user half of an address space: allocations and their pages.
 //
-// A space has a list of regions, sorted by address: one per allocation. What
-// ring 3 may do with a page is in its entry alone (pages.c), so protecting a
-// part of a region splits nothing. The mutex guards both. It is taken only by
+// The page tables are the only record: a page's entry says what ring 3 may do
+// with it, whether it is allocated at all (it is not 0) and whether it is the
+// first one of its allocation. The mutex guards them. It is taken only by
 // threads, so these services need the scheduler.
 
 #include "kernel/mm/mmp.h"
@@ -14,15 +14,7 @@
 // leave a page free below: a stack that overflows meets nobody.
 #define GRANULARITY 65536u
 
-// Lives at the start of each frame of regions.
-typedef struct region_page {
-    LIST_ENTRY entry;    // on mm_space.region_pages
-    mm_region regions[];
-} region_page;
-
-#define REGIONS_PER_PAGE ((PAGE_SIZE - sizeof(region_page)) / sizeof(mm_region))
-
-// What the software bits of an entry say: its index here.
+// What the protection bits of an entry say: its index here.
 static const struct {
     uint32_t protect;
     uint64_t bits;
@@ -39,20 +31,17 @@ static const struct {
 static bool find_protection(uint32_t protect, uint64_t *bits)
 {
     for (uint32_t i = 0; i < ARRAY_SIZE(protections); i++) {
-        if (protections[i].protect != protect)
-            continue;
-        *bits = protections[i].bits | (uint64_t)i << MM_PTE_SOFTWARE;
-        return true;
+        *bits = protections[i].bits | (uint64_t)i << MM_PTE_PROTECTION;
+        if (protections[i].protect == protect)
+            return true;
     }
     return false;
 }
 
-static uint32_t page_protection(mm_space *space, uint64_t address)
+static uint32_t protection(mm_space *space, uint64_t address)
 {
-    uint64_t entry = *mm_find_entry(space->cr3, address, 1);
-    uint64_t index = entry >> MM_PTE_SOFTWARE & 7;
-    ASSERT(index < ARRAY_SIZE(protections));
-    return protections[index].protect;
+    uint64_t entry = *mm_page_entry(space->cr3, address);
+    return protections[entry >> MM_PTE_PROTECTION & 7].protect;
 }
 
 // A thread must not be suspended while it owns the mutex: others of its
@@ -69,16 +58,6 @@ static void unlock_space(mm_space *space)
     KeLeaveCriticalRegion();
 }
 
-static uint64_t region_end(const mm_region *region)
-{
-    return region->start + region->pages * PAGE_SIZE;
-}
-
-static mm_region *region_at(LIST_ENTRY *entry)
-{
-    return CONTAINING_RECORD(entry, mm_region, entry);
-}
-
 // Rounds *base and *size to whole pages of ring 3.
 static bool round_range(uint64_t *base, uint64_t *size)
 {
@@ -91,90 +70,44 @@ static bool round_range(uint64_t *base, uint64_t *size)
     return true;
 }
 
-// ---- Regions ---------------------------------------------------------------
-// Takes an unused region; NULL if there is no memory for more.
-static mm_region *take_region(mm_space *space)
+// The first page from address on that is allocated, or end.
+static uint64_t next_used(mm_space *space, uint64_t address, uint64_t end)
 {
-    if (IsListEmpty(&space->free_regions)) {
-        PFN_NUMBER frame = mm_take_frame(MM_RESERVED_FRAMES);
-        if (!frame)
-            return NULL;
-        region_page *page = mm_frame_to_virt(frame);
-        InsertTailList(&space->region_pages, &page->entry);
-        for (uint32_t i = 0; i < REGIONS_PER_PAGE; i++)
-            InsertTailList(&space->free_regions, &page->regions[i].entry);
-        space->frames++;
+    uint32_t shift;
+    while (address < end && !*mm_find_entry(space->cr3, address, &shift))
+        address = ((address >> shift) + 1) << shift;
+    return MIN(address, end);
+}
+
+// Finds room for size bytes, lowest first; 0 if there is none.
+static uint64_t find_room(mm_space *space, uint64_t size)
+{
+    uint64_t start = MM_LOWEST_USER_ADDRESS;
+    while (start < USER_END && size <= USER_END - start) {
+        uint64_t used = next_used(space, start, start + size);
+        if (used == start + size)
+            return start;
+        start = (used + 2 * PAGE_SIZE + GRANULARITY - 1) &
+                ~(uint64_t)(GRANULARITY - 1);
     }
-    return region_at(RemoveHeadList(&space->free_regions));
+    return 0;
 }
 
-// The first region that ends above address, or NULL.
-static mm_region *find_above(mm_space *space, uint64_t address)
+// Is the page at address allocated and, unless begin, not where an allocation
+// begins?
+static bool goes_on(mm_space *space, uint64_t address, bool begin)
 {
-    RTL_FOR_EACH(entry, &space->regions)
-    if (region_end(region_at(entry)) > address)
-        return region_at(entry);
-    return NULL;
+    volatile uint64_t *entry = mm_page_entry(space->cr3, address);
+    return entry && *entry && (begin || !(*entry & MM_PTE_FIRST));
 }
 
-// The region that holds all of base..base+size, or NULL.
-static mm_region *find_holder(mm_space *space, uint64_t base, uint64_t size)
+// Where the allocation ends that address lies in; address if in none.
+static uint64_t allocation_end(mm_space *space, uint64_t address)
 {
-    mm_region *region = find_above(space, base);
-    return region && region->start <= base && size <= region_end(region) - base
-               ? region
-               : NULL;
-}
-
-// Finds room for size bytes, lowest first.
-static bool find_room(mm_space *space, uint64_t size, uint64_t *base)
-{
-    uint64_t at = MM_LOWEST_USER_ADDRESS;
-    RTL_FOR_EACH(entry, &space->regions)
-    {
-        if (region_at(entry)->start >= at &&
-            region_at(entry)->start - at >= size)
-            break;
-        uint64_t end = region_end(region_at(entry)) + PAGE_SIZE;
-        at = MAX(at, (end + GRANULARITY - 1) & ~(uint64_t)(GRANULARITY - 1));
-    }
-    *base = at;
-    return at < USER_END && size <= USER_END - at;
-}
-
-static void insert_region(mm_space *space, mm_region *region)
-{
-    mm_region *above = find_above(space, region->start);
-    InsertTailList(above ? &above->entry : &space->regions, &region->entry);
-}
-
-// ---- The services ----------------------------------------------------------
-static NTSTATUS allocate_locked(mm_space *space, uint64_t *base, uint64_t size,
-                                uint64_t bits)
-{
-    if (!*base) {
-        if (!find_room(space, size, base))
-            return STATUS_NO_MEMORY;
-    } else {
-        mm_region *above = find_above(space, *base);
-        if (above && above->start < *base + size)
-            return STATUS_CONFLICTING_ADDRESSES;
-    }
-    // Spares everybody the attempt; commit looks at each frame.
-    if (size >> PAGE_SHIFT > mm_available_frames())
-        return STATUS_NO_MEMORY;
-
-    mm_region *region = take_region(space);
-    if (!region)
-        return STATUS_NO_MEMORY;
-    region->start = *base;
-    region->pages = size >> PAGE_SHIFT;
-    if (!mm_commit(space, *base, region->pages, bits)) {
-        InsertHeadList(&space->free_regions, &region->entry);
-        return STATUS_NO_MEMORY;
-    }
-    insert_region(space, region);
-    return STATUS_SUCCESS;
+    bool begin = true;
+    for (; goes_on(space, address, begin); address += PAGE_SIZE)
+        begin = false;
+    return address;
 }
 
 // Allocates zeroed pages at *base, or where there is room if that is 0; both
@@ -191,50 +124,31 @@ NTSTATUS mm_allocate(mm_space *space, uint64_t *base, uint64_t *size,
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    uint64_t bits;
+    uint64_t bits, start = *base ? *base : MM_LOWEST_USER_ADDRESS;
+    uint64_t length = *size;
     if (!find_protection(protect, &bits))
         return STATUS_INVALID_PAGE_PROTECTION;
-    uint64_t start = *base ? *base : MM_LOWEST_USER_ADDRESS;
-    uint64_t length = *size;
     if (!round_range(&start, &length))
         return STATUS_INVALID_PARAMETER;
-    if (!*base)
-        start = 0;
 
     lock_space(space);
-    NTSTATUS status = allocate_locked(space, &start, length, bits);
-    unlock_space(space);
-    if (NT_SUCCESS(status)) {
+    NTSTATUS status = STATUS_NO_MEMORY;
+    if (!*base)
+        start = find_room(space, length);
+    else if (next_used(space, start, start + length) != start + length)
+        status = STATUS_CONFLICTING_ADDRESSES;
+    // The number of frames spares everybody the attempt.
+    if (start && status == STATUS_NO_MEMORY &&
+        length >> PAGE_SHIFT <= mm_available_frames() &&
+        mm_commit(space->cr3, &space->process->ActiveProcessors, start,
+                  length >> PAGE_SHIFT, bits)) {
+        *mm_page_entry(space->cr3, start) |= MM_PTE_FIRST;
         *base = start;
         *size = length;
+        status = STATUS_SUCCESS;
     }
+    unlock_space(space);
     return status;
-}
-
-static NTSTATUS free_locked(mm_space *space, mm_region *region, uint64_t base,
-                            uint64_t size)
-{
-    uint64_t pages = size >> PAGE_SHIFT;
-    uint64_t above = (region_end(region) - (base + size)) >> PAGE_SHIFT;
-    if (pages == region->pages) {
-        RemoveEntryList(&region->entry);
-        InsertHeadList(&space->free_regions, &region->entry);
-    } else if (base == region->start) {
-        region->start += size;
-        region->pages -= pages;
-    } else {
-        if (above) {
-            mm_region *rest = take_region(space);
-            if (!rest)
-                return STATUS_NO_MEMORY;
-            rest->start = base + size;
-            rest->pages = above;
-            InsertHeadList(&region->entry, &rest->entry);
-        }
-        region->pages -= pages + above;
-    }
-    mm_decommit(space, base, pages);
-    return STATUS_SUCCESS;
 }
 
 // Frees the allocation that begins at *base if *size is 0, else whole pages
@@ -245,30 +159,31 @@ static NTSTATUS free_locked(mm_space *space, mm_region *region, uint64_t base,
 //          STATUS_INVALID_PARAMETER       not a range of ring 3, or *size is 0
 //                                         and *base inside an allocation
 //          STATUS_CONFLICTING_ADDRESSES   not all of it is one allocation's
-//          STATUS_NO_MEMORY               to note what remains
 NTSTATUS mm_free(mm_space *space, uint64_t *base, uint64_t *size)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    uint64_t start = *base;
-    uint64_t length = *size ? *size : 1;
+    uint64_t start = *base, length = *size ? *size : 1;
     if (!round_range(&start, &length))
         return STATUS_INVALID_PARAMETER;
 
     lock_space(space);
-    NTSTATUS status = STATUS_CONFLICTING_ADDRESSES;
-    mm_region *region = find_holder(space, start, length);
-    if (region && !*size) {
-        length = region->pages * PAGE_SIZE;
+    uint64_t end = allocation_end(space, start);
+    NTSTATUS status = STATUS_SUCCESS;
+    if (length > end - start)
+        status = STATUS_CONFLICTING_ADDRESSES;
+    else if (!*size && goes_on(space, start, false))
         status = STATUS_INVALID_PARAMETER;
-    }
-    if (region && (*size || region->start == start))
-        status = free_locked(space, region, start, length);
-    unlock_space(space);
     if (NT_SUCCESS(status)) {
+        length = *size ? length : end - start;
+        if (start + length < end)
+            *mm_page_entry(space->cr3, start + length) |= MM_PTE_FIRST;
+        mm_decommit(space->cr3, &space->process->ActiveProcessors, start,
+                    length >> PAGE_SHIFT);
         *base = start;
         *size = length;
     }
+    unlock_space(space);
     return status;
 }
 
@@ -283,28 +198,27 @@ NTSTATUS mm_protect(mm_space *space, uint64_t *base, uint64_t *size,
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    uint64_t bits;
+    uint64_t bits, start = *base, length = *size;
     if (!find_protection(protect, &bits))
         return STATUS_INVALID_PAGE_PROTECTION;
-    uint64_t start = *base;
-    uint64_t length = *size;
     if (!round_range(&start, &length))
         return STATUS_INVALID_PARAMETER;
 
     lock_space(space);
-    mm_region *region = find_holder(space, start, length);
-    if (region) {
-        *old = page_protection(space, start);
+    bool found = length <= allocation_end(space, start) - start;
+    if (found) {
+        *old = protection(space, start);
         for (uint64_t at = start; at < start + length; at += PAGE_SIZE) {
-            volatile uint64_t *entry = mm_find_entry(space->cr3, at, 1);
-            *entry = mm_frame_entry(mm_entry_frame(*entry), bits);
+            volatile uint64_t *entry = mm_page_entry(space->cr3, at);
+            *entry = (*entry & (MM_PTE_FRAME | MM_PTE_FIRST)) | bits;
         }
-        mm_flush(space, start, length >> PAGE_SHIFT);
+        mm_flush(&space->process->ActiveProcessors, start,
+                 length >> PAGE_SHIFT);
         *base = start;
         *size = length;
     }
     unlock_space(space);
-    return region ? STATUS_SUCCESS : STATUS_CONFLICTING_ADDRESSES;
+    return found ? STATUS_SUCCESS : STATUS_CONFLICTING_ADDRESSES;
 }
 
 // Describes the pages from address on that are alike.
@@ -318,24 +232,23 @@ NTSTATUS mm_query(mm_space *space, uint64_t address,
 
     if (address >= USER_END)
         return STATUS_INVALID_PARAMETER;
-    uint64_t start = PAGE_ALIGN_DOWN(address);
+    uint64_t start = PAGE_ALIGN_DOWN(address), first = start;
     *information = (MEMORY_BASIC_INFORMATION){ .BaseAddress = (void *)start,
                                                .State = MEM_FREE,
                                                .Protect = PAGE_NOACCESS };
-
     lock_space(space);
-    mm_region *region = find_above(space, start);
-    uint64_t end = region ? region->start : USER_END;
-    if (region && region->start <= start) {
-        uint32_t protect = page_protection(space, start);
-        end = start;
-        do {
-            end += PAGE_SIZE;
-        } while (end < region_end(region) &&
-                 page_protection(space, end) == protect);
-        information->AllocationBase = (void *)region->start;
+    uint64_t end = allocation_end(space, start);
+    if (end == start) {
+        end = next_used(space, start, USER_END);
+    } else {
+        while (goes_on(space, first, false))
+            first -= PAGE_SIZE;
+        information->AllocationBase = (void *)first;
         information->State = MEM_COMMIT;
-        information->Protect = protect;
+        information->Protect = protection(space, start);
+        for (uint64_t at = start; at < end; at += PAGE_SIZE)
+            if (protection(space, at) != information->Protect)
+                end = at;
     }
     unlock_space(space);
     information->RegionSize = end - start;

@@ -118,8 +118,9 @@ static NTSTATUS attach_buffer(IRP *irp, const nt_request *request)
                                     request->length);
     if (!irp->MdlAddress)
         return STATUS_INSUFFICIENT_RESOURCES;
-    return mm_lock_user_buffer(irp->MdlAddress, (uint64_t)request->buffer,
-                               request->length, is_read);
+    return mm_lock_user_buffer(irp->MdlAddress, NULL,
+                               (uint64_t)request->buffer, request->length,
+                               is_read);
 }
 
 // Checks a transfer's offset: it is a place in the file, or one of two

@@ -39,15 +39,13 @@ static NTSTATUS query_performance(void *buffer, uint32_t length,
                                   uint32_t *returned)
 {
     ps_settle();    // whose end was seen is gone, with all that it had
-    ex_pool_counts pool;
-    ex_query_pool(&pool);
     SYSTEM_PERFORMANCE_INFORMATION counts;
     memset(&counts, 0, sizeof(counts));
     counts.AvailablePages = mm_available_frames();
-    counts.PoolBytes = pool.bytes;
-    counts.PoolBlocks = pool.blocks;
-    counts.Handles = ob_handle_count();
-    counts.Objects = ob_object_count();
+    counts.PoolBytes = ex_pool_bytes;
+    counts.PoolBlocks = ex_pool_blocks;
+    counts.Handles = ob_handle_count;
+    counts.Objects = ob_object_count;
     counts.Irps = io_irp_count();
     counts.Threads = ps_thread_count();
     counts.Processes = ps_process_count();

@@ -19,7 +19,7 @@ NTSTATUS NtQueryPerformanceCounter(int64_t *counter, int64_t *frequency)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    int64_t hertz = (int64_t)hal_tsc_frequency();
+    int64_t hertz = (int64_t)hal_tsc_frequency;
     NTSTATUS status = nt_put_optional(frequency, &hertz, sizeof(hertz));
     if (!NT_SUCCESS(status))
         return status;

@@ -10,12 +10,14 @@
 typedef struct handle_entry {
     void *object;    // NULL: free
     ACCESS_MASK granted;
-    uint32_t next_free;    // index + 1; 0: none
+    uint32_t next_free;    // number; 0: none
 } handle_entry;
 
 enum {
     HANDLE_STEP = 4,
-    ENTRIES_PER_PAGE = PAGE_SIZE / sizeof(handle_entry),
+    // So many that they, and what the pool adds, fill a page.
+    PER_PAGE = PAGE_SIZE / sizeof(handle_entry) - 1,
+    PAGES = (OB_MAX_HANDLES + PER_PAGE - 1) / PER_PAGE,
 };
 
 struct ob_handle_table {
@@ -23,9 +25,9 @@ struct ob_handle_table {
     KSPIN_LOCK lock;    // guards all below
     bool closed;        // takes no handle any more
     uint32_t count;
-    uint32_t pages;         // there are so many
-    uint32_t first_free;    // index + 1; 0: none
-    handle_entry *page[OB_MAX_HANDLES / ENTRIES_PER_PAGE];
+    uint32_t used;          // numbers from 1 on that were handed out once
+    uint32_t first_free;    // among those, a number; 0: none
+    handle_entry *page[PAGES];
 };
 
 ob_handle_table *(*ob_current_table)(void);
@@ -40,7 +42,7 @@ ob_handle_table *ob_create_handle_table(EPROCESS *process)
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
     ob_handle_table *table =
-        ExAllocatePoolWithTag(NonPagedPool, sizeof(*table), OBP_TABLE_TAG);
+        ExAllocatePoolWithTag(NonPagedPool, sizeof(*table), OBP_TAG);
     if (!table)
         return NULL;
     memset(table, 0, sizeof(*table));
@@ -48,105 +50,79 @@ ob_handle_table *ob_create_handle_table(EPROCESS *process)
     return table;
 }
 
-static handle_entry *entry_at(ob_handle_table *table, uint32_t index)
+static handle_entry *entry_at(ob_handle_table *table, uint32_t number)
 {
-    return &table->page[index / ENTRIES_PER_PAGE][index % ENTRIES_PER_PAGE];
+    return &table->page[(number - 1) / PER_PAGE][(number - 1) % PER_PAGE];
 }
 
 // The live entry that handle names, or NULL. Lock held.
 static handle_entry *find(ob_handle_table *table, HANDLE handle)
 {
     uint64_t number = (uintptr_t)handle / HANDLE_STEP;
-    if (!number || number > (uint64_t)table->pages * ENTRIES_PER_PAGE)
+    if (!number || number > table->used)
         return NULL;
-    handle_entry *entry = entry_at(table, (uint32_t)number - 1);
+    handle_entry *entry = entry_at(table, (uint32_t)number);
     return entry->object ? entry : NULL;
 }
 
-// Adds a page of free entries, the lowest first. Lock held.
-static bool grow(ob_handle_table *table)
+// Takes a free number; 0 if there is none, or no memory. Lock held.
+static uint32_t take_number(ob_handle_table *table)
 {
-    if (table->pages == ARRAY_SIZE(table->page))
-        return false;
-    handle_entry *page = ExAllocatePoolWithTag(
-        NonPagedPool, ENTRIES_PER_PAGE * sizeof(*page), OBP_TABLE_TAG);
-    if (!page)
-        return false;
-    memset(page, 0, ENTRIES_PER_PAGE * sizeof(*page));
-    uint32_t base = table->pages * ENTRIES_PER_PAGE;
-    table->page[table->pages++] = page;
-    for (uint32_t i = ENTRIES_PER_PAGE; i--;) {
-        page[i].next_free = table->first_free;
-        table->first_free = base + i + 1;
+    uint32_t number = table->first_free;
+    if (number) {
+        table->first_free = entry_at(table, number)->next_free;
+        return number;
     }
-    return true;
+    if (table->used == OB_MAX_HANDLES)
+        return 0;
+    handle_entry **page = &table->page[table->used / PER_PAGE];
+    if (!*page)
+        *page = ExAllocatePoolWithTag(NonPagedPool, PER_PAGE * sizeof(**page),
+                                      OBP_TAG);
+    return *page ? ++table->used : 0;
 }
 
 static bool has_object(ob_handle_table *table, const void *object)
 {
-    for (uint32_t i = 0; i < table->pages * ENTRIES_PER_PAGE; i++)
-        if (entry_at(table, i)->object == object)
+    for (uint32_t number = 1; number <= table->used; number++)
+        if (entry_at(table, number)->object == object)
             return true;
     return false;
 }
 
-// Does what is left to do for a handle that is no longer in the table.
-static void finish_close(ob_handle_table *table, void *object, int32_t left,
-                         bool last)
+// Gives up a handle that is no longer in the table, or never was, with its
+// reference; lock held, released here. Counts and table are looked at under
+// the lock: of two threads that close the last two handles, one finds none
+// left. So is a process's last one; its type's close is called for it.
+static void drop(ob_handle_table *table, void *object, KIRQL old)
 {
     OBJECT_TYPE *type = ob_header(object)->Type;
+    int32_t left = obp_count_handle(object, -1);
+    bool last = !left || !has_object(table, object);
+    KeReleaseSpinLock(&table->lock, old);
     if (last && type->close)
         type->close(table->process, object, (uint32_t)left);
     ObDereferenceObject(object);
 }
 
-// Ends a live handle; lock held, released here. Counts and table are looked at
-// under the lock: of two threads that close the last two handles, one finds
-// none left. So is a process's last one; its type's close is called for it.
-static void close_number(ob_handle_table *table, uint32_t number, KIRQL old)
-{
-    handle_entry *entry = entry_at(table, number - 1);
-    void *object = entry->object;
-    *entry = (handle_entry){ .next_free = table->first_free };
-    table->first_free = number;
-    table->count--;
-    int32_t left = obp_drop_handle(object);
-    bool last = !left || !has_object(table, object);
-    KeReleaseSpinLock(&table->lock, old);
-    finish_close(table, object, left, last);
-}
-
-// Gives up a handle that never got into the table. It may have become the last
-// one meanwhile.
-static void discard(ob_handle_table *table, void *object)
-{
-    int32_t left = obp_drop_handle(object);
-    finish_close(table, object, left, !left);
-}
-
-// Stores a counted handle and its reference in the table, or discards both.
+// Stores a counted handle and its reference in the table, or drops both.
 static NTSTATUS insert(ob_handle_table *table, void *object,
                        ACCESS_MASK granted, HANDLE *handle)
 {
     KIRQL old;
     KeAcquireSpinLock(&table->lock, &old);
-    NTSTATUS status = STATUS_SUCCESS;
-    if (table->closed)
-        status = STATUS_PROCESS_IS_TERMINATING;
-    else if (!table->first_free && !grow(table))
-        status = STATUS_INSUFFICIENT_RESOURCES;
-    if (NT_SUCCESS(status)) {
-        uint32_t number = table->first_free;
-        handle_entry *entry = entry_at(table, number - 1);
-        table->first_free = entry->next_free;
-        *entry = (handle_entry){ .object = object, .granted = granted };
-        table->count++;
-        *handle = (HANDLE)((uintptr_t)number * HANDLE_STEP);
+    uint32_t number = table->closed ? 0 : take_number(table);
+    if (!number) {
+        NTSTATUS status = table->closed ? STATUS_PROCESS_IS_TERMINATING
+                                        : STATUS_INSUFFICIENT_RESOURCES;
+        drop(table, object, old);
+        return status;
     }
+    *entry_at(table, number) = (handle_entry){ object, granted, 0 };
+    table->count++;
     KeReleaseSpinLock(&table->lock, old);
-    if (!NT_SUCCESS(status))
-        discard(table, object);
-    return status;
+    *handle = (HANDLE)((uintptr_t)number * HANDLE_STEP);
+    return STATUS_SUCCESS;
 }
 
 // Closes every handle, and lets no new one in.
@@ -156,19 +132,12 @@ void ob_close_all_handles(ob_handle_table *table)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    for (uint32_t number = 1;; number++) {
-        KIRQL old;
-        KeAcquireSpinLock(&table->lock, &old);
-        table->closed = true;
-        uint32_t last = table->pages * ENTRIES_PER_PAGE;
-        while (number <= last && !entry_at(table, number - 1)->object)
-            number++;
-        if (number > last) {
-            KeReleaseSpinLock(&table->lock, old);
-            return;
-        }
-        close_number(table, number, old);
-    }
+    KIRQL old;
+    KeAcquireSpinLock(&table->lock, &old);
+    table->closed = true;
+    KeReleaseSpinLock(&table->lock, old);
+    for (uint32_t number = 1; number <= table->used; number++)
+        ob_close_handle(table, (HANDLE)((uintptr_t)number * HANDLE_STEP));
 }
 
 // Frees a table that has no handle left. No spin lock held.
@@ -179,9 +148,9 @@ void ob_delete_handle_table(ob_handle_table *table)
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
     ASSERT(!table->count);
-    for (uint32_t i = 0; i < table->pages; i++)
-        ExFreePoolWithTag(table->page[i], OBP_TABLE_TAG);
-    ExFreePoolWithTag(table, OBP_TABLE_TAG);
+    for (uint32_t i = 0; i < PAGES && table->page[i]; i++)
+        ExFreePoolWithTag(table->page[i], OBP_TAG);
+    ExFreePoolWithTag(table, OBP_TAG);
 }
 
 // How many handles the table has.
@@ -192,9 +161,12 @@ uint32_t ob_table_count(ob_handle_table *table)
     return table->count;
 }
 
-// ---- Access ----------------------------------------------------------------
+// ---- Access ---------------------------------------------------------------
+
 // What a caller gets who asks for desired. There is no security beyond the
 // handle: whoever opens an object gets all that its type has.
+//
+// IRQL:    any level
 ACCESS_MASK ob_map_access(const OBJECT_TYPE *type, ACCESS_MASK desired)
 {
     if (desired & GENERIC_READ)
@@ -206,14 +178,6 @@ ACCESS_MASK ob_map_access(const OBJECT_TYPE *type, ACCESS_MASK desired)
     return desired & type->valid_access;
 }
 
-static NTSTATUS check(const void *object, ACCESS_MASK granted,
-                      ACCESS_MASK desired, const OBJECT_TYPE *type)
-{
-    if (type && ob_header(object)->Type != type)
-        return STATUS_OBJECT_TYPE_MISMATCH;
-    return desired & ~granted ? STATUS_ACCESS_DENIED : STATUS_SUCCESS;
-}
-
 // References what handle names, in table or, if that is the current one, as a
 // pseudo handle. counted: counts another handle to it before this one can go,
 // so that no close comes between.
@@ -221,8 +185,6 @@ static NTSTATUS look_up(ob_handle_table *table, HANDLE handle,
                         ACCESS_MASK desired, OBJECT_TYPE *type, bool counted,
                         void **object, ACCESS_MASK *granted)
 {
-    if (!table)
-        return STATUS_INVALID_HANDLE;
     void *found = table == ob_current_table() ? ob_pseudo_handle(handle) : NULL;
     ACCESS_MASK access = found ? ob_header(found)->Type->valid_access : 0;
     KIRQL old;
@@ -232,12 +194,17 @@ static NTSTATUS look_up(ob_handle_table *table, HANDLE handle,
         found = entry->object;
         access = entry->granted;
     }
-    NTSTATUS status =
-        found ? check(found, access, desired, type) : STATUS_INVALID_HANDLE;
+    NTSTATUS status = STATUS_SUCCESS;
+    if (!found)
+        status = STATUS_INVALID_HANDLE;
+    else if (type && ob_header(found)->Type != type)
+        status = STATUS_OBJECT_TYPE_MISMATCH;
+    else if (desired & ~access)
+        status = STATUS_ACCESS_DENIED;
     if (NT_SUCCESS(status)) {
         ObReferenceObject(found);
         if (counted)
-            obp_add_handle(found);
+            obp_count_handle(found, 1);
         *object = found;
         if (granted)
             *granted = access;
@@ -260,25 +227,13 @@ NTSTATUS ob_reference_by_handle(HANDLE handle, ACCESS_MASK desired,
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
-    return look_up(ob_current_table(), handle, desired, type, false, object,
-                   granted);
+    ob_handle_table *table = ob_current_table();
+    return table ? look_up(table, handle, desired, type, false, object, granted)
+                 : STATUS_INVALID_HANDLE;
 }
 
-// The same for a handle of another table.
-//
-// IRQL:    <= DISPATCH_LEVEL
-// Returns: as ob_reference_by_handle
-// Owns:    the caller, a reference
-NTSTATUS ob_reference_in_table(ob_handle_table *table, HANDLE handle,
-                               ACCESS_MASK desired, OBJECT_TYPE *type,
-                               void **object, ACCESS_MASK *granted)
-{
-    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+// ---- Making and closing handles -------------------------------------------
 
-    return look_up(table, handle, desired, type, false, object, granted);
-}
-
-// ---- Making and closing handles --------------------------------------------
 // Makes a handle to object. Generic rights mean what its type says.
 //
 // IRQL:    == PASSIVE_LEVEL
@@ -291,9 +246,9 @@ NTSTATUS ob_insert_handle(ob_handle_table *table, void *object,
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    obp_add_handle(object);
-    return insert(table, object, ob_map_access(ob_header(object)->Type, desired),
-                  handle);
+    obp_count_handle(object, 1);
+    return insert(table, object, ob_map_access(ob_header(object)->Type,
+                                               desired), handle);
 }
 
 // Makes a handle in the current process and stores it in ring 3.
@@ -329,17 +284,21 @@ NTSTATUS ob_close_handle(ob_handle_table *table, HANDLE handle)
         return STATUS_SUCCESS;
     KIRQL old;
     KeAcquireSpinLock(&table->lock, &old);
-    if (!find(table, handle)) {
+    handle_entry *entry = find(table, handle);
+    if (!entry) {
         KeReleaseSpinLock(&table->lock, old);
         return STATUS_INVALID_HANDLE;
     }
-    close_number(table, (uint32_t)((uintptr_t)handle / HANDLE_STEP), old);
+    void *object = entry->object;
+    *entry = (handle_entry){ .next_free = table->first_free };
+    table->first_free = (uint32_t)((uintptr_t)handle / HANDLE_STEP);
+    table->count--;
+    drop(table, object, old);
     return STATUS_SUCCESS;
 }
 
 // Makes a handle in to for what source is in from, with no right that source
-// does not have. options: DUPLICATE_SAME_ACCESS; DUPLICATE_CLOSE_SOURCE closes
-// source even if the rest fails, and is all that is done if to is NULL.
+// does not have. options: DUPLICATE_SAME_ACCESS.
 //
 // IRQL:    == PASSIVE_LEVEL
 // Returns: as ob_reference_by_handle and ob_insert_handle
@@ -351,22 +310,16 @@ NTSTATUS ob_duplicate_handle(ob_handle_table *from, HANDLE source,
 
     void *object = NULL;
     ACCESS_MASK granted = 0;
-    NTSTATUS status =
-        look_up(from, source, 0, NULL, to != NULL, &object, &granted);
+    NTSTATUS status = look_up(from, source, 0, NULL, true, &object, &granted);
     if (!NT_SUCCESS(status))
         return status;
     ACCESS_MASK access = granted;
     if (!(options & DUPLICATE_SAME_ACCESS) && !(desired & MAXIMUM_ALLOWED))
         access = ob_map_access(ob_header(object)->Type, desired);
-    if (!to) {
-        ObDereferenceObject(object);
-    } else if (access & ~granted) {
-        discard(to, object);
-        status = STATUS_ACCESS_DENIED;
-    } else {
-        status = insert(to, object, access, handle);
-    }
-    if (options & DUPLICATE_CLOSE_SOURCE)
-        ob_close_handle(from, source);
-    return status;
+    if (!(access & ~granted))
+        return insert(to, object, access, handle);
+    KIRQL old;
+    KeAcquireSpinLock(&to->lock, &old);
+    drop(to, object, old);
+    return STATUS_ACCESS_DENIED;
 }

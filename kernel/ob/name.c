@@ -6,164 +6,109 @@
 
 #include "kernel/ob/obp.h"
 
-enum { LINKS_MAX = 8 };    // followed in one lookup
+enum { LINKS_MAX = 8, NAME_SIZE = 64 };    // links followed in one lookup
 
 typedef struct named {
-    LIST_ENTRY entry;
-    void *object;          // referenced; NULL: a link
-    const char *target;    // of a link
-    const char *name;
-    size_t length;    // of name
+    struct named *next;
+    void *object;              // referenced; NULL: a link
+    size_t length;             // of name
+    char name[NAME_SIZE];
+    char target[NAME_SIZE];    // of a link
 } named;
 
 static KSPIN_LOCK name_lock;    // guards the list
-static LIST_ENTRY names;        // of named
-
-// Starts with no name.
-//
-// IRQL:    <= DISPATCH_LEVEL
-void obp_init_names(void)
-{
-    ASSERT_IRQL(<=, DISPATCH_LEVEL);
-
-    InitializeListHead(&names);
-}
+static named *names;
 
 // The entry whose name is the longest prefix of name, component by component.
 // Lock held.
 static named *find_prefix(const char *name)
 {
     named *best = NULL;
-    RTL_FOR_EACH(entry, &names)
-    {
-        named *candidate = CONTAINING_RECORD(entry, named, entry);
-        size_t length = candidate->length;
-        if (rtl_same_name(candidate->name, name, length) &&
-            (!name[length] || name[length] == '\\') &&
-            (!best || length > best->length))
-            best = candidate;
-    }
+    for (named *n = names; n; n = n->next)
+        if (rtl_same_name(n->name, name, n->length) &&
+            (!name[n->length] || name[n->length] == '\\') &&
+            (!best || n->length > best->length))
+            best = n;
     return best;
 }
 
-static NTSTATUS add(named *new)
+// Names object, with a reference, for ever; or, if that is NULL, makes name
+// stand for target, which need not exist.
+//
+// IRQL:    <= DISPATCH_LEVEL
+// Returns: STATUS_SUCCESS, STATUS_OBJECT_NAME_INVALID (too long),
+//          STATUS_OBJECT_NAME_COLLISION or STATUS_INSUFFICIENT_RESOURCES
+NTSTATUS ob_insert_name(const char *name, void *object, const char *target)
 {
-    new->length = rtl_strlen(new->name);
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+
+    size_t length = rtl_strlen(name);
+    if (length >= NAME_SIZE || (target && rtl_strlen(target) >= NAME_SIZE))
+        return STATUS_OBJECT_NAME_INVALID;
+    named *new = ExAllocatePoolWithTag(NonPagedPool, sizeof(*new), OBP_TAG);
+    if (!new)
+        return STATUS_INSUFFICIENT_RESOURCES;
+    new->object = object;
+    new->length = length;
+    rtl_strcpy(new->name, name, NAME_SIZE);
+    rtl_strcpy(new->target, target ? target : "", NAME_SIZE);
+
     KIRQL old;
     KeAcquireSpinLock(&name_lock, &old);
-    const named *same = find_prefix(new->name);
-    bool collides = same && same->length == new->length;
-    if (!collides)
-        InsertTailList(&names, &new->entry);
+    const named *same = find_prefix(name);
+    bool collides = same && same->length == length;
+    if (!collides) {
+        new->next = names;
+        names = new;
+    }
     KeReleaseSpinLock(&name_lock, old);
     if (collides)
-        ExFreePoolWithTag(new, OBP_NAME_TAG);
+        ExFreePoolWithTag(new, OBP_TAG);
+    else if (object)
+        ObReferenceObject(object);
     return collides ? STATUS_OBJECT_NAME_COLLISION : STATUS_SUCCESS;
 }
 
-static bool is_name(const char *name)
-{
-    return name[0] == '\\' && name[1] && rtl_strlen(name) < OB_MAX_NAME;
-}
-
-// Names object, with a reference, for ever. name: a static string.
-//
-// IRQL:    <= DISPATCH_LEVEL
-// Returns: STATUS_SUCCESS, STATUS_OBJECT_NAME_INVALID,
-//          STATUS_OBJECT_NAME_COLLISION or STATUS_INSUFFICIENT_RESOURCES
-NTSTATUS ob_insert_name(const char *name, void *object)
-{
-    ASSERT_IRQL(<=, DISPATCH_LEVEL);
-
-    if (!is_name(name))
-        return STATUS_OBJECT_NAME_INVALID;
-    named *new =
-        ExAllocatePoolWithTag(NonPagedPool, sizeof(*new), OBP_NAME_TAG);
-    if (!new)
-        return STATUS_INSUFFICIENT_RESOURCES;
-    *new = (named){ .object = object, .name = name };
-    ObReferenceObject(object);
-    NTSTATUS status = add(new);
-    if (!NT_SUCCESS(status))
-        ObDereferenceObject(object);
-    return status;
-}
-
-// Makes link stand for target, which need not exist; both are copied.
-//
-// IRQL:    <= DISPATCH_LEVEL
-// Returns: as ob_insert_name
-NTSTATUS ob_create_symbolic_link(const char *link, const char *target)
-{
-    ASSERT_IRQL(<=, DISPATCH_LEVEL);
-
-    if (!is_name(link) || !is_name(target))
-        return STATUS_OBJECT_NAME_INVALID;
-    size_t link_size = rtl_strlen(link) + 1;
-    size_t target_size = rtl_strlen(target) + 1;
-    named *new = ExAllocatePoolWithTag(
-        NonPagedPool, sizeof(*new) + link_size + target_size, OBP_NAME_TAG);
-    if (!new)
-        return STATUS_INSUFFICIENT_RESOURCES;
-    char *text = (char *)(new + 1);
-    *new = (named){ .name = text, .target = text + link_size };
-    memcpy(text, link, link_size);
-    memcpy(text + link_size, target, target_size);
-    return add(new);
-}
-
-// Replaces the first length characters of path by target.
-static bool replace(char *path, size_t length, const char *target)
-{
-    size_t target_length = rtl_strlen(target);
-    size_t rest_size = rtl_strlen(path + length) + 1;
-    if (target_length + rest_size > OB_MAX_NAME)
-        return false;
-    memmove(path + target_length, path + length, rest_size);
-    memcpy(path, target, target_length);
-    return true;
-}
-
 // Finds the object whose name is the longest prefix of name, in which / is as
-// good as \, links followed. *rest is what remains, with its separator.
+// good as \, links followed. rest, of OB_MAX_NAME bytes, is what remains, with
+// its separator.
 //
 // IRQL:    <= DISPATCH_LEVEL
 // Returns: STATUS_SUCCESS
 //          STATUS_OBJECT_NAME_INVALID    no name at all, or too long
 //          STATUS_OBJECT_NAME_NOT_FOUND  also after too many links
 // Owns:    the caller, a reference
-NTSTATUS ob_lookup_name(const char *name, void **object, char *rest,
-                        size_t rest_size)
+NTSTATUS ob_lookup_name(const char *name, void **object, char *rest)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
-    char path[OB_MAX_NAME];
-    rtl_strcpy(path, name, sizeof(path));
-    if (rtl_strlen(name) >= sizeof(path))
+    size_t length = rtl_strlen(name);
+    if (length >= OB_MAX_NAME)
         return STATUS_OBJECT_NAME_INVALID;
-    for (char *c = path; *c; c++)
-        if (*c == '/')
-            *c = '\\';
-    if (!is_name(path))
+    for (size_t i = 0; i <= length; i++)
+        rest[i] = name[i] == '/' ? '\\' : name[i];
+    if (rest[0] != '\\' || !rest[1])
         return STATUS_OBJECT_NAME_INVALID;
 
     for (uint32_t links = 0; links <= LINKS_MAX; links++) {
         KIRQL old;
         KeAcquireSpinLock(&name_lock, &old);
-        const named *found = find_prefix(path);
+        const named *found = find_prefix(rest);
         KeReleaseSpinLock(&name_lock, old);
         if (!found)
-            return STATUS_OBJECT_NAME_NOT_FOUND;
+            break;
+        // The prefix is replaced by what it stands for, if anything.
+        size_t target = rtl_strlen(found->target);
+        size_t size = rtl_strlen(rest + found->length) + 1;
+        if (target + size > OB_MAX_NAME)
+            return STATUS_OBJECT_NAME_INVALID;
+        memmove(rest + target, rest + found->length, size);
+        memcpy(rest, found->target, target);
         if (found->object) {
-            if (rtl_strlen(path + found->length) >= rest_size)
-                return STATUS_OBJECT_NAME_INVALID;
-            rtl_strcpy(rest, path + found->length, rest_size);
             ObReferenceObject(found->object);
             *object = found->object;
             return STATUS_SUCCESS;
         }
-        if (!replace(path, found->length, found->target))
-            return STATUS_OBJECT_NAME_INVALID;
     }
     return STATUS_OBJECT_NAME_NOT_FOUND;
 }

@@ -30,9 +30,8 @@ typedef struct OBJECT_HEADER {
     volatile int32_t PointerCount;
     volatile int32_t HandleCount;
     OBJECT_TYPE *Type;
-    LIST_ENTRY reap_entry;
-    uint32_t size;
-    uint32_t pad[3];
+    struct OBJECT_HEADER *next_dead;
+    uint64_t pad;
     // the body follows, 16-aligned
 } OBJECT_HEADER;
 
@@ -42,14 +41,12 @@ static inline OBJECT_HEADER *ob_header(const void *object)
                              sizeof(OBJECT_HEADER));
 }
 
-void ob_init(void);
 // *object: size zeroed bytes with one reference, the caller's.
 NTSTATUS ob_create_object(OBJECT_TYPE *type, size_t size, void **object);
 void ObReferenceObject(void *object);
 void ObDereferenceObject(void *object);    // IRQL: <= DISPATCH_LEVEL
 bool ob_reap(void);                        // deletes what waits for PASSIVE
-uint64_t ob_object_count(void);
-uint64_t ob_handle_count(void);
+extern volatile uint64_t ob_object_count, ob_handle_count;
 
 // ---- Handle tables ---------------------------------------------------------
 #define OB_MAX_HANDLES 16384u    // per process; then INSUFFICIENT_RESOURCES
@@ -80,9 +77,6 @@ NTSTATUS ob_insert_for_user(void *object, ACCESS_MASK desired,
 NTSTATUS ob_reference_by_handle(HANDLE handle, ACCESS_MASK desired,
                                 OBJECT_TYPE *type, void **object,
                                 ACCESS_MASK *granted);
-NTSTATUS ob_reference_in_table(ob_handle_table *table, HANDLE handle,
-                               ACCESS_MASK desired, OBJECT_TYPE *type,
-                               void **object, ACCESS_MASK *granted);
 NTSTATUS ob_close_handle(ob_handle_table *table, HANDLE handle);
 NTSTATUS ob_duplicate_handle(ob_handle_table *from, HANDLE source,
                              ob_handle_table *to, ACCESS_MASK desired,
@@ -91,14 +85,12 @@ NTSTATUS ob_duplicate_handle(ob_handle_table *from, HANDLE source,
 // ---- Names -----------------------------------------------------------------
 #define OB_MAX_NAME 256u         // with the final zero
 
-// Names an object for ever (devices). name: a static string.
-NTSTATUS ob_insert_name(const char *name, void *object);
-// \??\X -> \Device\Y; both are copied.
-NTSTATUS ob_create_symbolic_link(const char *link, const char *target);
+// Names an object for ever (devices) or, if that is NULL, makes a link:
+// \??\X -> \Device\Y. Both are copied.
+NTSTATUS ob_insert_name(const char *name, void *object, const char *target);
 // Finds the object whose name is the longest prefix of name, links followed,
-// case ignored; *rest points behind it (into name or into a link's target).
-// Takes a reference.
-NTSTATUS ob_lookup_name(const char *name, void **object, char *rest,
-                        size_t rest_size);
+// case ignored; rest, of OB_MAX_NAME bytes, is what is behind it. Takes a
+// reference.
+NTSTATUS ob_lookup_name(const char *name, void **object, char *rest);
 
 #endif

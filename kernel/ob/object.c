@@ -6,21 +6,9 @@
 
 #include "kernel/ob/obp.h"
 
-static KSPIN_LOCK reap_lock;    // guards the list
-static LIST_ENTRY reap_list;    // of OBJECT_HEADER.reap_entry
-static volatile uint64_t object_count;
-static volatile uint64_t handle_count;
+static OBJECT_HEADER *volatile dead;    // linked by next_dead; atomic
 
-// Starts with no object and no name.
-//
-// IRQL:    <= DISPATCH_LEVEL
-void ob_init(void)
-{
-    ASSERT_IRQL(<=, DISPATCH_LEVEL);
-
-    InitializeListHead(&reap_list);
-    obp_init_names();
-}
+volatile uint64_t ob_object_count, ob_handle_count;
 
 // Makes an object of size zeroed bytes.
 //
@@ -31,15 +19,14 @@ NTSTATUS ob_create_object(OBJECT_TYPE *type, size_t size, void **object)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
-    OBJECT_HEADER *header = ExAllocatePoolWithTag(
-        NonPagedPool, sizeof(*header) + size, OBP_OBJECT_TAG);
+    OBJECT_HEADER *header =
+        ExAllocatePoolWithTag(NonPagedPool, sizeof(*header) + size, OBP_TAG);
     if (!header)
         return STATUS_INSUFFICIENT_RESOURCES;
     memset(header, 0, sizeof(*header) + size);
     header->PointerCount = 1;
     header->Type = type;
-    header->size = (uint32_t)size;
-    __atomic_fetch_add(&object_count, 1, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&ob_object_count, 1, __ATOMIC_RELAXED);
     *object = header + 1;
     return STATUS_SUCCESS;
 }
@@ -63,8 +50,8 @@ static void delete_object(OBJECT_HEADER *header)
     ASSERT(header->HandleCount == 0);
     if (header->Type->delete)
         header->Type->delete (header + 1);
-    ExFreePoolWithTag(header, OBP_OBJECT_TAG);
-    __atomic_fetch_sub(&object_count, 1, __ATOMIC_RELAXED);
+    ExFreePoolWithTag(header, OBP_TAG);
+    __atomic_fetch_sub(&ob_object_count, 1, __ATOMIC_RELAXED);
 }
 
 // Drops a reference. The last one deletes the object: here at PASSIVE_LEVEL,
@@ -88,22 +75,11 @@ void ObDereferenceObject(void *object)
         delete_object(header);
         return;
     }
-    KIRQL old;
-    KeAcquireSpinLock(&reap_lock, &old);
-    InsertTailList(&reap_list, &header->reap_entry);
-    KeReleaseSpinLock(&reap_lock, old);
-}
-
-static OBJECT_HEADER *next_dead(void)
-{
-    OBJECT_HEADER *header = NULL;
-    KIRQL old;
-    KeAcquireSpinLock(&reap_lock, &old);
-    if (!IsListEmpty(&reap_list))
-        header = CONTAINING_RECORD(RemoveHeadList(&reap_list), OBJECT_HEADER,
-                                   reap_entry);
-    KeReleaseSpinLock(&reap_lock, old);
-    return header;
+    header->next_dead = dead;
+    while (!__atomic_compare_exchange_n(&dead, &header->next_dead, header,
+                                        false, __ATOMIC_RELEASE,
+                                        __ATOMIC_RELAXED))
+        ;
 }
 
 // Deletes the objects whose last reference went above PASSIVE_LEVEL.
@@ -114,56 +90,26 @@ bool ob_reap(void)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    // Looked at without the lock: who adds one wakes somebody who looks again.
-    if (__atomic_load_n(&reap_list.Flink, __ATOMIC_RELAXED) == &reap_list)
-        return false;
-    OBJECT_HEADER *header = NULL;
-    bool any = false;
-    while ((header = next_dead())) {
+    OBJECT_HEADER *header = __atomic_exchange_n(&dead, NULL, __ATOMIC_ACQUIRE);
+    bool any = header != NULL;
+    while (header) {
+        OBJECT_HEADER *next = header->next_dead;
         delete_object(header);
-        any = true;
+        header = next;
     }
     return any;
 }
 
-// Counts a new handle to object.
+// Counts a new handle to object (1), whose pointer is the caller's reference,
+// or forgets one (-1).
 //
 // IRQL:    <= DISPATCH_LEVEL
-void obp_add_handle(void *object)
+// Returns: how many handles there are now
+int32_t obp_count_handle(void *object, int32_t change)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
-    __atomic_fetch_add(&ob_header(object)->HandleCount, 1, __ATOMIC_ACQ_REL);
-    __atomic_fetch_add(&handle_count, 1, __ATOMIC_RELAXED);
-}
-
-// Forgets a handle to object; the reference that it held is the caller's now.
-//
-// IRQL:    <= DISPATCH_LEVEL
-// Returns: how many handles are left
-int32_t obp_drop_handle(void *object)
-{
-    ASSERT_IRQL(<=, DISPATCH_LEVEL);
-
-    __atomic_fetch_sub(&handle_count, 1, __ATOMIC_RELAXED);
-    int32_t left = __atomic_sub_fetch(&ob_header(object)->HandleCount, 1,
-                                      __ATOMIC_ACQ_REL);
-    ASSERT(left >= 0);
-    return left;
-}
-
-// Objects that are not deleted yet.
-//
-// IRQL:    any level
-uint64_t ob_object_count(void)
-{
-    return object_count;
-}
-
-// Handles of all processes.
-//
-// IRQL:    any level
-uint64_t ob_handle_count(void)
-{
-    return handle_count;
+    __atomic_fetch_add(&ob_handle_count, change, __ATOMIC_RELAXED);
+    return __atomic_add_fetch(&ob_header(object)->HandleCount, change,
+                              __ATOMIC_ACQ_REL);
 }

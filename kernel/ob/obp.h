@@ -8,14 +8,9 @@
 #include "kernel/ob/ob.h"
 #include "kernel/rtl/rtl.h"
 
-#define OBP_OBJECT_TAG EX_TAG('O', 'b', 'j', 't')
-#define OBP_TABLE_TAG  EX_TAG('O', 'b', 't', 'b')
-#define OBP_NAME_TAG   EX_TAG('O', 'b', 'N', 'm')
+#define OBP_TAG EX_TAG('O', 'b', 'j', 't')
 
-// Counts a handle to object; its pointer is the caller's reference.
-void obp_add_handle(void *object);
-// The opposite. Returns how many handles are left.
-int32_t obp_drop_handle(void *object);
-void obp_init_names(void);
+// Counts a handle to object (1) or forgets it (-1); returns how many are left.
+int32_t obp_count_handle(void *object, int32_t change);
 
 #endif

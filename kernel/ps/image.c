@@ -61,8 +61,8 @@ static NTSTATUS load_segment(mm_space *space, FILE_OBJECT *file, MDL *mdl,
     NTSTATUS status = mm_allocate(space, &base, &size, PAGE_READWRITE);
     for (uint64_t done = 0; NT_SUCCESS(status) && done < segment->file_size;) {
         uint32_t length = (uint32_t)MIN(segment->file_size - done, CHUNK);
-        status = mm_lock_space_buffer(mdl, space, segment->address + done,
-                                      length);
+        status = mm_lock_user_buffer(mdl, space, segment->address + done,
+                                     length, true);
         if (!NT_SUCCESS(status))
             break;
         status = read_all(file, mdl, segment->file_offset + done);

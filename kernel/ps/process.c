@@ -261,7 +261,7 @@ static NTSTATUS write_peb(EPROCESS *process, const ps_start *start,
     peb.ClientId = thread->Cid;
     peb.FirstProgram = start->first_program;
     peb.Restarts = start->restarts;
-    status = mm_lock_space_buffer(mdl, &process->space, base, length);
+    status = mm_lock_user_buffer(mdl, &process->space, base, length, true);
     if (NT_SUCCESS(status)) {
         mm_copy_to_mdl(mdl, 0, &peb, header);
         mm_copy_to_mdl(mdl, header, start->image, image + 1);

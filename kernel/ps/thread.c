@@ -46,7 +46,7 @@ static volatile uint32_t dying;    // past the point of no return, not yet on
 static void free_stack(ETHREAD *thread)
 {
     if (thread->Tcb.StackLimit)
-        MmDeleteKernelStack(thread->Tcb.StackLimit);
+        mm_free_system_pages(thread->Tcb.StackLimit, MM_STACK_PAGES);
     if (thread->Tcb.fpu)
         ExFreePoolWithTag(thread->Tcb.fpu, PSP_POOL_TAG);
     thread->Tcb.StackLimit = NULL;
@@ -113,7 +113,7 @@ static NTSTATUS create_object(EPROCESS *process, bool user, ETHREAD **result)
     thread->process = process;
 
     const size_t fpu_size = sizeof(((CONTEXT *)0)->FltSave);
-    char *stack = MmCreateKernelStack();
+    char *stack = mm_allocate_system_pages(MM_STACK_PAGES);
     void *fpu = user ? ExAllocatePoolWithTag(NonPagedPool, fpu_size,
                                              PSP_POOL_TAG) : NULL;
     thread->Tcb.StackLimit = stack;    // for delete_thread

@@ -6,26 +6,17 @@
 
 #include "kernel/rtl/rtl.h"
 
-enum {
-    DIGITS_MAX = 20,    // of 2^64 - 1, in decimal
-    POINTER_DIGITS = 16,
-};
-
-#define LOWER "0123456789abcdef"
-#define UPPER "0123456789ABCDEF"
+enum { DIGITS_MAX = 20 };    // of 2^64 - 1, in decimal
 
 struct output {
     char *to;
-    size_t size;
-    size_t length;    // of the whole text, kept or not
+    size_t size, length;    // length: of the whole text, kept or not
 };
 
-// How one conversion is to look.
+// How one conversion is to look; wide: the argument has 64 bits.
 struct field {
     size_t width;
-    bool left;
-    bool zeros;
-    bool wide;    // the argument has 64 bits
+    bool left, zeros, wide;
 };
 
 static void put(struct output *out, char c)
@@ -35,38 +26,29 @@ static void put(struct output *out, char c)
     out->length++;
 }
 
-static void fill(struct output *out, char c, size_t n)
-{
-    while (n--)
-        put(out, c);
-}
-
-static void put_text(struct output *out, const char *text)
-{
-    while (*text)
-        put(out, *text++);
-}
-
-// Puts sign and text as one field.
+// Puts sign and text as one field; zeros stand between the two.
 static void put_field(struct output *out, const struct field *field,
                       const char *sign, const char *text)
 {
     size_t used = rtl_strlen(sign) + rtl_strlen(text);
     size_t padding = field->width > used ? field->width - used : 0;
-    if (!field->left && !field->zeros)
-        fill(out, ' ', padding);
-    put_text(out, sign);
-    if (!field->left && field->zeros)
-        fill(out, '0', padding);
-    put_text(out, text);
-    if (field->left)
-        fill(out, ' ', padding);
+    for (; padding && !field->left && !field->zeros; padding--)
+        put(out, ' ');
+    while (*sign)
+        put(out, *sign++);
+    for (; padding && !field->left; padding--)
+        put(out, '0');
+    while (*text)
+        put(out, *text++);
+    for (; padding; padding--)
+        put(out, ' ');
 }
 
 static void put_number(struct output *out, const struct field *field,
-                       const char *sign, uint64_t value, uint32_t base,
-                       const char *digits)
+                       const char *sign, uint64_t value, char type)
 {
+    const char *digits = type == 'x' ? "0123456789abcdef" : "0123456789ABCDEF";
+    uint32_t base = type == 'u' ? 10 : 16;
     char text[DIGITS_MAX + 1] = { 0 };
     char *at = text + DIGITS_MAX;
     do {
@@ -74,13 +56,6 @@ static void put_number(struct output *out, const struct field *field,
         value /= base;
     } while (value);
     put_field(out, field, sign, at);
-}
-
-static void put_signed(struct output *out, const struct field *field,
-                       int64_t value)
-{
-    uint64_t size = value < 0 ? 0 - (uint64_t)value : (uint64_t)value;
-    put_number(out, field, value < 0 ? "-" : "", size, 10, UPPER);
 }
 
 // Reads flags, width and length, and returns what follows them.
@@ -121,21 +96,22 @@ int rtl_vsnprintf(char *to, size_t size, const char *format, va_list args)
             put_field(&out, &field, "", (char[]){ (char)va_arg(args, int), 0 });
             break;
         case 'd':
-        case 'i':
-            put_signed(&out, &field,
-                       field.wide ? va_arg(args, int64_t) : va_arg(args, int));
+        case 'i': {
+            int64_t value = field.wide ? va_arg(args, int64_t)
+                                       : va_arg(args, int);
+            put_number(&out, &field, value < 0 ? "-" : "",
+                       value < 0 ? 0 - (uint64_t)value : (uint64_t)value, 'u');
             break;
+        }
         case 'p':
-            field =
-                (struct field){ POINTER_DIGITS, .zeros = true, .wide = true };
+            field = (struct field){ 16, .zeros = true, .wide = true };
             // fall through
         case 'u':
         case 'x':
         case 'X':
-            put_number(
-                &out, &field, "",
-                field.wide ? va_arg(args, uint64_t) : va_arg(args, uint32_t),
-                *format == 'u' ? 10 : 16, *format == 'x' ? LOWER : UPPER);
+            put_number(&out, &field, "",
+                       field.wide ? va_arg(args, uint64_t)
+                                  : va_arg(args, uint32_t), *format);
             break;
         case 0:
             format--;    // a lone % ends the text

@@ -74,10 +74,10 @@ int memcmp(const void *a, const void *b, size_t n)
 // IRQL:    any level
 size_t rtl_strlen(const char *s)
 {
-    const char *end = s;
-    while (*end)
-        end++;
-    return (size_t)(end - s);
+    size_t length = 0;
+    while (s[length])
+        length++;
+    return length;
 }
 
 // Compares two strings.
@@ -86,10 +86,8 @@ size_t rtl_strlen(const char *s)
 // Returns: < 0, 0 or > 0, as memcmp
 int rtl_strcmp(const char *a, const char *b)
 {
-    while (*a && *a == *b) {
-        a++;
+    for (; *a && *a == *b; a++)
         b++;
-    }
     return (uint8_t)*a - (uint8_t)*b;
 }
 
@@ -104,13 +102,10 @@ static char lower(char c)
 // Returns: true if they are the same, or both end at the same place
 bool rtl_same_name(const char *a, const char *b, size_t n)
 {
-    for (; n; n--, a++, b++) {
-        if (lower(*a) != lower(*b))
-            return false;
+    for (; n && lower(*a) == lower(*b); n--, a++, b++)
         if (!*a)
             return true;
-    }
-    return true;
+    return n == 0;
 }
 
 // Copies as much of from as fits into size bytes, and always ends it with a

@@ -5,16 +5,6 @@
 
 #include "kernel/rtl/rtl.h"
 
-static bool is_blank(char c)
-{
-    return c == ' ' || c == '\t';
-}
-
-static bool is_escape(const char *s)
-{
-    return s[0] == '\\' && (s[1] == '\\' || s[1] == '"' || s[1] == '\'');
-}
-
 // Takes the first word off *line into to, unquoted; a longer one is cut at
 // size, which is at least 1. A quote that nothing closes reaches to the end.
 //
@@ -23,16 +13,16 @@ static bool is_escape(const char *s)
 bool rtl_next_word(const char **line, char *to, size_t size)
 {
     const char *s = *line;
-    while (is_blank(*s))
+    while (*s == ' ' || *s == '\t')
         s++;
     bool found = *s != 0;
     bool quoted = false;
-    for (; *s && (quoted || !is_blank(*s)); s++) {
+    for (; *s && (quoted || (*s != ' ' && *s != '\t')); s++) {
         if (*s == '"') {
             quoted = !quoted;
             continue;
         }
-        if (is_escape(s))
+        if (s[0] == '\\' && (s[1] == '\\' || s[1] == '"' || s[1] == '\''))
             s++;
         if (size > 1) {
             *to++ = *s;
@@ -48,11 +38,8 @@ static uint32_t digit_value(char c)
 {
     if (c >= '0' && c <= '9')
         return (uint32_t)(c - '0');
-    if (c >= 'a' && c <= 'f')
-        return (uint32_t)(c - 'a') + 10;
-    if (c >= 'A' && c <= 'F')
-        return (uint32_t)(c - 'A') + 10;
-    return UINT32_MAX;
+    c |= 'a' - 'A';    // letters become small ones
+    return c >= 'a' && c <= 'f' ? (uint32_t)(c - 'a') + 10 : UINT32_MAX;
 }
 
 // Reads a decimal or 0x number that is all of text.
@@ -67,14 +54,14 @@ bool rtl_parse_number(const char *text, uint64_t *value)
         text += 2;
     }
     uint64_t result = 0;
-    bool valid = *text != 0;
-    for (; valid && *text; text++) {
+    if (!*text)
+        return false;
+    for (; *text; text++) {
         uint32_t digit = digit_value(*text);
-        valid = digit < base &&
-                !__builtin_mul_overflow(result, base, &result) &&
-                !__builtin_add_overflow(result, digit, &result);
+        if (digit >= base || __builtin_mul_overflow(result, base, &result) ||
+            __builtin_add_overflow(result, digit, &result))
+            return false;
     }
-    if (valid)
-        *value = result;
-    return valid;
+    *value = result;
+    return true;
 }

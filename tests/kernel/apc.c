@@ -345,6 +345,14 @@ static void end_waiter(waiter *w)
     ktest_join(&w->thread);
 }
 
+// True if the thread is where it was, not even woken for nothing: that would
+// have cost it its place among the waiters.
+static bool slept_on(const waiter *w, uint64_t switches)
+{
+    return ktest_is_waiting(&w->thread) &&
+           w->thread.thread->ContextSwitches == switches;
+}
+
 KTEST(apc_wakes_a_waiter_for_itself, "APC-09 APC-04")
 {
     waiter w = { .mode = KernelMode };
@@ -369,8 +377,9 @@ KTEST(apc_leaves_a_wait_at_apc_level, "APC-09")
     test_apc special;
     start_waiter(&w);
     initialize(&special, w.thread.thread, 'S', NULL, KernelMode);
+    uint64_t switches = w.thread.thread->ContextSwitches;
     EXPECT(insert(&special));
-    EXPECT(ktest_logged("") && ktest_is_waiting(&w.thread));
+    EXPECT(ktest_logged("") && slept_on(&w, switches));
     end_waiter(&w);
     EXPECT(ktest_logged("wS"));
 }
@@ -381,8 +390,9 @@ KTEST(apc_leaves_a_wait_in_a_guarded_region, "APC-09 REG-03")
     test_apc special;
     start_waiter(&w);
     initialize(&special, w.thread.thread, 'S', NULL, KernelMode);
+    uint64_t switches = w.thread.thread->ContextSwitches;
     EXPECT(insert(&special));
-    EXPECT(ktest_logged("") && ktest_is_waiting(&w.thread));
+    EXPECT(ktest_logged("") && slept_on(&w, switches));
     end_waiter(&w);
     EXPECT(ktest_logged("wS"));
 }
@@ -394,8 +404,9 @@ KTEST(apc_in_a_critical_region_is_special, "APC-09 REG-03")
     start_waiter(&w);
     initialize(&special, w.thread.thread, 'S', NULL, KernelMode);
     initialize(&normal, w.thread.thread, 'N', normal_routine, KernelMode);
+    uint64_t switches = w.thread.thread->ContextSwitches;
     EXPECT(insert(&normal));
-    EXPECT(ktest_logged("") && ktest_is_waiting(&w.thread));
+    EXPECT(ktest_logged("") && slept_on(&w, switches));
     EXPECT(insert(&special));
     EXPECT(ktest_logged("S") && ktest_is_waiting(&w.thread));
     end_waiter(&w);
@@ -423,8 +434,9 @@ KTEST(apc_waits_for_a_normal_in_progress, "APC-09 APC-07 SYN-04")
     initialize(&normal, w.thread.thread, 'N', normal_routine, KernelMode);
     EXPECT(insert(&outer));
     EXPECT(ktest_logged("O1") && ktest_is_waiting(&w.thread));
+    uint64_t switches = w.thread.thread->ContextSwitches;
     EXPECT(insert(&normal));
-    EXPECT(ktest_logged("O1"));
+    EXPECT(ktest_logged("O1") && slept_on(&w, switches));
     EXPECT(insert(&special));
     EXPECT(ktest_logged("O1S") && ktest_is_waiting(&w.thread));
     KeSetEvent(&inner_event, IO_NO_INCREMENT);

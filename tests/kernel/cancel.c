@@ -274,11 +274,16 @@ static NTSTATUS hold_stubbornly(DEVICE_OBJECT *device, IRP *irp)
     return STATUS_PENDING;
 }
 
+static bool cancel_mine(FILE_OBJECT *file, IO_STATUS_BLOCK *iosb)
+{
+    return io_cancel(&KeGetCurrentThread()->io,
+                     &(io_filter){ .file = file, .iosb = iosb });
+}
+
 KTEST(cancel_by_file_and_iosb, "CAN-05 CAN-06")
 {
     ktest_driver.lower = hold_stubbornly;
     held_count = 0;
-    KTHREAD *self = KeGetCurrentThread();
     FILE_OBJECT *files[] = { ktest_open(0), ktest_open(0) };
     IO_STATUS_BLOCK *iosbs[] = { (void *)0x10, (void *)0x20, (void *)0x20,
                                  (void *)0x30 };
@@ -288,17 +293,17 @@ KTEST(cancel_by_file_and_iosb, "CAN-05 CAN-06")
         irp->UserIosb = iosbs[i];
         EXPECT(io_send(file, irp) == STATUS_PENDING);
     }
-    EXPECT(!io_cancel_on_thread(self, files[0], iosbs[3]));
+    EXPECT(!cancel_mine(files[0], iosbs[3]));
     EXPECT(cancelled_count(REQUESTS) == 0);
-    EXPECT(io_cancel_on_thread(self, files[0], iosbs[1]));    // both
+    EXPECT(cancel_mine(files[0], iosbs[1]));    // both
     EXPECT(held[1]->Cancel && held[2]->Cancel && !held[0]->Cancel);
-    EXPECT(io_cancel_on_thread(self, files[0], NULL));
+    EXPECT(cancel_mine(files[0], NULL));
     EXPECT(cancelled_count(REQUESTS) == 3 && !held[3]->Cancel);
     for (int i = 0; i < REQUESTS; i++) {
         held[i]->UserIosb = NULL;    // there is no ring 3 behind it
         ktest_complete(held[i], STATUS_SUCCESS);    // asked is not done
     }
-    EXPECT(!io_cancel_on_thread(self, NULL, NULL));
+    EXPECT(!cancel_mine(NULL, NULL));
     ktest_close(files[0]);
     ktest_close(files[1]);
 }

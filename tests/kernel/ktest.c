@@ -198,10 +198,8 @@ typedef struct counts {
 static counts count(void)
 {
     ps_settle();
-    ex_pool_counts pool;
-    ex_query_pool(&pool);
-    return (counts){ pool.bytes, pool.blocks, ob_object_count(),
-                     ob_handle_count(), io_irp_count(), ps_thread_count() };
+    return (counts){ ex_pool_bytes, ex_pool_blocks, ob_object_count,
+                     ob_handle_count, io_irp_count(), ps_thread_count() };
 }
 
 static bool same(const counts *a, const counts *b)

@@ -54,6 +54,7 @@ static void fill_caches(void)
 static void take_counts(SYSTEM_PERFORMANCE_INFORMATION *counts)
 {
     fflush(stdout);
+    nt_set_foreground(NtCurrentProcess());    // the console holds on to it
     fill_caches();
     CHECK_OK(NtQuerySystemInformation(SystemPerformanceInformation, counts,
                                       sizeof(*counts), NULL));

@@ -5,6 +5,7 @@
 // with all others good; a pointer that has to be there gives
 // STATUS_ACCESS_VIOLATION, and whatever the result, the system goes on.
 
+#include "tests/user/call.h"
 #include "tests/user/ktap.h"
 
 // What an argument is, and what a bad pointer must give.
@@ -117,19 +118,6 @@ static struct {
 static HANDLE handles[DIRECTORY + 1];
 static uint8_t good[10][2048] __attribute__((aligned(4096)));
 static uint8_t *read_only, *lonely;    // lonely: nothing behind its page
-
-// A service by its number, with its arguments on the stack where they belong.
-NTSTATUS call_service(uint64_t number, const uint64_t *arguments);
-__asm__(".text\n"
-        "call_service:\n"
-        "push %rbx\n"
-        "mov %rdi, %rax\n mov %rsi, %rbx\n"
-        "pushq 72(%rbx)\n pushq 64(%rbx)\n pushq 56(%rbx)\n pushq 48(%rbx)\n"
-        "mov (%rbx), %rdi\n mov 8(%rbx), %rsi\n mov 16(%rbx), %rdx\n"
-        "mov 24(%rbx), %r10\n mov 32(%rbx), %r8\n mov 40(%rbx), %r9\n"
-        "sub $8, %rsp\n"    // where a stub's return address lies
-        "syscall\n"
-        "add $40, %rsp\n pop %rbx\n ret\n");
 
 static bool is_pointer(enum kind kind)
 {

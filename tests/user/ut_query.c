@@ -25,7 +25,7 @@ static void search(const char *what, const void *in, size_t length)
         bool aligned = ((uint64_t)in + i) % 8 == 0;
         // Small negative numbers are none.
         if (is_kernel_address(word) ||
-            (aligned && word >= KERNEL_BEGINS && word < -(1ull << 24))) {
+            (aligned && word >= KERNEL_BEGINS && word < -(1ull << 32))) {
             printf("not ok - %s: 0x%llx at %zu\n", what,
                    (unsigned long long)word, i);
             ktap_failures++;
