@@ -5,7 +5,7 @@
 #include "kernel/ps/ps.h"
 #include "kernel/rtl/rtl.h"
 
-#define NT_SERVICE_ENTRY(name, count) { (void *)name, count },
+#define NT_SERVICE_ENTRY(name, count, arguments) { (void *)name, count },
 
 const ke_service nt_services[NT_SERVICE_COUNT] = {
     NT_SERVICES(NT_SERVICE_ENTRY)
