@@ -37,9 +37,9 @@ OBJECT_TYPE ps_process_type = {
 EPROCESS *PsInitialSystemProcess;
 uint32_t ps_first_process_id;
 
-static KSPIN_LOCK ps_lock;    // guards the two below
+static KSPIN_LOCK ps_lock;    // guards the list
 static LIST_ENTRY process_list = { &process_list, &process_list };
-static volatile uint32_t process_count;
+volatile uint32_t ps_process_count;    // likewise
 
 static volatile uint32_t last_id;
 
@@ -98,7 +98,7 @@ static void publish(EPROCESS *process)
     KIRQL old;
     KeAcquireSpinLock(&ps_lock, &old);
     InsertTailList(&process_list, &process->ActiveProcessLinks);
-    process_count++;
+    ps_process_count++;
     KeReleaseSpinLock(&ps_lock, old);
 }
 
@@ -154,7 +154,7 @@ void psp_run_down_process(EPROCESS *process)
     KIRQL old;
     KeAcquireSpinLock(&ps_lock, &old);
     if (!IsListEmpty(&process->ActiveProcessLinks))
-        process_count--;
+        ps_process_count--;
     RemoveEntryList(&process->ActiveProcessLinks);
     KeReleaseSpinLock(&ps_lock, old);
     mm_delete_space(&process->space);
@@ -363,7 +363,7 @@ void ps_init(void)
 // Owns:    the caller, one reference
 // NT:      PsLookupProcessByProcessId (WDK). The id is a number, no HANDLE;
 //          ended processes are not found.
-NTSTATUS PsLookupProcessByProcessId(uint32_t id, EPROCESS **process)
+NTSTATUS PsLookupProcessByProcessId(uint64_t id, EPROCESS **process)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
@@ -405,7 +405,7 @@ void ps_for_each_thread(void (*each)(ETHREAD *thread, void *context),
 }
 
 struct lookup {
-    uint32_t id;
+    uint64_t id;
     ETHREAD *found;
 };
 
@@ -423,7 +423,7 @@ static void match_id(ETHREAD *thread, void *context)
 // IRQL:    <= DISPATCH_LEVEL
 // Returns: STATUS_SUCCESS or STATUS_INVALID_CID
 // Owns:    the caller, one reference
-NTSTATUS ps_lookup_thread(uint32_t id, ETHREAD **thread)
+NTSTATUS ps_lookup_thread(uint64_t id, ETHREAD **thread)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
@@ -433,12 +433,4 @@ NTSTATUS ps_lookup_thread(uint32_t id, ETHREAD **thread)
         return STATUS_INVALID_CID;
     *thread = lookup.found;
     return STATUS_SUCCESS;
-}
-
-// How many processes there are, the system process included.
-//
-// IRQL:    any level
-uint32_t ps_process_count(void)
-{
-    return process_count;
 }

@@ -37,7 +37,7 @@ OBJECT_TYPE ps_thread_type = {
 
 static KSPIN_LOCK reap_lock;    // guards the list; a leaf
 static LIST_ENTRY reap_list = { &reap_list, &reap_list };
-static volatile uint32_t thread_count;
+volatile uint32_t ps_thread_count;
 static volatile uint32_t dying;    // past the point of no return, not yet on
                                    // the list
 
@@ -79,19 +79,14 @@ static void start_system_thread(void *context)
     ps_exit_thread(STATUS_SUCCESS);
 }
 
-// The exit APC. It never returns: from here the thread goes on to its end.
+// The exit APC, a part of its thread: nothing to run down. It never returns:
+// from here the thread goes on to its end.
 static void exit_kernel(KAPC *apc, KNORMAL_ROUTINE **normal, void **context,
                         void **argument1, void **argument2)
 {
     (void)apc, (void)normal, (void)context, (void)argument1, (void)argument2;
     KeLowerIrql(PASSIVE_LEVEL);
     ps_exit_thread(PsGetCurrentThread()->ExitStatus);
-}
-
-// The exit APC is part of its thread: nothing to free (APC-13).
-static void exit_rundown(KAPC *apc)
-{
-    (void)apc;
 }
 
 // Only makes the exit APC one of user mode (APC-01); never called.
@@ -127,7 +122,7 @@ static NTSTATUS create_object(EPROCESS *process, bool user, ETHREAD **result)
                          user ? start_user_thread : start_system_thread,
                          thread, fpu);
     KeInitializeApc(&thread->exit_apc, &thread->Tcb, exit_kernel,
-                    exit_rundown, exit_normal, UserMode, NULL);
+                    NULL, exit_normal, UserMode, NULL);
     thread->exit_apc.at_head = true;    // APC-03
     thread->ExitStatus = STATUS_PENDING;
     thread->Tcb.id = psp_allocate_id();
@@ -218,7 +213,7 @@ NTSTATUS psp_start_thread(ETHREAD *thread, uint32_t flags)
     KeReleaseSpinLock(&process->lock, old);
     if (exiting)
         return STATUS_PROCESS_IS_TERMINATING;
-    __atomic_add_fetch(&thread_count, 1, __ATOMIC_RELAXED);
+    __atomic_add_fetch(&ps_thread_count, 1, __ATOMIC_RELAXED);
     ke_start_thread(&thread->Tcb);
     return STATUS_SUCCESS;
 }
@@ -365,16 +360,8 @@ void ps_thread_dead(KTHREAD *dead)
     KeAcquireSpinLockAtDpcLevel(&reap_lock);
     InsertTailList(&reap_list, &thread->reap_entry);
     KeReleaseSpinLockFromDpcLevel(&reap_lock);
-    __atomic_sub_fetch(&thread_count, 1, __ATOMIC_RELAXED);
+    __atomic_sub_fetch(&ps_thread_count, 1, __ATOMIC_RELAXED);
     __atomic_sub_fetch(&dying, 1, __ATOMIC_SEQ_CST);
-}
-
-// How many threads there are that have not gone for ever.
-//
-// IRQL:    any level
-uint32_t ps_thread_count(void)
-{
-    return thread_count;
 }
 
 static ETHREAD *next_dead(void)
