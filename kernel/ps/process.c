@@ -63,12 +63,11 @@ static void delete_process(void *object)
 static NTSTATUS create_object(const char *name, uint32_t parent,
                               EPROCESS **result)
 {
-    void *object = NULL;
-    NTSTATUS status = ob_create_object(&ps_process_type, sizeof(EPROCESS),
-                                       &object);
+    EPROCESS *process;
+    NTSTATUS status = ob_create_object(&ps_process_type, sizeof(*process),
+                                       (void **)&process);
     if (!NT_SUCCESS(status))
         return status;
-    EPROCESS *process = object;
     process->ObjectTable = ob_create_handle_table(process);
     status = process->ObjectTable
                  ? mm_create_space(&process->space, &process->Pcb)
@@ -120,44 +119,36 @@ bool ps_acquire_process(EPROCESS *process)
     return alive;
 }
 
-// Takes one hold back.
+// Takes one hold back. The last one takes down what nobody holds any more:
+// nobody has the address space loaded then, as each thread leaves it before it
+// lets go.
 //
-// IRQL:    <= DISPATCH_LEVEL
-// Returns: true for the last one, who has to run the process down and signal
-//          it
+// IRQL:    == PASSIVE_LEVEL
+// Returns: true for the last one, who has to signal the process
 bool psp_drop_process(EPROCESS *process)
 {
-    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
 
     KIRQL old;
     KeAcquireSpinLock(&process->lock, &old);
     bool last = --process->ActiveThreads == 0;
     process->exiting |= last;
     KeReleaseSpinLock(&process->lock, old);
-    return last;
-}
-
-// Takes down what nobody holds any more. Nobody has the address space loaded:
-// each thread leaves it before it lets go.
-//
-// IRQL:    == PASSIVE_LEVEL
-void psp_run_down_process(EPROCESS *process)
-{
-    ASSERT_IRQL(==, PASSIVE_LEVEL);
-
+    if (!last)
+        return false;
     ob_close_all_handles(process->ObjectTable);
     io_rundown_process(&process->Pcb);    // CAN-11
     if (ke_trace_owner == process->UniqueProcessId) {
         ke_trace_owner = 0;
         ki_trace_mask = ke_default_trace_mask;
     }
-    KIRQL old;
     KeAcquireSpinLock(&ps_lock, &old);
     if (!IsListEmpty(&process->ActiveProcessLinks))
         ps_process_count--;
     RemoveEntryList(&process->ActiveProcessLinks);
     KeReleaseSpinLock(&ps_lock, old);
     mm_delete_space(&process->space);
+    return true;
 }
 
 // Undoes ps_acquire_process; the last one to let go ends the process.
@@ -167,10 +158,8 @@ void ps_release_process(EPROCESS *process)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    if (!psp_drop_process(process))
-        return;
-    psp_run_down_process(process);
-    ke_signal_process(&process->Pcb);
+    if (psp_drop_process(process))
+        ke_signal_process(&process->Pcb);
 }
 
 // Ends a process: its threads end on their way to ring 3, with this status;
@@ -223,53 +212,53 @@ static NTSTATUS give_handles(EPROCESS *process, const ps_start *start,
     return status;
 }
 
-// Describes length characters that will lie at address. Field by field: the
-// gaps of a structure must not carry the kernel's stack to ring 3.
-static void set_string(STRING *string, uint64_t address, uint32_t length)
+// Field by field: the gaps of a structure must not carry the kernel's stack to
+// ring 3.
+static void set_string(STRING *string, const char *address, uint16_t length)
 {
-    string->Length = (uint16_t)length;
+    string->Length = length;
     string->MaximumLength = (uint16_t)(length + 1);
-    string->Buffer = (const char *)address;
+    string->Buffer = address;
 }
 
 // Puts the PEB, with its strings behind it, into the new process.
 static NTSTATUS write_peb(EPROCESS *process, const ps_start *start,
                           const HANDLE *handles, const ETHREAD *thread)
 {
-    const uint32_t header = sizeof(PEB);
-    uint32_t image = (uint32_t)rtl_strlen(start->image);
-    uint32_t line = (uint32_t)rtl_strlen(start->command_line);
-    uint32_t length = header + image + 1 + line + 1;
-    uint64_t base = 0, size = length;
+    uint16_t image = (uint16_t)rtl_strlen(start->image);
+    uint16_t line = (uint16_t)rtl_strlen(start->command_line);
+    uint64_t base = 0, size = sizeof(PEB) + image + 1 + line + 1;
     NTSTATUS status = mm_allocate(&process->space, &base, &size,
                                   PAGE_READWRITE);
     if (!NT_SUCCESS(status))
         return status;
-    MDL *mdl = ExAllocatePoolWithTag(NonPagedPool, mm_mdl_size(base, length),
-                                     PSP_POOL_TAG);
-    if (!mdl)
-        return STATUS_INSUFFICIENT_RESOURCES;
-
+    process->peb = base;
+    char *image_at = (char *)base + sizeof(PEB);
+    char *line_at = image_at + image + 1;
     PEB peb;
     memset(&peb, 0, sizeof(peb));
     RTL_USER_PROCESS_PARAMETERS *parameters = &peb.ProcessParameters;
-    set_string(&parameters->ImagePathName, base + header, image);
-    set_string(&parameters->CommandLine, base + header + image + 1, line);
+    set_string(&parameters->ImagePathName, image_at, image);
+    set_string(&parameters->CommandLine, line_at, line);
     parameters->StandardInput = handles[0];
     parameters->StandardOutput = handles[1];
     parameters->StandardError = handles[2];
     peb.ClientId = thread->Cid;
     peb.FirstProgram = start->first_program;
     peb.Restarts = start->restarts;
-    status = mm_lock_space_buffer(mdl, &process->space, base, length);
-    if (NT_SUCCESS(status)) {
-        mm_copy_to_mdl(mdl, 0, &peb, header);
-        mm_copy_to_mdl(mdl, header, start->image, image + 1);
-        mm_copy_to_mdl(mdl, header + image + 1, start->command_line, line + 1);
-        MmUnlockPages(mdl);
-    }
-    ExFreePoolWithTag(mdl, PSP_POOL_TAG);
-    process->peb = base;
+
+    // For a moment we are in the new space. No APC may come meanwhile: it would
+    // store the result of our own I/O there.
+    EPROCESS *self = PsGetCurrentProcess();
+    KeEnterGuardedRegion();
+    ke_attach_process(&process->Pcb);
+    status = ke_put_user((PEB *)base, &peb);
+    if (NT_SUCCESS(status))
+        status = ke_copy_to_user(image_at, start->image, image + 1);
+    if (NT_SUCCESS(status))
+        status = ke_copy_to_user(line_at, start->command_line, line + 1);
+    ke_attach_process(&self->Pcb);
+    KeLeaveGuardedRegion();
     return status;
 }
 
@@ -281,24 +270,20 @@ static NTSTATUS fill_process(EPROCESS *process, const ps_start *start,
     NTSTATUS status = psp_load_image(process, start->image);
     if (NT_SUCCESS(status))
         status = give_handles(process, start, handles);
-    ETHREAD *thread = NULL;
     if (NT_SUCCESS(status))
-        status = psp_create_thread(process, 0, 0, 0, &thread);
+        status = psp_create_thread(process, 0, 0, 0, result);
     if (!NT_SUCCESS(status))
         return status;
 
-    status = write_peb(process, start, handles, thread);
-    if (NT_SUCCESS(status)) {
-        if (start->first_program)
-            ps_first_process_id = process->UniqueProcessId;
-        publish(process);
-        status = psp_start_thread(thread, start->thread_flags);
+    status = write_peb(process, start, handles, *result);
+    if (!NT_SUCCESS(status)) {
+        psp_discard_thread(*result);
+        return status;
     }
-    if (!NT_SUCCESS(status))
-        psp_discard_thread(thread);
-    else
-        *result = thread;
-    return status;
+    if (start->first_program)
+        ps_first_process_id = process->UniqueProcessId;
+    publish(process);
+    return psp_start_thread(*result, start->thread_flags);
 }
 
 // Starts a program in a new process.
@@ -320,10 +305,10 @@ NTSTATUS ps_create_process(const ps_start *start, EPROCESS **process,
         return status;
     status = fill_process(made, start, thread);
     ps_release_process(made);    // without a thread this ends it
-    if (NT_SUCCESS(status))
-        *process = made;
-    else
+    if (!NT_SUCCESS(status))
         ObDereferenceObject(made);
+    else
+        *process = made;
     return status;
 }
 

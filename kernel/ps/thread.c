@@ -55,9 +55,8 @@ static void free_stack(ETHREAD *thread)
 
 static void delete_thread(void *object)
 {
-    ETHREAD *thread = object;
-    free_stack(thread);
-    ObDereferenceObject(thread->process);
+    free_stack(object);
+    ObDereferenceObject(((ETHREAD *)object)->process);
 }
 
 // What a user thread does first, still in ring 0.
@@ -98,12 +97,11 @@ static void exit_normal(void *context, void *argument1, void *argument2)
 // Makes the object with what ring 0 needs. user: it will enter ring 3.
 static NTSTATUS create_object(EPROCESS *process, bool user, ETHREAD **result)
 {
-    void *object = NULL;
-    NTSTATUS status = ob_create_object(&ps_thread_type, sizeof(ETHREAD),
-                                       &object);
+    ETHREAD *thread;
+    NTSTATUS status = ob_create_object(&ps_thread_type, sizeof(*thread),
+                                       (void **)&thread);
     if (!NT_SUCCESS(status))
         return status;
-    ETHREAD *thread = object;
     ObReferenceObject(process);
     thread->process = process;
 
@@ -194,7 +192,7 @@ void psp_discard_thread(ETHREAD *thread)
 //
 // IRQL:    == PASSIVE_LEVEL
 // Returns: STATUS_SUCCESS
-//          STATUS_PROCESS_IS_TERMINATING    the caller discards the thread
+//          STATUS_PROCESS_IS_TERMINATING    and the thread is discarded
 NTSTATUS psp_start_thread(ETHREAD *thread, uint32_t flags)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
@@ -211,8 +209,10 @@ NTSTATUS psp_start_thread(ETHREAD *thread, uint32_t flags)
         InsertTailList(&process->ThreadListHead, &thread->ThreadListEntry);
     }
     KeReleaseSpinLock(&process->lock, old);
-    if (exiting)
+    if (exiting) {
+        psp_discard_thread(thread);
         return STATUS_PROCESS_IS_TERMINATING;
+    }
     __atomic_add_fetch(&ps_thread_count, 1, __ATOMIC_RELAXED);
     ke_start_thread(&thread->Tcb);
     return STATUS_SUCCESS;
@@ -234,11 +234,8 @@ NTSTATUS ps_create_thread(EPROCESS *process, uint64_t routine,
         return STATUS_PROCESS_IS_TERMINATING;
     NTSTATUS status = psp_create_thread(process, routine, argument,
                                         stack_size, thread);
-    if (NT_SUCCESS(status)) {
+    if (NT_SUCCESS(status))
         status = psp_start_thread(*thread, flags);
-        if (!NT_SUCCESS(status))
-            psp_discard_thread(*thread);
-    }
     ps_release_process(process);
     return status;
 }
@@ -327,8 +324,6 @@ void ps_exit_thread(NTSTATUS status)
 
     ke_attach_process(&PsInitialSystemProcess->Pcb);
     bool last = psp_drop_process(process);
-    if (last)
-        psp_run_down_process(process);
     // Nothing below blocks. From the signal on, somebody may look whether all
     // is back where it was: ps_settle waits for what is counted here.
     __atomic_add_fetch(&dying, 1, __ATOMIC_SEQ_CST);
