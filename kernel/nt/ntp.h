@@ -26,14 +26,6 @@ static inline bool nt_bool(bool from_user)
     return (value & 0xFFu) != 0;
 }
 
-// Returns from a service with what went wrong, if anything did.
-#define NT_TRY(expression)                 \
-    do {                                   \
-        NTSTATUS nt_status = (expression); \
-        if (!NT_SUCCESS(nt_status))        \
-            return nt_status;              \
-    } while (0)
-
 // A pointer that owns a reference, or NULL: whichever way its block is left,
 // the reference is dropped.
 #define NT_OWNED __attribute__((cleanup(nt_drop)))

@@ -64,14 +64,12 @@ static NTSTATUS create_object(const char *name, uint32_t parent,
                               EPROCESS **result)
 {
     EPROCESS *process;
-    NTSTATUS status = ob_create_object(&ps_process_type, sizeof(*process),
-                                       (void **)&process);
-    if (!NT_SUCCESS(status))
-        return status;
+    NT_TRY(ob_create_object(&ps_process_type, sizeof(*process),
+                            (void **)&process));
     process->ObjectTable = ob_create_handle_table(process);
-    status = process->ObjectTable
-                 ? mm_create_space(&process->space, &process->Pcb)
-                 : STATUS_INSUFFICIENT_RESOURCES;
+    NTSTATUS status = process->ObjectTable
+                          ? mm_create_space(&process->space, &process->Pcb)
+                          : STATUS_INSUFFICIENT_RESOURCES;
     if (!NT_SUCCESS(status)) {
         ObDereferenceObject(process);
         return status;
@@ -191,25 +189,22 @@ static NTSTATUS give_handles(EPROCESS *process, const ps_start *start,
                              HANDLE *handles)
 {
     const ACCESS_MASK access = FILE_READ_DATA | FILE_WRITE_DATA | SYNCHRONIZE;
-    NTSTATUS status = STATUS_SUCCESS;
-    for (int i = 0; NT_SUCCESS(status) && i < STANDARD_HANDLES; i++) {
+    for (int i = 0; i < STANDARD_HANDLES; i++) {
         if (start->first_program) {
             FILE_OBJECT *file = NULL;
             uintptr_t information;
-            status = io_create_file("\\??\\CON", access, FILE_OPEN,
-                                    FILE_SYNCHRONOUS_IO_NONALERT, &file,
-                                    &information);
-            if (NT_SUCCESS(status))
-                status = ob_insert_handle(process->ObjectTable, file, access,
-                                          &handles[i]);
+            NT_TRY(io_create_file("\\??\\CON", access, FILE_OPEN,
+                                  FILE_SYNCHRONOUS_IO_NONALERT, &file,
+                                  &information));
+            NT_TRY(ob_insert_handle(process->ObjectTable, file, access,
+                                    &handles[i]));
         } else if (start->standard[i]) {
-            status = ob_duplicate_handle(ob_current_table(),
-                                         start->standard[i],
-                                         process->ObjectTable, 0,
-                                         DUPLICATE_SAME_ACCESS, &handles[i]);
+            NT_TRY(ob_duplicate_handle(
+                PsGetCurrentProcess()->ObjectTable, start->standard[i],
+                process->ObjectTable, 0, DUPLICATE_SAME_ACCESS, &handles[i]));
         }
     }
-    return status;
+    return STATUS_SUCCESS;
 }
 
 // Field by field: the gaps of a structure must not carry the kernel's stack to
@@ -228,10 +223,7 @@ static NTSTATUS write_peb(EPROCESS *process, const ps_start *start,
     uint16_t image = (uint16_t)rtl_strlen(start->image);
     uint16_t line = (uint16_t)rtl_strlen(start->command_line);
     uint64_t base = 0, size = sizeof(PEB) + image + 1 + line + 1;
-    NTSTATUS status = mm_allocate(&process->space, &base, &size,
-                                  PAGE_READWRITE);
-    if (!NT_SUCCESS(status))
-        return status;
+    NT_TRY(mm_allocate(&process->space, &base, &size, PAGE_READWRITE));
     process->peb = base;
     char *image_at = (char *)base + sizeof(PEB);
     char *line_at = image_at + image + 1;
@@ -252,7 +244,7 @@ static NTSTATUS write_peb(EPROCESS *process, const ps_start *start,
     EPROCESS *self = PsGetCurrentProcess();
     KeEnterGuardedRegion();
     ke_attach_process(&process->Pcb);
-    status = ke_put_user((PEB *)base, &peb);
+    NTSTATUS status = ke_put_user((PEB *)base, &peb);
     if (NT_SUCCESS(status))
         status = ke_copy_to_user(image_at, start->image, image + 1);
     if (NT_SUCCESS(status))
@@ -267,15 +259,10 @@ static NTSTATUS fill_process(EPROCESS *process, const ps_start *start,
                              ETHREAD **result)
 {
     HANDLE handles[STANDARD_HANDLES] = { NULL };
-    NTSTATUS status = psp_load_image(process, start->image);
-    if (NT_SUCCESS(status))
-        status = give_handles(process, start, handles);
-    if (NT_SUCCESS(status))
-        status = psp_create_thread(process, 0, 0, 0, result);
-    if (!NT_SUCCESS(status))
-        return status;
-
-    status = write_peb(process, start, handles, *result);
+    NT_TRY(psp_load_image(process, start->image));
+    NT_TRY(give_handles(process, start, handles));
+    NT_TRY(psp_create_thread(process, 0, 0, 0, result));
+    NTSTATUS status = write_peb(process, start, handles, *result);
     if (!NT_SUCCESS(status)) {
         psp_discard_thread(*result);
         return status;
@@ -299,11 +286,9 @@ NTSTATUS ps_create_process(const ps_start *start, EPROCESS **process,
 
     ps_reap();
     EPROCESS *made = NULL;
-    NTSTATUS status = create_object(
-        start->image, PsGetCurrentProcess()->UniqueProcessId, &made);
-    if (!NT_SUCCESS(status))
-        return status;
-    status = fill_process(made, start, thread);
+    NT_TRY(create_object(start->image, PsGetCurrentProcess()->UniqueProcessId,
+                         &made));
+    NTSTATUS status = fill_process(made, start, thread);
     ps_release_process(made);    // without a thread this ends it
     if (!NT_SUCCESS(status))
         ObDereferenceObject(made);

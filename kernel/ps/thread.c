@@ -98,10 +98,8 @@ static void exit_normal(void *context, void *argument1, void *argument2)
 static NTSTATUS create_object(EPROCESS *process, bool user, ETHREAD **result)
 {
     ETHREAD *thread;
-    NTSTATUS status = ob_create_object(&ps_thread_type, sizeof(*thread),
-                                       (void **)&thread);
-    if (!NT_SUCCESS(status))
-        return status;
+    NT_TRY(ob_create_object(&ps_thread_type, sizeof(*thread),
+                            (void **)&thread));
     ObReferenceObject(process);
     thread->process = process;
 
@@ -149,12 +147,10 @@ NTSTATUS psp_create_thread(EPROCESS *process, uint64_t routine,
     if (stack_size > MAXIMUM_STACK)
         return STATUS_INVALID_PARAMETER;
     ETHREAD *thread = NULL;
-    NTSTATUS status = create_object(process, true, &thread);
-    if (!NT_SUCCESS(status))
-        return status;
+    NT_TRY(create_object(process, true, &thread));
     uint64_t base = 0;
     uint64_t size = stack_size ? stack_size : DEFAULT_STACK;
-    status = mm_allocate(&process->space, &base, &size, PAGE_READWRITE);
+    NTSTATUS status = mm_allocate(&process->space, &base, &size, PAGE_READWRITE);
     if (!NT_SUCCESS(status)) {
         ObDereferenceObject(thread);
         return status;
@@ -249,12 +245,10 @@ NTSTATUS ps_create_system_thread(KSTART_ROUTINE *routine, void *context)
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
     ETHREAD *thread = NULL;
-    NTSTATUS status = create_object(PsInitialSystemProcess, false, &thread);
-    if (!NT_SUCCESS(status))
-        return status;
+    NT_TRY(create_object(PsInitialSystemProcess, false, &thread));
     thread->start_routine = (uint64_t)routine;
     thread->start_argument = (uint64_t)context;
-    status = psp_start_thread(thread, 0);
+    NTSTATUS status = psp_start_thread(thread, 0);
     ObDereferenceObject(thread);
     return status;
 }
@@ -359,18 +353,6 @@ void ps_thread_dead(KTHREAD *dead)
     __atomic_sub_fetch(&dying, 1, __ATOMIC_SEQ_CST);
 }
 
-static ETHREAD *next_dead(void)
-{
-    ETHREAD *thread = NULL;
-    KIRQL old;
-    KeAcquireSpinLock(&reap_lock, &old);
-    if (!IsListEmpty(&reap_list))
-        thread = CONTAINING_RECORD(RemoveHeadList(&reap_list), ETHREAD,
-                                   reap_entry);
-    KeReleaseSpinLock(&reap_lock, old);
-    return thread;
-}
-
 // Frees what dead threads left, and the objects that wait for PASSIVE_LEVEL.
 //
 // IRQL:    == PASSIVE_LEVEL
@@ -382,9 +364,14 @@ bool ps_reap(void)
     bool any = false;
     // Idle asks often: a look without the lock first.
     while (*(LIST_ENTRY *volatile *)&reap_list.Flink != &reap_list) {
-        ETHREAD *thread = next_dead();
-        if (!thread)
+        KIRQL old;
+        KeAcquireSpinLock(&reap_lock, &old);
+        LIST_ENTRY *entry =
+            IsListEmpty(&reap_list) ? NULL : RemoveHeadList(&reap_list);
+        KeReleaseSpinLock(&reap_lock, old);
+        if (!entry)
             break;
+        ETHREAD *thread = CONTAINING_RECORD(entry, ETHREAD, reap_entry);
         free_stack(thread);
         ObDereferenceObject(thread);
         any = true;
