@@ -216,9 +216,10 @@ static void set_string(STRING *string, const char *address, uint16_t length)
     string->Buffer = address;
 }
 
-// Puts the PEB, with its strings behind it, into the new process.
+// Puts the PEB, with its strings behind it, into the new process; the first
+// thread will add who it is.
 static NTSTATUS write_peb(EPROCESS *process, const ps_start *start,
-                          const HANDLE *handles, const ETHREAD *thread)
+                          const HANDLE *handles)
 {
     uint16_t image = (uint16_t)rtl_strlen(start->image);
     uint16_t line = (uint16_t)rtl_strlen(start->command_line);
@@ -235,7 +236,6 @@ static NTSTATUS write_peb(EPROCESS *process, const ps_start *start,
     parameters->StandardInput = handles[0];
     parameters->StandardOutput = handles[1];
     parameters->StandardError = handles[2];
-    peb.ClientId = thread->Cid;
     peb.FirstProgram = start->first_program;
     peb.Restarts = start->restarts;
 
@@ -256,21 +256,16 @@ static NTSTATUS write_peb(EPROCESS *process, const ps_start *start,
 
 // Gives a new, empty process all it needs to run, and starts its first thread.
 static NTSTATUS fill_process(EPROCESS *process, const ps_start *start,
-                             ETHREAD **result)
+                             ETHREAD **thread)
 {
     HANDLE handles[STANDARD_HANDLES] = { NULL };
     NT_TRY(psp_load_image(process, start->image));
     NT_TRY(give_handles(process, start, handles));
-    NT_TRY(psp_create_thread(process, 0, 0, 0, result));
-    NTSTATUS status = write_peb(process, start, handles, *result);
-    if (!NT_SUCCESS(status)) {
-        psp_discard_thread(*result);
-        return status;
-    }
+    NT_TRY(write_peb(process, start, handles));
     if (start->first_program)
         ps_first_process_id = process->UniqueProcessId;
     publish(process);
-    return psp_start_thread(*result, start->thread_flags);
+    return ps_create_thread(process, 0, 0, 0, start->thread_flags, thread);
 }
 
 // Starts a program in a new process.

@@ -9,7 +9,7 @@
 //
 //   made --start--> on the list --ps_exit_thread--> off it, dying
 //     |                                               ps_thread_dead
-//     '--discard--> freed  <--ps_reap-- reap list <------'
+//     '--failed--> freed  <--ps_reap-- reap list <-------'
 
 #include "kernel/ps/psp.h"
 
@@ -65,10 +65,12 @@ static void start_user_thread(void *context)
     ETHREAD *thread = context;
     uint64_t top = (uint64_t)thread->Tcb.user_stack_pointer;
     uint64_t entry = thread->process->Pcb.user_entry;
-    if (!thread->start_routine)
-        ke_enter_user(entry, top, NT_ENTRY_PROCESS, thread->process->peb, 0);
-    ke_enter_user(entry, top, NT_ENTRY_THREAD, thread->start_routine,
-                  thread->start_argument);
+    PEB *peb = (PEB *)thread->process->peb;
+    if (thread->start_routine)
+        ke_enter_user(entry, top, NT_ENTRY_THREAD, thread->start_routine,
+                      thread->start_argument);
+    ke_put_user(&peb->ClientId, &thread->Cid);    // there if ring 3 let it be
+    ke_enter_user(entry, top, NT_ENTRY_PROCESS, (uint64_t)peb, 0);
 }
 
 static void start_system_thread(void *context)
@@ -128,41 +130,6 @@ static NTSTATUS create_object(EPROCESS *process, bool user, ETHREAD **result)
     return STATUS_SUCCESS;
 }
 
-// Makes a thread that will enter ring 3 at the image's entry point, with
-// rsp % 16 == 0 and nothing on its stack. routine 0: as the first thread of
-// its process. stack_size 0: the default; mm leaves a page free below it,
-// which is the guard page. The caller has acquired the process.
-//
-// IRQL:    == PASSIVE_LEVEL
-// Returns: STATUS_SUCCESS
-//          STATUS_INVALID_PARAMETER          stack_size is not sane
-//          STATUS_INSUFFICIENT_RESOURCES, STATUS_NO_MEMORY
-// Owns:    the caller, one reference; it starts or discards the thread
-NTSTATUS psp_create_thread(EPROCESS *process, uint64_t routine,
-                           uint64_t argument, uint64_t stack_size,
-                           ETHREAD **result)
-{
-    ASSERT_IRQL(==, PASSIVE_LEVEL);
-
-    if (stack_size > MAXIMUM_STACK)
-        return STATUS_INVALID_PARAMETER;
-    ETHREAD *thread = NULL;
-    NT_TRY(create_object(process, true, &thread));
-    uint64_t base = 0;
-    uint64_t size = stack_size ? stack_size : DEFAULT_STACK;
-    NTSTATUS status = mm_allocate(&process->space, &base, &size, PAGE_READWRITE);
-    if (!NT_SUCCESS(status)) {
-        ObDereferenceObject(thread);
-        return status;
-    }
-    thread->user_stack = base;
-    thread->Tcb.user_stack_pointer = (void *)(base + size);
-    thread->start_routine = routine;
-    thread->start_argument = argument;
-    *result = thread;
-    return STATUS_SUCCESS;
-}
-
 static void free_user_stack(ETHREAD *thread)
 {
     uint64_t size = 0;
@@ -171,28 +138,10 @@ static void free_user_stack(ETHREAD *thread)
     thread->user_stack = 0;
 }
 
-// Undoes psp_create_thread.
-//
-// IRQL:    == PASSIVE_LEVEL
-// Owns:    nobody: the caller's reference is dropped
-void psp_discard_thread(ETHREAD *thread)
+// Lets a thread run that was made for it, unless its process is ending;
+// suspended first if flags say so (THR-02), before anybody can see it.
+static NTSTATUS start_thread(ETHREAD *thread, uint32_t flags)
 {
-    ASSERT_IRQL(==, PASSIVE_LEVEL);
-
-    free_user_stack(thread);
-    ObDereferenceObject(thread);
-}
-
-// Lets a thread run that was made for it; suspended first if flags say so
-// (THR-02), before anybody can see it.
-//
-// IRQL:    == PASSIVE_LEVEL
-// Returns: STATUS_SUCCESS
-//          STATUS_PROCESS_IS_TERMINATING    and the thread is discarded
-NTSTATUS psp_start_thread(ETHREAD *thread, uint32_t flags)
-{
-    ASSERT_IRQL(==, PASSIVE_LEVEL);
-
     EPROCESS *process = thread->process;
     if (flags & THREAD_CREATE_FLAGS_CREATE_SUSPENDED)
         KeSuspendThread(&thread->Tcb);
@@ -205,33 +154,53 @@ NTSTATUS psp_start_thread(ETHREAD *thread, uint32_t flags)
         InsertTailList(&process->ThreadListHead, &thread->ThreadListEntry);
     }
     KeReleaseSpinLock(&process->lock, old);
-    if (exiting) {
-        psp_discard_thread(thread);
+    if (exiting)
         return STATUS_PROCESS_IS_TERMINATING;
-    }
     __atomic_add_fetch(&ps_thread_count, 1, __ATOMIC_RELAXED);
     ke_start_thread(&thread->Tcb);
     return STATUS_SUCCESS;
 }
 
-// Makes a thread of process and starts it. routine, argument: in ring 3.
+// Makes a thread of process and starts it. It enters ring 3 at the image's
+// entry point, with rsp % 16 == 0 and nothing on its stack, and goes on to
+// routine(argument); routine 0: as the first thread of its process. stack_size
+// 0: the default; mm leaves a page free below it, which is the guard page.
 //
 // IRQL:    == PASSIVE_LEVEL
-// Returns: as psp_create_thread and psp_start_thread
-// Owns:    the caller, one reference to *thread
+// Returns: STATUS_SUCCESS
+//          STATUS_INVALID_PARAMETER          stack_size is not sane
+//          STATUS_PROCESS_IS_TERMINATING
+//          STATUS_INSUFFICIENT_RESOURCES, STATUS_NO_MEMORY
+// Owns:    the caller, one reference to *result
 NTSTATUS ps_create_thread(EPROCESS *process, uint64_t routine,
                           uint64_t argument, uint64_t stack_size,
-                          uint32_t flags, ETHREAD **thread)
+                          uint32_t flags, ETHREAD **result)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
+    if (stack_size > MAXIMUM_STACK)
+        return STATUS_INVALID_PARAMETER;
     ps_reap();
     if (!ps_acquire_process(process))
         return STATUS_PROCESS_IS_TERMINATING;
-    NTSTATUS status = psp_create_thread(process, routine, argument,
-                                        stack_size, thread);
+    ETHREAD *thread = NULL;
+    NTSTATUS status = create_object(process, true, &thread);
+    uint64_t base = 0, size = stack_size ? stack_size : DEFAULT_STACK;
     if (NT_SUCCESS(status))
-        status = psp_start_thread(*thread, flags);
+        status = mm_allocate(&process->space, &base, &size, PAGE_READWRITE);
+    if (NT_SUCCESS(status)) {
+        thread->user_stack = base;
+        thread->Tcb.user_stack_pointer = (void *)(base + size);
+        thread->start_routine = routine;
+        thread->start_argument = argument;
+        status = start_thread(thread, flags);
+    }
+    if (NT_SUCCESS(status)) {
+        *result = thread;
+    } else if (thread) {
+        free_user_stack(thread);
+        ObDereferenceObject(thread);
+    }
     ps_release_process(process);
     return status;
 }
@@ -248,7 +217,7 @@ NTSTATUS ps_create_system_thread(KSTART_ROUTINE *routine, void *context)
     NT_TRY(create_object(PsInitialSystemProcess, false, &thread));
     thread->start_routine = (uint64_t)routine;
     thread->start_argument = (uint64_t)context;
-    NTSTATUS status = psp_start_thread(thread, 0);
+    NTSTATUS status = start_thread(thread, 0);
     ObDereferenceObject(thread);
     return status;
 }
