@@ -94,12 +94,15 @@ static bool set_option(const char *key, const char *value)
         return true;
     }
     for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
+        if (rtl_strcmp(key, options[i].key))
+            continue;
         uint64_t number = options[i].value;
-        if (rtl_strcmp(key, options[i].key) ||
-            (options[i].word ? rtl_strcmp(value, options[i].word)
-                             : !rtl_parse_number(value, &number) ||
-                                   number < options[i].value ||
-                                   number > options[i].most))
+        bool valid = options[i].word
+                         ? !rtl_strcmp(value, options[i].word)
+                         : rtl_parse_number(value, &number) &&
+                               number >= options[i].value &&
+                               number <= options[i].most;
+        if (!valid)
             continue;
         *options[i].to = number;
         return true;

@@ -48,7 +48,7 @@ static NTSTATUS query_performance(void *buffer, uint32_t length,
         .PoolBytes = pool.bytes, .PoolBlocks = pool.blocks,
         .Handles = ob_handle_count(), .Objects = ob_object_count(),
         .Irps = io_irp_count(),
-        .Threads = ps_thread_count, .Processes = ps_process_count,
+        .Threads = ps_thread_count(), .Processes = ps_process_count(),
     };
     for (uint32_t i = 0; i < KeNumberProcessors; i++) {
         counts.SpuriousInterrupts += ki_processor[i]->spurious_count;

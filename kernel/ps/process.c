@@ -39,7 +39,7 @@ uint32_t ps_first_process_id;
 
 static KSPIN_LOCK ps_lock;    // guards the list
 static LIST_ENTRY process_list = { &process_list, &process_list };
-volatile uint32_t ps_process_count;    // likewise
+static volatile uint32_t process_count;    // likewise
 
 static volatile uint32_t last_id;
 
@@ -95,7 +95,7 @@ static void publish(EPROCESS *process)
     KIRQL old;
     KeAcquireSpinLock(&ps_lock, &old);
     InsertTailList(&process_list, &process->ActiveProcessLinks);
-    ps_process_count++;
+    process_count++;
     KeReleaseSpinLock(&ps_lock, old);
 }
 
@@ -142,7 +142,7 @@ bool psp_drop_process(EPROCESS *process)
     }
     KeAcquireSpinLock(&ps_lock, &old);
     if (!IsListEmpty(&process->ActiveProcessLinks))
-        ps_process_count--;
+        process_count--;
     RemoveEntryList(&process->ActiveProcessLinks);
     KeReleaseSpinLock(&ps_lock, old);
     mm_delete_space(&process->space);
@@ -398,4 +398,12 @@ NTSTATUS ps_lookup_thread(uint64_t id, ETHREAD **thread)
         return STATUS_INVALID_CID;
     *thread = lookup.found;
     return STATUS_SUCCESS;
+}
+
+// How many processes there are, the system process included.
+//
+// IRQL:    any level
+uint32_t ps_process_count(void)
+{
+    return process_count;
 }

@@ -83,8 +83,8 @@ void ps_terminate_thread(ETHREAD *thread, NTSTATUS status);
 _Noreturn void ps_exit_thread(NTSTATUS status);    // the current one
 NTSTATUS PsLookupProcessByProcessId(uint64_t id, EPROCESS **process);
 NTSTATUS ps_lookup_thread(uint64_t id, ETHREAD **thread);
-// Processes, the system process included; threads that have not gone for ever.
-extern volatile uint32_t ps_process_count, ps_thread_count;
+uint32_t ps_process_count(void);
+uint32_t ps_thread_count(void);
 // Calls each() for every thread, ps_lock held at DISPATCH_LEVEL.
 void ps_for_each_thread(void (*each)(ETHREAD *thread, void *context),
                         void *context);

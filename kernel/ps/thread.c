@@ -37,7 +37,7 @@ OBJECT_TYPE ps_thread_type = {
 
 static KSPIN_LOCK reap_lock;    // guards the list; a leaf
 static LIST_ENTRY reap_list = { &reap_list, &reap_list };
-volatile uint32_t ps_thread_count;
+static volatile uint32_t thread_count;
 static volatile uint32_t dying;    // past the point of no return, not yet on
                                    // the list
 
@@ -156,7 +156,7 @@ static NTSTATUS start_thread(ETHREAD *thread, uint32_t flags)
     KeReleaseSpinLock(&process->lock, old);
     if (exiting)
         return STATUS_PROCESS_IS_TERMINATING;
-    __atomic_add_fetch(&ps_thread_count, 1, __ATOMIC_RELAXED);
+    __atomic_add_fetch(&thread_count, 1, __ATOMIC_RELAXED);
     ke_start_thread(&thread->Tcb);
     return STATUS_SUCCESS;
 }
@@ -318,8 +318,16 @@ void ps_thread_dead(KTHREAD *dead)
     KeAcquireSpinLockAtDpcLevel(&reap_lock);
     InsertTailList(&reap_list, &thread->reap_entry);
     KeReleaseSpinLockFromDpcLevel(&reap_lock);
-    __atomic_sub_fetch(&ps_thread_count, 1, __ATOMIC_RELAXED);
+    __atomic_sub_fetch(&thread_count, 1, __ATOMIC_RELAXED);
     __atomic_sub_fetch(&dying, 1, __ATOMIC_SEQ_CST);
+}
+
+// How many threads there are that have not gone for ever.
+//
+// IRQL:    any level
+uint32_t ps_thread_count(void)
+{
+    return thread_count;
 }
 
 // Frees what dead threads left, and the objects that wait for PASSIVE_LEVEL.
