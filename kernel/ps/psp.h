@@ -1,4 +1,4 @@
-// psp.h - what only kernel/ps knows: program images, and how a thread and a process end.
+// psp.h - what only kernel/ps knows: images, how a thread or a process ends.
 
 #ifndef TINT_PS_PSP_H
 #define TINT_PS_PSP_H
