@@ -44,18 +44,27 @@ uint32_t ktest_run(const char *pattern, uint64_t seed);
 
 // ---- The command line -----------------------------------------------------
 
-typedef struct kernel_options {
-    bool power_off;              // then=poweroff
-    uint64_t io_timeout;         // seconds
-    uint64_t seed;
-    uint32_t trace_mask;
-    char test_pattern[64];       // ktest=; empty: none
-    const char *program;         // the words behind "--"
-} kernel_options;
+static uint64_t power_off, road, trace_mask = KI_TRACE_DEFAULT, seed, cpus;
+static uint64_t io_timeout = DEFAULT_IO_TIMEOUT;    // seconds
+static char test_pattern[64];                       // empty: none
+static const char *program = "sh";                  // the words behind "--"
 
-static kernel_options options = { .io_timeout = DEFAULT_IO_TIMEOUT,
-                                  .trace_mask = KI_TRACE_DEFAULT,
-                                  .program = "sh" };
+// What may stand before "--": key=word sets its value, key=number (no word)
+// the number, if it is in its bounds.
+static const struct {
+    const char *key, *word;
+    uint64_t *to, value, most;    // value: the least one for a number
+} options[] = {
+    { "then", "poweroff", &power_off, true, 0 },
+    { "port", "apc", &road, false, 0 },
+    { "port", "direct", &road, true, 0 },
+    { "trace", "off", &trace_mask, 0, 0 },
+    { "trace", "on", &trace_mask, KI_TRACE_DEFAULT, 0 },
+    { "trace", "all", &trace_mask, UINT32_MAX, 0 },
+    { "iotimeout", NULL, &io_timeout, 1, MAXIMUM_IO_TIMEOUT },
+    { "seed", NULL, &seed, 0, UINT64_MAX },
+    { "cpus", NULL, &cpus, 1, MAXIMUM_PROCESSORS },
+};
 
 static void print(const char *format, ...)
     __attribute__((format(printf, 1, 2)));
@@ -80,53 +89,31 @@ static _Noreturn void refuse(const char *what)
 // value: what stands behind "key=". False if it is not a value of that key.
 static bool set_option(const char *key, const char *value)
 {
-    uint64_t number = 0;
-    bool is_number = rtl_parse_number(value, &number);
-    if (!rtl_strcmp(key, "then")) {
-        bool valid = !rtl_strcmp(value, "poweroff");
-        options.power_off |= valid;
-        return valid;
-    }
-    if (!rtl_strcmp(key, "port")) {
-        io_direct_road = !rtl_strcmp(value, "direct");
-        return io_direct_road || !rtl_strcmp(value, "apc");
-    }
-    if (!rtl_strcmp(key, "trace")) {
-        bool all = !rtl_strcmp(value, "all"), off = !rtl_strcmp(value, "off");
-        options.trace_mask = all ? ~0u : off ? 0 : KI_TRACE_DEFAULT;
-        return all || off || !rtl_strcmp(value, "on");
-    }
-    if (!rtl_strcmp(key, "iotimeout")) {
-        bool valid = is_number && number > 0 && number <= MAXIMUM_IO_TIMEOUT;
-        options.io_timeout = valid ? number : options.io_timeout;
-        return valid;
-    }
-    if (!rtl_strcmp(key, "seed")) {
-        options.seed = number;
-        return is_number;
-    }
-    if (!rtl_strcmp(key, "cpus"))
-        return is_number && number > 0 && number <= MAXIMUM_PROCESSORS;
-#if DBG
-    if (!rtl_strcmp(key, "ktest")) {
-        rtl_strcpy(options.test_pattern, value, sizeof(options.test_pattern));
+    if (DBG && !rtl_strcmp(key, "ktest")) {
+        rtl_strcpy(test_pattern, value, sizeof(test_pattern));
         return true;
     }
-#endif
+    for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
+        if (rtl_strcmp(key, options[i].key))
+            continue;
+        uint64_t number = options[i].value;
+        bool valid = options[i].word
+                         ? !rtl_strcmp(value, options[i].word)
+                         : rtl_parse_number(value, &number) &&
+                               number >= options[i].value &&
+                               number <= options[i].most;
+        if (!valid)
+            continue;
+        *options[i].to = number;
+        return true;
+    }
     return false;
 }
 
 static void parse_command_line(const char *line)
 {
     char word[WORD_LENGTH];
-    while (rtl_next_word(&line, word, sizeof(word))) {
-        if (!rtl_strcmp(word, "--")) {
-            while (*line == ' ')
-                line++;
-            if (*line)
-                options.program = line;
-            return;
-        }
+    while (rtl_next_word(&line, word, sizeof(word)) && rtl_strcmp(word, "--")) {
         char *value = word;
         while (*value && *value != '=')
             value++;
@@ -136,6 +123,10 @@ static void parse_command_line(const char *line)
             print("TINT: ignored option '%s%s%s'\n", word,
                   has_value ? "=" : "", has_value ? value + 1 : "");
     }
+    while (*line == ' ')
+        line++;
+    if (*line)
+        program = line;
 }
 
 // ---- The system thread ----------------------------------------------------
@@ -153,7 +144,7 @@ static void print_banner(void)
 static bool run_first_program(NTSTATUS *exit_status)
 {
     char word[WORD_LENGTH], image[WORD_LENGTH];
-    const char *line = options.program;
+    const char *line = program;
     rtl_next_word(&line, word, sizeof(word));
     bool is_path = false;
     for (const char *c = word; *c; c++)
@@ -163,8 +154,8 @@ static bool run_first_program(NTSTATUS *exit_status)
     EPROCESS *process;
     ETHREAD *thread;
     NTSTATUS status = ps_create_process(
-        &(ps_start){ .image = image, .command_line = options.program,
-                     .first_program = true, .restarts = !options.power_off },
+        &(ps_start){ .image = image, .command_line = program,
+                     .first_program = true, .restarts = !power_off },
         &process, &thread);
     if (!NT_SUCCESS(status)) {
         print("TINT: cannot start '%s': status 0x%08X\n", word,
@@ -181,7 +172,8 @@ static bool run_first_program(NTSTATUS *exit_status)
 static void system_thread(void *context)
 {
     const LOADER_PARAMETER_BLOCK *loader = context;
-    io_init(options.io_timeout * UNITS_PER_SECOND);
+    io_init(io_timeout * UNITS_PER_SECOND);
+    io_direct_road = road;
     initrd_set_archive(mm_phys_to_virt(loader->initrd.base),
                        loader->initrd.length);
     for (size_t i = 0; i < ARRAY_SIZE(drivers); i++) {
@@ -194,14 +186,14 @@ static void system_thread(void *context)
     }
     print_banner();
 #if DBG
-    if (options.test_pattern[0])
-        hal_exit(ktest_run(options.test_pattern, options.seed)
+    if (test_pattern[0])
+        hal_exit(ktest_run(test_pattern, seed)
                      ? HAL_EXIT_FAILURE
                      : HAL_EXIT_SUCCESS);
 #endif
     NTSTATUS status;
     while (run_first_program(&status)) {
-        if (options.power_off)
+        if (power_off)
             hal_exit(status == STATUS_SUCCESS ? HAL_EXIT_SUCCESS
                                               : HAL_EXIT_FAILURE);
         print("\nTINT: the first program ended with status 0x%08X; "
@@ -222,8 +214,7 @@ static void init_trace(void)
     if (!records)
         refuse("no memory for the trace ring");
     ke_init_trace(0, records, count);
-    ke_default_trace_mask = options.trace_mask;
-    ki_trace_mask = options.trace_mask;
+    ki_trace_mask = ke_default_trace_mask = (uint32_t)trace_mask;
 }
 
 // Brings the kernel up on the boot processor, with what the boot loader passed

@@ -54,6 +54,15 @@ enum {
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
 #define MAX(a, b) ((a) > (b) ? (a) : (b))
 
+// Returns from a function that has nothing to undo with what went wrong, if
+// anything did.
+#define NT_TRY(expression)                 \
+    do {                                   \
+        NTSTATUS nt_status = (expression); \
+        if (!NT_SUCCESS(nt_status))        \
+            return nt_status;              \
+    } while (0)
+
 typedef struct LIST_ENTRY LIST_ENTRY;
 struct LIST_ENTRY {
     LIST_ENTRY *Flink;

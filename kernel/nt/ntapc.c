@@ -18,24 +18,6 @@ static void apc_kernel(KAPC *apc, KNORMAL_ROUTINE **normal, void **context,
     apc_rundown(apc);
 }
 
-static NTSTATUS queue_apc(ETHREAD *thread, PS_APC_ROUTINE *routine,
-                          void *argument1, void *argument2, void *argument3)
-{
-    if (thread->Tcb.Header.SignalState)
-        return STATUS_UNSUCCESSFUL;    // it has ended (APC-25)
-    if (!routine)
-        return STATUS_SUCCESS;         // wakes nobody (APC-26)
-    KAPC *apc = ExAllocatePoolWithTag(NonPagedPool, sizeof(*apc), NT_POOL_TAG);
-    if (!apc)
-        return STATUS_INSUFFICIENT_RESOURCES;
-    KeInitializeApc(apc, &thread->Tcb, apc_kernel, apc_rundown, routine,
-                    UserMode, argument1);
-    if (KeInsertQueueApc(apc, argument2, argument3, IO_NO_INCREMENT))
-        return STATUS_SUCCESS;
-    ExFreePoolWithTag(apc, NT_POOL_TAG);
-    return STATUS_UNSUCCESSFUL;
-}
-
 // Queues a user APC to a thread (APC-15).
 //
 // IRQL:    == PASSIVE_LEVEL
@@ -49,14 +31,20 @@ NTSTATUS NtQueueApcThread(HANDLE handle, PS_APC_ROUTINE *routine,
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    void *thread = NULL;
-    NTSTATUS status = ob_reference_by_handle(handle, THREAD_SET_CONTEXT,
-                                             &ps_thread_type, &thread, NULL);
-    if (!NT_SUCCESS(status))
-        return status;
-    status = queue_apc(thread, routine, argument1, argument2, argument3);
-    ObDereferenceObject(thread);
-    return status;
+    NT_REFERENCE(ETHREAD, thread, handle, THREAD_SET_CONTEXT, ps_thread_type);
+    if (thread->Tcb.Header.SignalState)
+        return STATUS_UNSUCCESSFUL;    // it has ended (APC-25)
+    if (!routine)
+        return STATUS_SUCCESS;         // wakes nobody (APC-26)
+    KAPC *apc = ExAllocatePoolWithTag(NonPagedPool, sizeof(*apc), NT_POOL_TAG);
+    if (!apc)
+        return STATUS_INSUFFICIENT_RESOURCES;
+    KeInitializeApc(apc, &thread->Tcb, apc_kernel, apc_rundown, routine,
+                    UserMode, argument1);
+    if (KeInsertQueueApc(apc, argument2, argument3, IO_NO_INCREMENT))
+        return STATUS_SUCCESS;
+    apc_rundown(apc);
+    return STATUS_UNSUCCESSFUL;
 }
 
 // Runs the user APCs that are queued, on the way back (APC-14).
@@ -81,13 +69,8 @@ NTSTATUS NtAlertThread(HANDLE handle)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    void *object = NULL;
-    NTSTATUS status = ob_reference_by_handle(handle, THREAD_ALERT,
-                                             &ps_thread_type, &object, NULL);
-    if (!NT_SUCCESS(status))
-        return status;
-    KeAlertThread(&((ETHREAD *)object)->Tcb, UserMode);
-    ObDereferenceObject(object);
+    NT_REFERENCE(ETHREAD, thread, handle, THREAD_ALERT, ps_thread_type);
+    KeAlertThread(&thread->Tcb, UserMode);
     return STATUS_SUCCESS;
 }
 
@@ -101,8 +84,6 @@ NTSTATUS NtContinue(const CONTEXT *context, bool test_alert)
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
     CONTEXT copy;
-    NTSTATUS status = ke_get_user(&copy, context);
-    if (!NT_SUCCESS(status))
-        return status;
+    NT_TRY(ke_get_user(&copy, context));
     return ke_continue(&copy, nt_bool(test_alert));
 }

@@ -28,47 +28,26 @@ NTSTATUS NtCreateFile(HANDLE *file, ACCESS_MASK access,
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     (void)share;
     char name[OB_MAX_NAME];
-    FILE_OBJECT *object;
-    IO_STATUS_BLOCK result = { .Pointer = NULL };
+    uintptr_t information = 0;
 
-    NTSTATUS status = nt_capture_name(attributes, name);
-    if (!NT_SUCCESS(status))
-        return status;
+    NT_TRY(nt_capture_name(attributes, name));
     if (disposition > FILE_OVERWRITE_IF)
         return STATUS_INVALID_PARAMETER;
     access = ob_map_access(&io_file_type, access);
-    status = io_create_file(name, access, disposition, options, &object,
-                            &result.Information);
-    if (!NT_SUCCESS(status))
-        return status;
-    status = ke_put_user(iosb, &result);
-    if (!NT_SUCCESS(status)) {
-        ObDereferenceObject(object);
-        return status;
-    }
+    NT_OWNED FILE_OBJECT *object = NULL;
+    NT_TRY(io_create_file(name, access, disposition, options, &object,
+                          &information));
+    NT_TRY(nt_put_iosb(iosb, STATUS_SUCCESS, information));
+    ObReferenceObject(object);
     return ob_insert_for_user(object, access, file);
-}
-
-static NTSTATUS reference_file(HANDLE handle, ACCESS_MASK access,
-                               FILE_OBJECT **file)
-{
-    void *object;
-    NTSTATUS status = ob_reference_by_handle(handle, access, &io_file_type,
-                                             &object, NULL);
-    *file = NT_SUCCESS(status) ? object : NULL;
-    return status;
 }
 
 // Stores information and status; both or an error.
 static NTSTATUS store(void *buffer, const void *information, size_t length,
                       IO_STATUS_BLOCK *iosb, NTSTATUS status)
 {
-    IO_STATUS_BLOCK result = { .Pointer = (void *)(uint64_t)(uint32_t)status,
-                               .Information = length };
-    NTSTATUS stored = ke_copy_to_user(buffer, information, length);
-    if (NT_SUCCESS(stored))
-        stored = ke_put_user(iosb, &result);
-    return NT_SUCCESS(stored) ? status : stored;
+    NT_TRY(ke_copy_to_user(buffer, information, length));
+    return nt_put_iosb(iosb, status, length);
 }
 
 // Asks for FileStandardInformation or FilePositionInformation.
@@ -84,47 +63,34 @@ NTSTATUS NtQueryInformationFile(HANDLE file, IO_STATUS_BLOCK *iosb,
                                 FILE_INFORMATION_CLASS information_class)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    union {
-        FILE_STANDARD_INFORMATION standard;
-        FILE_POSITION_INFORMATION position;
-    } information = { 0 };
-    size_t size = information_class == FileStandardInformation
-                      ? sizeof(information.standard)
-                      : sizeof(information.position);
-    if (information_class != FileStandardInformation &&
-        information_class != FilePositionInformation)
+    FILE_STANDARD_INFORMATION standard = { 0 };
+    FILE_POSITION_INFORMATION position = { 0 };
+    bool is_position = information_class == FilePositionInformation;
+    uint32_t size = is_position ? sizeof(position) : sizeof(standard);
+    if (!is_position && information_class != FileStandardInformation)
         return STATUS_INVALID_INFO_CLASS;
     if (length < size)
         return STATUS_INFO_LENGTH_MISMATCH;
-    FILE_OBJECT *object;
-    NTSTATUS status = reference_file(file, 0, &object);
-    if (!NT_SUCCESS(status))
-        return status;
-    if (information_class == FilePositionInformation)
-        information.position.CurrentByteOffset = object->CurrentByteOffset;
-    else
-        status = io_request(
-            object, &(IO_STACK_LOCATION){
-                .MajorFunction = IRP_MJ_QUERY_INFORMATION,
-                .Parameters.QueryFile = { (uint32_t)size, information_class }
-            }, NULL, &information, NULL);
-    ObDereferenceObject(object);
-    return NT_SUCCESS(status) ? store(buffer, &information, size, iosb, status)
-                              : status;
+    NT_REFERENCE(FILE_OBJECT, object, file, 0, io_file_type);
+    if (is_position) {
+        position.CurrentByteOffset = object->CurrentByteOffset;
+        return store(buffer, &position, size, iosb, STATUS_SUCCESS);
+    }
+    NTSTATUS status = io_request(
+        object, &(IO_STACK_LOCATION){
+            .MajorFunction = IRP_MJ_QUERY_INFORMATION,
+            .Parameters.QueryFile = { (uint32_t)size, information_class }
+        }, NULL, &standard, NULL);
+    NT_TRY(status);
+    return store(buffer, &standard, size, iosb, status);
 }
 
 static NTSTATUS bind_port(FILE_OBJECT *file,
                           const FILE_COMPLETION_INFORMATION *completion)
 {
-    void *port;
-    NTSTATUS status = ob_reference_by_handle(
-        completion->Port, IO_COMPLETION_MODIFY_STATE, &io_port_type, &port,
-        NULL);
-    if (!NT_SUCCESS(status))
-        return status;
-    status = io_bind_port(file, port, completion->Key);
-    ObDereferenceObject(port);
-    return status;
+    NT_REFERENCE(KQUEUE, port, completion->Port, IO_COMPLETION_MODIFY_STATE,
+                 io_port_type);
+    return io_bind_port(file, port, completion->Key);
 }
 
 // Modes can only be added (IOCP-23).
@@ -145,9 +111,8 @@ static NTSTATUS set_position(FILE_OBJECT *file, uint64_t offset)
 {
     if ((int64_t)offset < 0 || !file->DeviceObject->seekable)
         return STATUS_INVALID_PARAMETER;
-    NTSTATUS status = KeWaitForSingleObject(&file->Lock, Executive, UserMode,
-                                            false, NULL);
-    if (status != STATUS_SUCCESS)
+    if (KeWaitForSingleObject(&file->Lock, Executive, UserMode, false, NULL) !=
+        STATUS_SUCCESS)
         return STATUS_CANCELLED;
     file->CurrentByteOffset = offset;
     KeSetEvent(&file->Lock, IO_NO_INCREMENT);
@@ -166,38 +131,33 @@ NTSTATUS NtSetInformationFile(HANDLE file, IO_STATUS_BLOCK *iosb,
                               FILE_INFORMATION_CLASS information_class)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
+    static const uint8_t sizes[] = {
+        [FilePositionInformation] = sizeof(FILE_POSITION_INFORMATION),
+        [FileCompletionInformation] = sizeof(FILE_COMPLETION_INFORMATION),
+        [FileIoCompletionNotificationInformation] =
+            sizeof(FILE_IO_COMPLETION_NOTIFICATION_INFORMATION),
+    };
     union {
         FILE_POSITION_INFORMATION position;
         FILE_COMPLETION_INFORMATION completion;
         FILE_IO_COMPLETION_NOTIFICATION_INFORMATION modes;
     } information = { 0 };
-    size_t size;
-    switch (information_class) {
-    case FilePositionInformation: size = sizeof(information.position); break;
-    case FileCompletionInformation:
-        size = sizeof(information.completion);
-        break;
-    case FileIoCompletionNotificationInformation:
-        size = sizeof(information.modes);
-        break;
-    default: return STATUS_INVALID_INFO_CLASS;
-    }
-    if (length < size)
+    uint32_t class = (uint32_t)information_class;
+    if (class >= ARRAY_SIZE(sizes) || !sizes[class])
+        return STATUS_INVALID_INFO_CLASS;
+    if (length < sizes[class])
         return STATUS_INFO_LENGTH_MISMATCH;
-    NTSTATUS status = ke_copy_from_user(&information, buffer, size);
-    FILE_OBJECT *object = NULL;
-    if (NT_SUCCESS(status))
-        status = reference_file(file, 0, &object);
-    if (!NT_SUCCESS(status))
-        return status;
-    if (information_class == FilePositionInformation)
+    NT_TRY(ke_copy_from_user(&information, buffer, sizes[class]));
+    NT_REFERENCE(FILE_OBJECT, object, file, 0, io_file_type);
+    NTSTATUS status;
+    if (class == FilePositionInformation)
         status = set_position(object, information.position.CurrentByteOffset);
-    else if (information_class == FileCompletionInformation)
+    else if (class == FileCompletionInformation)
         status = bind_port(object, &information.completion);
     else
         status = add_modes(object, information.modes.Flags);
-    ObDereferenceObject(object);
-    return NT_SUCCESS(status) ? store(buffer, NULL, 0, iosb, status) : status;
+    NT_TRY(status);
+    return nt_put_iosb(iosb, status, 0);
 }
 
 // Lists a directory: as many whole entries as fit, on from where the last
@@ -212,28 +172,22 @@ NTSTATUS NtQueryDirectoryFile(HANDLE file, IO_STATUS_BLOCK *iosb,
                               void *buffer, uint32_t length, bool restart)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    FILE_OBJECT *object;
     length = MIN(length, (uint32_t)MAXIMUM_DIRECTORY_BUFFER);
     if (length < sizeof(FILE_NAMES_INFORMATION))
         return STATUS_BUFFER_TOO_SMALL;
-    NTSTATUS status = reference_file(file, FILE_LIST_DIRECTORY, &object);
-    if (!NT_SUCCESS(status))
-        return status;
+    NT_REFERENCE(FILE_OBJECT, object, file, FILE_LIST_DIRECTORY, io_file_type);
     void *names = ExAllocatePoolWithTag(NonPagedPool, length, NT_POOL_TAG);
+    if (!names)
+        return STATUS_INSUFFICIENT_RESOURCES;
+    memset(names, 0, length);
     uintptr_t size = 0;
-    status = STATUS_INSUFFICIENT_RESOURCES;
-    if (names) {
-        memset(names, 0, length);
-        status = io_request(
-            object, &(IO_STACK_LOCATION){
-                .MajorFunction = IRP_MJ_DIRECTORY_CONTROL,
-                .Parameters.QueryDirectory = { length, nt_bool(restart) }
-            }, NULL, names, &size);
-    }
-    ObDereferenceObject(object);
+    NTSTATUS status = io_request(
+        object, &(IO_STACK_LOCATION){
+            .MajorFunction = IRP_MJ_DIRECTORY_CONTROL,
+            .Parameters.QueryDirectory = { length, nt_bool(restart) }
+        }, NULL, names, &size);
     if (NT_SUCCESS(status))
         status = store(buffer, names, MIN(size, length), iosb, status);
-    if (names)
-        ExFreePoolWithTag(names, NT_POOL_TAG);
+    ExFreePoolWithTag(names, NT_POOL_TAG);
     return status;
 }

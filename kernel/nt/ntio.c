@@ -29,55 +29,26 @@ typedef struct nt_request {
     uint32_t input_length, output_length;
 } nt_request;
 
-// The references that a request begins with.
-typedef struct nt_targets {
-    FILE_OBJECT *file;
-    KEVENT *event;
-} nt_targets;
-
-static void drop_targets(nt_targets *targets)
-{
-    if (targets->event)
-        ObDereferenceObject(targets->event);
-    ObDereferenceObject(targets->file);
-}
-
-// Takes the references and checks what concerns them. The event is reset as
+// Takes the references, which the caller owns even after a failure, and checks
+// what concerns them. The event is reset as
 // soon as the file's handle is known to be good, whatever comes next (CMP-01).
 static NTSTATUS reference_targets(const nt_request *request,
-                                  nt_targets *targets)
+                                  FILE_OBJECT **file, KEVENT **event)
 {
-    void *object;
     ACCESS_MASK granted;
-    targets->event = NULL;
-    NTSTATUS status = ob_reference_by_handle(request->file, 0, &io_file_type,
-                                             &object, &granted);
-    if (!NT_SUCCESS(status))
-        return status;
-    targets->file = object;
-    if (request->access && !(granted & request->access)) {
-        ObDereferenceObject(object);
+    NT_TRY(ob_reference_by_handle(request->file, 0, &io_file_type,
+                                  (void **)file, &granted));
+    if (request->access && !(granted & request->access))
         return STATUS_ACCESS_DENIED;
-    }
     if (request->event) {
-        status = ob_reference_by_handle(request->event, EVENT_MODIFY_STATE,
-                                        &nt_event_type, &object, NULL);
-        if (!NT_SUCCESS(status)) {
-            ObDereferenceObject(targets->file);
-            return status;
-        }
-        targets->event = object;
-        KeResetEvent(targets->event);
+        NT_TRY(ob_reference_by_handle(request->event, EVENT_MODIFY_STATE,
+                                      &nt_event_type, (void **)event, NULL));
+        KeResetEvent(*event);
     }
+    NT_TRY(NT_PROBE(request->iosb));
     // Routine and port exclude each other (CMP-07).
-    status = nt_probe_output(request->iosb, sizeof(*request->iosb));
-    if (!request->iosb)
-        status = STATUS_ACCESS_VIOLATION;
-    if (NT_SUCCESS(status) && request->apc && targets->file->CompletionPort)
-        status = STATUS_INVALID_PARAMETER;
-    if (!NT_SUCCESS(status))
-        drop_targets(targets);
-    return status;
+    return request->apc && (*file)->CompletionPort ? STATUS_INVALID_PARAMETER
+                                                   : STATUS_SUCCESS;
 }
 
 // STATUS_ACCESS_VIOLATION if a page of what the result will be copied to
@@ -100,9 +71,9 @@ static NTSTATUS attach_buffer(IRP *irp, const nt_request *request)
     bool is_read = request->major == IRP_MJ_READ;
     if (request->length == 0)
         return STATUS_SUCCESS;
+    if (!ke_is_user_range(request->buffer, request->length))
+        return STATUS_ACCESS_VIOLATION;
     if (irp->OriginalFileObject->DeviceObject->Flags & DO_BUFFERED_IO) {
-        if (!ke_is_user_range(request->buffer, request->length))
-            return STATUS_ACCESS_VIOLATION;
         if (!io_allocate_system_buffer(irp, request->length))
             return STATUS_INSUFFICIENT_RESOURCES;
         if (!is_read)
@@ -112,8 +83,6 @@ static NTSTATUS attach_buffer(IRP *irp, const nt_request *request)
         irp->UserBufferLength = request->length;
         return probe_pages(request->buffer, request->length);
     }
-    if (!ke_is_user_range(request->buffer, request->length))
-        return STATUS_ACCESS_VIOLATION;
     irp->MdlAddress = IoAllocateMdl((uint64_t)request->buffer,
                                     request->length);
     if (!irp->MdlAddress)
@@ -125,18 +94,14 @@ static NTSTATUS attach_buffer(IRP *irp, const nt_request *request)
 
 // Checks a transfer's offset: it is a place in the file, or one of two
 // special values; on what has no places it means nothing (OVL-12).
-static NTSTATUS check_offset(const FILE_OBJECT *file,
-                             const nt_request *request)
+static bool is_valid_offset(const FILE_OBJECT *file, const nt_request *request)
 {
     if (!file->DeviceObject->seekable || (int64_t)request->offset >= 0)
-        return STATUS_SUCCESS;
-    if (request->offset == FILE_USE_FILE_POINTER_POSITION)
-        return file->Flags & FO_SYNCHRONOUS_IO ? STATUS_SUCCESS
-                                               : STATUS_INVALID_PARAMETER;
-    return request->offset == FILE_WRITE_TO_END_OF_FILE &&
-                   request->major == IRP_MJ_WRITE
-               ? STATUS_SUCCESS
-               : STATUS_INVALID_PARAMETER;
+        return true;
+    return request->offset == FILE_USE_FILE_POINTER_POSITION
+               ? file->Flags & FO_SYNCHRONOUS_IO
+               : request->offset == FILE_WRITE_TO_END_OF_FILE &&
+                     request->major == IRP_MJ_WRITE;
 }
 
 static NTSTATUS fill_transfer(IRP *irp, const nt_request *request)
@@ -144,8 +109,9 @@ static NTSTATUS fill_transfer(IRP *irp, const nt_request *request)
     IO_STACK_LOCATION *location = IoGetNextIrpStackLocation(irp);
     location->Parameters.Read.Length = request->length;
     location->Parameters.Read.ByteOffset = request->offset;
-    NTSTATUS status = check_offset(irp->OriginalFileObject, request);
-    return NT_SUCCESS(status) ? attach_buffer(irp, request) : status;
+    return is_valid_offset(irp->OriginalFileObject, request)
+               ? attach_buffer(irp, request)
+               : STATUS_INVALID_PARAMETER;
 }
 
 static NTSTATUS fill_control(IRP *irp, const nt_request *request)
@@ -178,29 +144,25 @@ static NTSTATUS fill_control(IRP *irp, const nt_request *request)
 // One request, from the handles to io_send.
 static NTSTATUS send(const nt_request *request)
 {
-    nt_targets targets;
-    NTSTATUS status = reference_targets(request, &targets);
-    if (!NT_SUCCESS(status))
-        return status;
-    IRP *irp = io_build_irp(targets.file, request->major);
-    if (!irp) {
-        drop_targets(&targets);
+    NT_OWNED FILE_OBJECT *file = NULL;
+    NT_OWNED KEVENT *event = NULL;
+    NT_TRY(reference_targets(request, &file, &event));
+    IRP *irp = io_build_irp(file, request->major);
+    if (!irp)
         return STATUS_INSUFFICIENT_RESOURCES;
-    }
-    irp->UserEvent = targets.event;    // the IRP owns it now
+    irp->UserEvent = event;    // the IRP owns it now
+    event = NULL;
     irp->UserIosb = request->iosb;
     irp->UserApcRoutine = request->apc;
     irp->UserApcContext = request->apc_context;
-    status = request->major == IRP_MJ_DEVICE_CONTROL
-                 ? fill_control(irp, request)
-                 : fill_transfer(irp, request);
+    NTSTATUS status = request->major == IRP_MJ_DEVICE_CONTROL
+                          ? fill_control(irp, request)
+                          : fill_transfer(irp, request);
     // Another processor may complete and free the IRP before io_send returns:
     // from here on it must not be touched.
     if (NT_SUCCESS(status))
-        status = io_send(targets.file, irp);
-    else
-        io_discard_irp(irp);
-    ObDereferenceObject(targets.file);
+        return io_send(file, irp);
+    io_discard_irp(irp);
     return status;
 }
 
@@ -274,21 +236,15 @@ NTSTATUS NtDeviceIoControlFile(HANDLE file, HANDLE event, IO_APC_ROUTINE *apc,
 NTSTATUS NtFlushBuffersFile(HANDLE file, IO_STATUS_BLOCK *iosb)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    nt_targets targets;
-    NTSTATUS status = reference_targets(
+    NT_OWNED FILE_OBJECT *object = NULL;
+    NT_TRY(reference_targets(
         &(nt_request){ .access = FILE_WRITE_DATA | FILE_APPEND_DATA,
-                       .file = file, .iosb = iosb }, &targets);
-    if (!NT_SUCCESS(status))
-        return status;
-    IO_STATUS_BLOCK result = { .Pointer = NULL };
-    status = io_request(
-        targets.file,
-        &(IO_STACK_LOCATION){ .MajorFunction = IRP_MJ_FLUSH_BUFFERS }, NULL,
-        NULL, &result.Information);
-    ObDereferenceObject(targets.file);
-    result.Status = status;
-    NTSTATUS stored = ke_put_user(iosb, &result);
-    return NT_SUCCESS(stored) ? status : stored;
+                       .file = file, .iosb = iosb }, &object, NULL));
+    uintptr_t information = 0;
+    NTSTATUS status = io_request(
+        object, &(IO_STACK_LOCATION){ .MajorFunction = IRP_MJ_FLUSH_BUFFERS },
+        NULL, NULL, &information);
+    return nt_put_iosb(iosb, status, information);
 }
 
 // ---- Cancellation ---------------------------------------------------------
@@ -301,17 +257,24 @@ typedef struct cancel_request {
 static void cancel_on_thread(ETHREAD *thread, void *context)
 {
     cancel_request *request = context;
-    if (thread->process == PsGetCurrentProcess())
+    const KTHREAD *only = request->filter.thread;
+    if (thread->process == PsGetCurrentProcess() &&
+        (!only || only == &thread->Tcb))
         request->found |= io_cancel(&thread->Tcb.io, &request->filter);
 }
 
-static NTSTATUS return_cancel(FILE_OBJECT *file, NTSTATUS status,
-                              IO_STATUS_BLOCK *iosb)
+static NTSTATUS cancel(HANDLE handle, IO_STATUS_BLOCK *iosb,
+                       cancel_request *request)
 {
-    ObDereferenceObject(file);
-    IO_STATUS_BLOCK result = { .Pointer = (void *)(uint64_t)(uint32_t)status };
-    NTSTATUS stored = ke_put_user(iosb, &result);
-    return NT_SUCCESS(stored) ? status : stored;
+    NT_OWNED FILE_OBJECT *file = NULL;
+    NT_TRY(reference_targets(&(nt_request){ .file = handle, .iosb = iosb },
+                             &file, NULL));
+    request->filter.file = file;
+    request->filter.process = &PsGetCurrentProcess()->Pcb;
+    request->found = io_cancel(&file->io, &request->filter);
+    ps_for_each_thread(cancel_on_thread, request);
+    bool done = request->found || request->filter.thread;    // CAN-01
+    return nt_put_iosb(iosb, done ? STATUS_SUCCESS : STATUS_NOT_FOUND, 0);
 }
 
 // Asks what the calling thread issued on the file to end (CAN-04).
@@ -323,16 +286,8 @@ static NTSTATUS return_cancel(FILE_OBJECT *file, NTSTATUS status,
 NTSTATUS NtCancelIoFile(HANDLE file, IO_STATUS_BLOCK *iosb)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    nt_targets targets;
-    NTSTATUS status = reference_targets(
-        &(nt_request){ .file = file, .iosb = iosb }, &targets);
-    if (!NT_SUCCESS(status))
-        return status;
-    KTHREAD *thread = KeGetCurrentThread();
-    io_filter filter = { .file = targets.file, .thread = thread };
-    io_cancel(&targets.file->io, &filter);
-    io_cancel(&thread->io, &filter);
-    return return_cancel(targets.file, STATUS_SUCCESS, iosb);
+    return cancel(file, iosb, &(cancel_request){
+                                  .filter.thread = KeGetCurrentThread() });
 }
 
 // Asks what any thread of the process issued on the file to end; request: only
@@ -346,17 +301,5 @@ NTSTATUS NtCancelIoFileEx(HANDLE file, IO_STATUS_BLOCK *request,
                           IO_STATUS_BLOCK *iosb)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    nt_targets targets;
-    NTSTATUS status = reference_targets(
-        &(nt_request){ .file = file, .iosb = iosb }, &targets);
-    if (!NT_SUCCESS(status))
-        return status;
-    cancel_request cancel = {
-        .filter = { .file = targets.file, .iosb = request,
-                    .process = &PsGetCurrentProcess()->Pcb } };
-    cancel.found = io_cancel(&targets.file->io, &cancel.filter);
-    ps_for_each_thread(cancel_on_thread, &cancel);
-    return return_cancel(targets.file,
-                         cancel.found ? STATUS_SUCCESS : STATUS_NOT_FOUND,
-                         iosb);
+    return cancel(file, iosb, &(cancel_request){ .filter.iosb = request });
 }

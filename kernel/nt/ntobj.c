@@ -16,6 +16,19 @@ NTSTATUS NtClose(HANDLE handle)
     return ob_close_handle(ob_current_table(), handle);
 }
 
+static NTSTATUS duplicate(EPROCESS *from, HANDLE source, HANDLE target_process,
+                          HANDLE *target, ACCESS_MASK access, uint32_t options)
+{
+    NT_ACQUIRE(to, target_process, PROCESS_DUP_HANDLE);
+    HANDLE handle = NULL;
+    NT_TRY(ob_duplicate_handle(from->ObjectTable, source, to->ObjectTable,
+                               access, options, &handle));
+    NTSTATUS status = ke_put_user(target, &handle);
+    if (!NT_SUCCESS(status))
+        ob_close_handle(to->ObjectTable, handle);
+    return status;
+}
+
 // Makes a handle of one process one of another, with the same or fewer rights.
 //
 // IRQL:    == PASSIVE_LEVEL
@@ -34,30 +47,12 @@ NTSTATUS NtDuplicateObject(HANDLE source_process, HANDLE source,
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
     (void)attributes;
-    if (options & ~(DUPLICATE_CLOSE_SOURCE | DUPLICATE_SAME_ACCESS))
+    if (options & ~(uint32_t)(DUPLICATE_CLOSE_SOURCE | DUPLICATE_SAME_ACCESS))
         return STATUS_INVALID_PARAMETER;
-    EPROCESS *from = NULL, *to = NULL;
-    NTSTATUS status =
-        nt_acquire_process(source_process, PROCESS_DUP_HANDLE, &from);
-    if (!NT_SUCCESS(status))
-        return status;
-    status = nt_acquire_process(target_process, PROCESS_DUP_HANDLE, &to);
-    if (!NT_SUCCESS(status))
-        goto release_source;
-
-    HANDLE handle = NULL;
-    status = ob_duplicate_handle(from->ObjectTable, source, to->ObjectTable,
-                                 access, options & DUPLICATE_SAME_ACCESS,
-                                 &handle);
-    if (NT_SUCCESS(status)) {
-        status = ke_put_user(target, &handle);
-        if (!NT_SUCCESS(status))
-            ob_close_handle(to->ObjectTable, handle);
-    }
-    nt_release_process(to);
-release_source:
+    NT_ACQUIRE(from, source_process, PROCESS_DUP_HANDLE);
+    NTSTATUS status = duplicate(from, source, target_process, target, access,
+                                options & DUPLICATE_SAME_ACCESS);
     if (options & DUPLICATE_CLOSE_SOURCE)    // whatever else went wrong
         ob_close_handle(from->ObjectTable, source);
-    nt_release_process(from);
     return status;
 }

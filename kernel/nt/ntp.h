@@ -26,6 +26,31 @@ static inline bool nt_bool(bool from_user)
     return (value & 0xFFu) != 0;
 }
 
+// A pointer that owns a reference, or NULL: whichever way its block is left,
+// the reference is dropped.
+#define NT_OWNED __attribute__((cleanup(nt_drop)))
+void nt_drop(void *pointer);
+
+// Declares object, which is what handle refers to until the block is left; or
+// returns from the service.
+#define NT_REFERENCE(type, object, handle, access, object_type)             \
+    NT_OWNED type *object = NULL;                                           \
+    NT_TRY(ob_reference_by_handle((handle), (access), &(object_type),       \
+                                  (void **)&object, NULL))
+
+// The same for a process, one's own or another, whose space and handle table
+// stay until the block is left.
+#define NT_ACQUIRE(process, handle, access)                                 \
+    __attribute__((cleanup(nt_release_process))) EPROCESS *process = NULL;  \
+    NT_TRY(nt_acquire_process((handle), (access), &process))
+NTSTATUS nt_acquire_process(HANDLE handle, ACCESS_MASK access,
+                            EPROCESS **process);
+void nt_release_process(EPROCESS **process);
+
+// A structure of this size is its fields and no gaps, so that an initializer
+// says all that goes to ring 3.
+#define NT_SOLID(type, size) _Static_assert(sizeof(type) == (size), #type)
+
 // Copies a counted string, itself copied already, to to with a final zero.
 // Returns: STATUS_SUCCESS, STATUS_ACCESS_VIOLATION, STATUS_OBJECT_NAME_INVALID
 //          (too long for size, or a zero inside)
@@ -38,19 +63,16 @@ NTSTATUS nt_check_unnamed(const OBJECT_ATTRIBUTES *attributes);
 // *timeout: NULL (for ever), or value, which holds what ring 3 said.
 NTSTATUS nt_capture_timeout(const int64_t *from, int64_t *value,
                             const int64_t **timeout);
-// STATUS_ACCESS_VIOLATION if length (at most 16) bytes cannot be written to
-// to; NULL is fine. Changes nothing.
+// Says whether ring 3 can write length (at most 16) bytes; changes nothing.
 NTSTATUS nt_probe_output(void *to, size_t length);
-// Tries an optional output of length bytes, then references the object.
-NTSTATUS nt_reference_for(void *to, size_t length, HANDLE handle,
-                          ACCESS_MASK access, OBJECT_TYPE *type,
-                          void **object);
-// Another process, or one's own, with space and handles kept until released.
-NTSTATUS nt_acquire_process(HANDLE handle, ACCESS_MASK access,
-                            EPROCESS **process);
-void nt_release_process(EPROCESS *process);
-// Stores an optional result; NULL is fine.
-NTSTATUS nt_put_optional(void *to, const void *from, size_t length);
+#define NT_PROBE(to)          nt_probe_output((to), sizeof(*(to)))
+#define NT_PROBE_OPTIONAL(to) ((to) ? NT_PROBE(to) : STATUS_SUCCESS)
+// Stores a result that ring 3 may not want.
+#define NT_PUT_OPTIONAL(to, from) \
+    ((to) ? ke_put_user((to), (from)) : STATUS_SUCCESS)
+// Stores what a request came to, and returns status; or why it cannot.
+NTSTATUS nt_put_iosb(IO_STATUS_BLOCK *iosb, NTSTATUS status,
+                     uintptr_t information);
 // The tail of a query: stores information of size bytes if length is that.
 NTSTATUS nt_return_information(void *buffer, uint32_t length,
                                uint32_t *returned, const void *information,

@@ -19,22 +19,10 @@ NTSTATUS NtCreateIoCompletion(HANDLE *port, ACCESS_MASK access,
                               uint32_t count)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    NTSTATUS status = nt_check_unnamed(attributes);
     KQUEUE *object;
-    if (NT_SUCCESS(status))
-        status = io_create_port(count, &object);
-    return NT_SUCCESS(status) ? ob_insert_for_user(object, access, port)
-                              : status;
-}
-
-static NTSTATUS reference_port(HANDLE handle, ACCESS_MASK access,
-                               KQUEUE **port)
-{
-    void *object;
-    NTSTATUS status = ob_reference_by_handle(handle, access, &io_port_type,
-                                             &object, NULL);
-    *port = NT_SUCCESS(status) ? object : NULL;
-    return status;
+    NT_TRY(nt_check_unnamed(attributes));
+    NT_TRY(io_create_port(count, &object));
+    return ob_insert_for_user(object, access, port);
 }
 
 // Posts a packet; all five values pass through unread (IOCP-03).
@@ -47,14 +35,9 @@ NTSTATUS NtSetIoCompletion(HANDLE port, void *key, void *apc_context,
                            NTSTATUS status, uintptr_t information)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    KQUEUE *object;
-    NTSTATUS result = reference_port(port, IO_COMPLETION_MODIFY_STATE,
-                                     &object);
-    if (!NT_SUCCESS(result))
-        return result;
-    result = io_post(object, key, apc_context, status, information);
-    ObDereferenceObject(object);
-    return result;
+    NT_REFERENCE(KQUEUE, object, port, IO_COMPLETION_MODIFY_STATE,
+                 io_port_type);
+    return io_post(object, key, apc_context, status, information);
 }
 
 // What both removals do once their outputs are known to be writable: a packet
@@ -64,17 +47,12 @@ static NTSTATUS remove(HANDLE port, bool alertable, const int64_t *timeout,
                        uint32_t count, uint32_t *taken)
 {
     int64_t value;
-    KQUEUE *object;
     *taken = 0;
-    NTSTATUS status = nt_capture_timeout(timeout, &value, &timeout);
-    if (NT_SUCCESS(status))
-        status = reference_port(port, IO_COMPLETION_MODIFY_STATE, &object);
-    if (!NT_SUCCESS(status))
-        return status;
-    status = io_remove_completion(object, alertable, timeout, entries, count,
-                                  taken);
-    ObDereferenceObject(object);
-    return status;
+    NT_TRY(nt_capture_timeout(timeout, &value, &timeout));
+    NT_REFERENCE(KQUEUE, object, port, IO_COMPLETION_MODIFY_STATE,
+                 io_port_type);
+    return io_remove_completion(object, alertable, timeout, entries, count,
+                                taken);
 }
 
 // Takes one packet; waits for it up to *timeout.
@@ -89,19 +67,15 @@ NTSTATUS NtRemoveIoCompletion(HANDLE port, void **key, void **apc_context,
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     FILE_IO_COMPLETION_INFORMATION entry;
     uint32_t taken;
-    if (!key || !apc_context || !iosb ||
-        !NT_SUCCESS(nt_probe_output(key, sizeof(*key))) ||
-        !NT_SUCCESS(nt_probe_output(apc_context, sizeof(*apc_context))) ||
-        !NT_SUCCESS(nt_probe_output(iosb, sizeof(*iosb))))
-        return STATUS_ACCESS_VIOLATION;
+    NT_TRY(NT_PROBE(key));
+    NT_TRY(NT_PROBE(apc_context));
+    NT_TRY(NT_PROBE(iosb));
     NTSTATUS status = remove(port, false, timeout, &entry, 1, &taken);
     if (!taken)
         return status;
-    if (!NT_SUCCESS(ke_put_user(key, &entry.KeyContext)) ||
-        !NT_SUCCESS(ke_put_user(apc_context, &entry.ApcContext)) ||
-        !NT_SUCCESS(ke_put_user(iosb, &entry.IoStatusBlock)))
-        return STATUS_ACCESS_VIOLATION;
-    return STATUS_SUCCESS;
+    NT_TRY(ke_put_user(key, &entry.KeyContext));
+    NT_TRY(ke_put_user(apc_context, &entry.ApcContext));
+    return ke_put_user(iosb, &entry.IoStatusBlock);
 }
 
 // Takes up to count packets in order, at least one (IOCP-08); alertable: a
@@ -122,18 +96,13 @@ NTSTATUS NtRemoveIoCompletionEx(HANDLE port,
     if (count == 0)
         return STATUS_INVALID_PARAMETER;
     count = MIN(count, (uint32_t)MAXIMUM_ENTRIES);
-    if (!removed || !NT_SUCCESS(nt_probe_output(removed, sizeof(*removed))))
-        return STATUS_ACCESS_VIOLATION;
+    NT_TRY(NT_PROBE(removed));
     for (uint32_t i = 0; i < count; i++)
-        if (!entries || !NT_SUCCESS(nt_probe_output(
-                            &entries[i].IoStatusBlock,
-                            sizeof(entries[i].IoStatusBlock))))
-            return STATUS_ACCESS_VIOLATION;
+        NT_TRY(NT_PROBE(&entries[i].IoStatusBlock));
     NTSTATUS status = remove(port, nt_bool(alertable), timeout, batch, count,
                              &taken);
-    if (!NT_SUCCESS(ke_copy_to_user(entries, batch, taken * sizeof(*batch))) ||
-        !NT_SUCCESS(ke_put_user(removed, &taken)))
-        return STATUS_ACCESS_VIOLATION;
+    NT_TRY(ke_copy_to_user(entries, batch, taken * sizeof(*batch)));
+    NT_TRY(ke_put_user(removed, &taken));
     return status;
 }
 
@@ -145,11 +114,8 @@ NTSTATUS NtRemoveIoCompletionEx(HANDLE port,
 NTSTATUS NtQueryIoCompletion(HANDLE port, uint32_t *depth)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    KQUEUE *object;
-    NTSTATUS status = reference_port(port, IO_COMPLETION_QUERY_STATE, &object);
-    if (!NT_SUCCESS(status))
-        return status;
+    NT_REFERENCE(KQUEUE, object, port, IO_COMPLETION_QUERY_STATE,
+                 io_port_type);
     uint32_t packets = (uint32_t)object->Header.SignalState;
-    ObDereferenceObject(object);
     return ke_put_user(depth, &packets);
 }

@@ -31,13 +31,6 @@ static NTSTATUS insert_copy(void *object, ACCESS_MASK access, HANDLE *handle)
     return ob_insert_for_user(object, access, handle);
 }
 
-static NTSTATUS reference_thread(HANDLE handle, ACCESS_MASK access,
-                                 ETHREAD **thread)
-{
-    return ob_reference_by_handle(handle, access, &ps_thread_type,
-                                  (void **)thread, NULL);
-}
-
 // The system process and its threads are the kernel's.
 static bool may_open(const EPROCESS *process, ACCESS_MASK access,
                      ACCESS_MASK query)
@@ -71,22 +64,14 @@ NTSTATUS NtCreateThreadEx(HANDLE *handle, ACCESS_MASK access,
     if (flags & ~THREAD_CREATE_FLAGS_CREATE_SUSPENDED ||
         !ke_is_user_range(start_routine, 1))
         return STATUS_INVALID_PARAMETER;
-    NTSTATUS status = nt_check_unnamed(attributes);
-    if (!NT_SUCCESS(status))
-        return status;
-    EPROCESS *process = NULL;
-    status = nt_acquire_process(process_handle, PROCESS_CREATE_THREAD,
-                                &process);
-    if (!NT_SUCCESS(status))
-        return status;
+    NT_TRY(nt_check_unnamed(attributes));
     ETHREAD *thread = NULL;
-    status = ps_create_thread(process, (uint64_t)start_routine,
-                              (uint64_t)argument, stack_size,
-                              THREAD_CREATE_FLAGS_CREATE_SUSPENDED, &thread);
-    nt_release_process(process);
-    if (!NT_SUCCESS(status))
-        return status;
-    status = insert_copy(thread, access, handle);
+    NT_REFERENCE(EPROCESS, process, process_handle, PROCESS_CREATE_THREAD,
+                 ps_process_type);
+    NT_TRY(ps_create_thread(process, (uint64_t)start_routine,
+                            (uint64_t)argument, stack_size,
+                            THREAD_CREATE_FLAGS_CREATE_SUSPENDED, &thread));
+    NTSTATUS status = insert_copy(thread, access, handle);
     release_newcomer(thread, flags, status);
     return status;
 }
@@ -101,15 +86,14 @@ NTSTATUS NtTerminateThread(HANDLE handle, NTSTATUS exit_status)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    ETHREAD *thread = NULL;
-    NTSTATUS status = reference_thread(handle, THREAD_TERMINATE, &thread);
-    if (!NT_SUCCESS(status))
-        return status;
-    bool self = thread == PsGetCurrentThread();
-    if (!self)
-        ps_terminate_thread(thread, exit_status);
-    ObDereferenceObject(thread);
-    if (self)
+    bool self;
+    {
+        NT_REFERENCE(ETHREAD, thread, handle, THREAD_TERMINATE, ps_thread_type);
+        self = thread == PsGetCurrentThread();
+        if (!self)
+            ps_terminate_thread(thread, exit_status);
+    }
+    if (self)    // holding no reference to itself
         ps_exit_thread(exit_status);
     return STATUS_SUCCESS;
 }
@@ -127,23 +111,17 @@ NTSTATUS NtSuspendThread(HANDLE handle, uint32_t *previous)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    ETHREAD *thread = NULL;
-    NTSTATUS status = nt_reference_for(previous, sizeof(*previous), handle,
-                                       THREAD_SUSPEND_RESUME, &ps_thread_type,
-                                       (void **)&thread);
-    if (!NT_SUCCESS(status))
-        return status;
+    NT_TRY(NT_PROBE_OPTIONAL(previous));
+    NT_REFERENCE(ETHREAD, thread, handle, THREAD_SUSPEND_RESUME,
+                 ps_thread_type);
     uint32_t count = KeSuspendThread(&thread->Tcb);
-    if (count >= MAXIMUM_SUSPENSIONS) {
-        status = STATUS_SUSPEND_COUNT_EXCEEDED;
-    } else if (thread->terminating) {
+    if (count >= MAXIMUM_SUSPENSIONS)
+        return STATUS_SUSPEND_COUNT_EXCEEDED;
+    if (thread->terminating) {
         KeResumeThread(&thread->Tcb);
-        status = STATUS_THREAD_IS_TERMINATING;
+        return STATUS_THREAD_IS_TERMINATING;
     }
-    ObDereferenceObject(thread);
-    return NT_SUCCESS(status)
-               ? nt_put_optional(previous, &count, sizeof(count))
-               : status;
+    return NT_PUT_OPTIONAL(previous, &count);
 }
 
 // Takes one suspension back.
@@ -156,22 +134,18 @@ NTSTATUS NtResumeThread(HANDLE handle, uint32_t *previous)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    ETHREAD *thread = NULL;
-    NTSTATUS status = nt_reference_for(previous, sizeof(*previous), handle,
-                                       THREAD_SUSPEND_RESUME, &ps_thread_type,
-                                       (void **)&thread);
-    if (!NT_SUCCESS(status))
-        return status;
+    NT_TRY(NT_PROBE_OPTIONAL(previous));
+    NT_REFERENCE(ETHREAD, thread, handle, THREAD_SUSPEND_RESUME,
+                 ps_thread_type);
     uint32_t count = KeResumeThread(&thread->Tcb);
-    ObDereferenceObject(thread);
-    return nt_put_optional(previous, &count, sizeof(count));
+    return NT_PUT_OPTIONAL(previous, &count);
 }
 
 static NTSTATUS capture_id(const OBJECT_ATTRIBUTES *attributes,
                            const CLIENT_ID *from, CLIENT_ID *id)
 {
-    NTSTATUS status = nt_check_unnamed(attributes);
-    return NT_SUCCESS(status) ? ke_get_user(id, from) : status;
+    NT_TRY(nt_check_unnamed(attributes));
+    return ke_get_user(id, from);
 }
 
 // Opens a thread that has not ended by its id.
@@ -190,21 +164,14 @@ NTSTATUS NtOpenThread(HANDLE *handle, ACCESS_MASK access,
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
     CLIENT_ID cid;
-    NTSTATUS status = capture_id(attributes, id, &cid);
-    if (!NT_SUCCESS(status))
-        return status;
-    ETHREAD *thread = NULL;
-    if (cid.UniqueThread > UINT32_MAX ||
-        !NT_SUCCESS(ps_lookup_thread((uint32_t)cid.UniqueThread, &thread)))
-        return STATUS_INVALID_CID;
+    NT_OWNED ETHREAD *thread = NULL;
+    NT_TRY(capture_id(attributes, id, &cid));
+    NT_TRY(ps_lookup_thread(cid.UniqueThread, &thread));
     if (cid.UniqueProcess && cid.UniqueProcess != thread->Cid.UniqueProcess)
-        status = STATUS_INVALID_CID;
-    else if (!may_open(thread->process, access, THREAD_QUERY_INFORMATION))
-        status = STATUS_ACCESS_DENIED;
-    if (NT_SUCCESS(status))
-        return ob_insert_for_user(thread, access, handle);
-    ObDereferenceObject(thread);
-    return status;
+        return STATUS_INVALID_CID;
+    if (!may_open(thread->process, access, THREAD_QUERY_INFORMATION))
+        return STATUS_ACCESS_DENIED;
+    return insert_copy(thread, access, handle);
 }
 
 // Tells how a thread is. Its exit status counts from its end on (THR-01).
@@ -223,41 +190,19 @@ NTSTATUS NtQueryInformationThread(HANDLE handle, THREADINFOCLASS class,
 
     if (class != ThreadBasicInformation)
         return STATUS_INVALID_INFO_CLASS;
-    ETHREAD *thread = NULL;
-    NTSTATUS status =
-        reference_thread(handle, THREAD_QUERY_INFORMATION, &thread);
-    if (!NT_SUCCESS(status))
-        return status;
+    NT_REFERENCE(ETHREAD, thread, handle, THREAD_QUERY_INFORMATION,
+                 ps_thread_type);
     const KTHREAD *tcb = &thread->Tcb;
-    THREAD_BASIC_INFORMATION basic;
-    memset(&basic, 0, sizeof(basic));
-    basic.ExitStatus =
-        tcb->Header.SignalState ? thread->ExitStatus : STATUS_PENDING;
-    basic.Priority = tcb->Priority;
-    basic.BasePriority = tcb->BasePriority;
-    basic.SuspendCount = tcb->SuspendCount;
-    basic.ClientId = thread->Cid;
-    basic.AffinityMask = tcb->Affinity;
-    ObDereferenceObject(thread);
+    NT_SOLID(THREAD_BASIC_INFORMATION, 40);
+    THREAD_BASIC_INFORMATION basic = {
+        .ExitStatus =
+            tcb->Header.SignalState ? thread->ExitStatus : STATUS_PENDING,
+        .Priority = tcb->Priority, .BasePriority = tcb->BasePriority,
+        .SuspendCount = tcb->SuspendCount, .ClientId = thread->Cid,
+        .AffinityMask = tcb->Affinity,
+    };
     return nt_return_information(buffer, length, returned, &basic,
                                  sizeof(basic));
-}
-
-static NTSTATUS set_priority(KTHREAD *thread, int32_t increment)
-{
-    if (increment < -PRIORITY_SPAN || increment > PRIORITY_SPAN)
-        return STATUS_INVALID_PARAMETER;
-    KeSetBasePriorityThread(thread, (KPRIORITY)increment);
-    return STATUS_SUCCESS;
-}
-
-static NTSTATUS set_affinity(KTHREAD *thread, uint64_t mask)
-{
-    uint64_t all = (1ull << KeNumberProcessors) - 1;
-    if (!mask || mask & ~all)
-        return STATUS_INVALID_PARAMETER;
-    KeSetAffinityThread(thread, mask);
-    return STATUS_SUCCESS;
 }
 
 // Sets a thread's base priority, around its process's, or its processors.
@@ -274,23 +219,23 @@ NTSTATUS NtSetInformationThread(HANDLE handle, THREADINFOCLASS class,
 
     if (class != ThreadBasePriority && class != ThreadAffinityMask)
         return STATUS_INVALID_INFO_CLASS;
-    uint32_t size = class == ThreadBasePriority ? sizeof(int32_t)
-                                                : sizeof(uint64_t);
-    if (length != size)
+    bool is_priority = class == ThreadBasePriority;
+    int32_t increment = 0;
+    uint64_t mask = 0, all = (1ull << KeNumberProcessors) - 1;
+    if (length != (is_priority ? sizeof(increment) : sizeof(mask)))
         return STATUS_INFO_LENGTH_MISMATCH;
-    uint64_t value = 0;
-    NTSTATUS status = ke_copy_from_user(&value, buffer, size);
-    if (!NT_SUCCESS(status))
-        return status;
-    ETHREAD *thread = NULL;
-    status = reference_thread(handle, THREAD_SET_INFORMATION, &thread);
-    if (!NT_SUCCESS(status))
-        return status;
-    status = class == ThreadBasePriority
-                 ? set_priority(&thread->Tcb, (int32_t)value)
-                 : set_affinity(&thread->Tcb, value);
-    ObDereferenceObject(thread);
-    return status;
+    NT_TRY(is_priority ? ke_get_user(&increment, buffer)
+                       : ke_get_user(&mask, buffer));
+    NT_REFERENCE(ETHREAD, thread, handle, THREAD_SET_INFORMATION,
+                 ps_thread_type);
+    if (is_priority ? increment < -PRIORITY_SPAN || increment > PRIORITY_SPAN
+                    : !mask || mask & ~all)
+        return STATUS_INVALID_PARAMETER;
+    if (is_priority)
+        KeSetBasePriorityThread(&thread->Tcb, (KPRIORITY)increment);
+    else
+        KeSetAffinityThread(&thread->Tcb, mask);
+    return STATUS_SUCCESS;
 }
 
 // ---- Processes ------------------------------------------------------------
@@ -304,16 +249,13 @@ static NTSTATUS create_process(const ps_start *start, HANDLE *process_handle,
 {
     ps_start suspended = *start;
     suspended.thread_flags = THREAD_CREATE_FLAGS_CREATE_SUSPENDED;
-    EPROCESS *process = NULL;
+    NT_OWNED EPROCESS *process = NULL;
     ETHREAD *thread = NULL;
-    NTSTATUS status = ps_create_process(&suspended, &process, &thread);
-    if (!NT_SUCCESS(status))
-        return status;
-    status = insert_copy(process, process_access, process_handle);
+    NT_TRY(ps_create_process(&suspended, &process, &thread));
+    NTSTATUS status = insert_copy(process, process_access, process_handle);
     if (NT_SUCCESS(status) && thread_handle)
         status = insert_copy(thread, thread_access, thread_handle);
     release_newcomer(thread, start->thread_flags, status);
-    ObDereferenceObject(process);
     return status;
 }
 
@@ -337,30 +279,26 @@ NTSTATUS NtCreateUserProcess(HANDLE *process, HANDLE *thread,
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
     RTL_USER_PROCESS_PARAMETERS copy;
-    NTSTATUS status = ke_get_user(&copy, parameters);
-    if (!NT_SUCCESS(status))
-        return status;
+    NT_TRY(ke_get_user(&copy, parameters));
     if (thread_flags & ~THREAD_CREATE_FLAGS_CREATE_SUSPENDED ||
         copy.CommandLine.Length >= MAXIMUM_COMMAND_LINE)
         return STATUS_INVALID_PARAMETER;
     char image[OB_MAX_NAME];
-    status = nt_capture_string(&copy.ImagePathName, image, sizeof(image));
-    if (!NT_SUCCESS(status))
-        return status;
+    NT_TRY(nt_capture_string(&copy.ImagePathName, image, sizeof(image)));
     char *line = ExAllocatePoolWithTag(NonPagedPool, MAXIMUM_COMMAND_LINE,
                                        NT_POOL_TAG);
     if (!line)
         return STATUS_INSUFFICIENT_RESOURCES;
-    status = nt_capture_string(&copy.CommandLine, line, MAXIMUM_COMMAND_LINE);
-    if (NT_SUCCESS(status)) {
-        ps_start start = {
-            .image = image, .command_line = line, .thread_flags = thread_flags,
-            .standard = { copy.StandardInput, copy.StandardOutput,
-                          copy.StandardError },
-        };
+    ps_start start = {
+        .image = image, .command_line = line, .thread_flags = thread_flags,
+        .standard = { copy.StandardInput, copy.StandardOutput,
+                      copy.StandardError },
+    };
+    NTSTATUS status =
+        nt_capture_string(&copy.CommandLine, line, MAXIMUM_COMMAND_LINE);
+    if (NT_SUCCESS(status))
         status = create_process(&start, process, thread, process_access,
                                 thread_access);
-    }
     ExFreePoolWithTag(line, NT_POOL_TAG);
     return status;
 }
@@ -377,18 +315,12 @@ NTSTATUS NtOpenProcess(HANDLE *handle, ACCESS_MASK access,
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
     CLIENT_ID cid;
-    NTSTATUS status = capture_id(attributes, id, &cid);
-    if (!NT_SUCCESS(status))
-        return status;
-    EPROCESS *process = NULL;
-    if (cid.UniqueProcess > UINT32_MAX ||
-        !NT_SUCCESS(PsLookupProcessByProcessId((uint32_t)cid.UniqueProcess,
-                                               &process)))
-        return STATUS_INVALID_CID;
-    if (may_open(process, access, PROCESS_QUERY_INFORMATION))
-        return ob_insert_for_user(process, access, handle);
-    ObDereferenceObject(process);
-    return STATUS_ACCESS_DENIED;
+    NT_OWNED EPROCESS *process = NULL;
+    NT_TRY(capture_id(attributes, id, &cid));
+    NT_TRY(PsLookupProcessByProcessId(cid.UniqueProcess, &process));
+    if (!may_open(process, access, PROCESS_QUERY_INFORMATION))
+        return STATUS_ACCESS_DENIED;
+    return insert_copy(process, access, handle);
 }
 
 // Ends a process (THR-03); if it is the caller's own, this does not return.
@@ -401,15 +333,13 @@ NTSTATUS NtTerminateProcess(HANDLE handle, NTSTATUS exit_status)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    EPROCESS *process = NULL;
-    NTSTATUS status =
-        ob_reference_by_handle(handle, PROCESS_TERMINATE, &ps_process_type,
-                               (void **)&process, NULL);
-    if (!NT_SUCCESS(status))
-        return status;
-    bool self = process == PsGetCurrentProcess();
-    ps_terminate_process(process, exit_status);
-    ObDereferenceObject(process);
+    bool self;
+    {
+        NT_REFERENCE(EPROCESS, process, handle, PROCESS_TERMINATE,
+                     ps_process_type);
+        self = process == PsGetCurrentProcess();
+        ps_terminate_process(process, exit_status);
+    }
     if (self)
         ps_exit_thread(exit_status);
     return STATUS_SUCCESS;
@@ -428,20 +358,16 @@ NTSTATUS NtQueryInformationProcess(HANDLE handle, PROCESSINFOCLASS class,
 
     if (class != ProcessBasicInformation)
         return STATUS_INVALID_INFO_CLASS;
-    EPROCESS *process = NULL;
-    NTSTATUS status =
-        ob_reference_by_handle(handle, PROCESS_QUERY_INFORMATION,
-                               &ps_process_type, (void **)&process, NULL);
-    if (!NT_SUCCESS(status))
-        return status;
-    PROCESS_BASIC_INFORMATION basic;
-    memset(&basic, 0, sizeof(basic));
-    basic.ExitStatus = process->Pcb.Header.SignalState ? process->ExitStatus
-                                                       : STATUS_PENDING;
-    basic.HandleCount = ob_table_count(process->ObjectTable);
-    basic.UniqueProcessId = process->UniqueProcessId;
-    basic.InheritedFromUniqueProcessId = process->parent_id;
-    ObDereferenceObject(process);
+    NT_REFERENCE(EPROCESS, process, handle, PROCESS_QUERY_INFORMATION,
+                 ps_process_type);
+    NT_SOLID(PROCESS_BASIC_INFORMATION, 24);
+    PROCESS_BASIC_INFORMATION basic = {
+        .ExitStatus = process->Pcb.Header.SignalState ? process->ExitStatus
+                                                      : STATUS_PENDING,
+        .HandleCount = ob_table_count(process->ObjectTable),
+        .UniqueProcessId = process->UniqueProcessId,
+        .InheritedFromUniqueProcessId = process->parent_id,
+    };
     return nt_return_information(buffer, length, returned, &basic,
                                  sizeof(basic));
 }

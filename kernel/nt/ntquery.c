@@ -21,15 +21,16 @@ const char *nt_version = "";
 
 static NTSTATUS query_basic(void *buffer, uint32_t length, uint32_t *returned)
 {
-    SYSTEM_BASIC_INFORMATION basic;
-    memset(&basic, 0, sizeof(basic));
-    basic.PageSize = PAGE_SIZE;
-    basic.NumberOfProcessors = KeNumberProcessors;
-    basic.NumberOfPhysicalPages = mm_total_frames;
-    basic.MinimumUserModeAddress = MM_LOWEST_USER_ADDRESS;
-    basic.MaximumUserModeAddress = MM_HIGHEST_USER_ADDRESS;
-    basic.NumberOfDisks = io_disk_count();
-    basic.Checked = DBG;
+    NT_SOLID(SYSTEM_BASIC_INFORMATION, 72);
+    SYSTEM_BASIC_INFORMATION basic = {
+        .PageSize = PAGE_SIZE,
+        .NumberOfProcessors = KeNumberProcessors,
+        .NumberOfPhysicalPages = mm_total_frames,
+        .MinimumUserModeAddress = MM_LOWEST_USER_ADDRESS,
+        .MaximumUserModeAddress = MM_HIGHEST_USER_ADDRESS,
+        .NumberOfDisks = io_disk_count(),
+        .Checked = DBG,
+    };
     rtl_strcpy(basic.Version, nt_version, sizeof(basic.Version));
     return nt_return_information(buffer, length, returned, &basic,
                                  sizeof(basic));
@@ -39,16 +40,14 @@ static NTSTATUS query_performance(void *buffer, uint32_t length,
                                   uint32_t *returned)
 {
     ps_settle();    // whose end was seen is gone, with all that it had
-    SYSTEM_PERFORMANCE_INFORMATION counts;
-    memset(&counts, 0, sizeof(counts));
-    counts.AvailablePages = mm_available_frames();
-    counts.PoolBytes = ex_pool_bytes;
-    counts.PoolBlocks = ex_pool_blocks;
-    counts.Handles = ob_handle_count;
-    counts.Objects = ob_object_count;
-    counts.Irps = io_irp_count();
-    counts.Threads = ps_thread_count();
-    counts.Processes = ps_process_count();
+    NT_SOLID(SYSTEM_PERFORMANCE_INFORMATION, 80);
+    SYSTEM_PERFORMANCE_INFORMATION counts = {
+        .AvailablePages = mm_available_frames(),
+        .PoolBytes = ex_pool_bytes, .PoolBlocks = ex_pool_blocks,
+        .Handles = ob_handle_count, .Objects = ob_object_count,
+        .Irps = io_irp_count(),
+        .Threads = ps_thread_count(), .Processes = ps_process_count(),
+    };
     for (uint32_t i = 0; i < KeNumberProcessors; i++) {
         counts.SpuriousInterrupts += ki_processor[i]->spurious_count;
         counts.UnknownInterrupts += ki_processor[i]->unknown_count;
@@ -59,23 +58,21 @@ static NTSTATUS query_performance(void *buffer, uint32_t length,
 
 // ---- The snapshot ---------------------------------------------------------
 
+// The elements lie behind the header in one piece: processors, threads, IRPs.
+// What fits is what comes before the first one that does not.
 typedef struct snapshot {
-    SYSTEM_SNAPSHOT header;
-    char *buffer;
+    SYSTEM_SNAPSHOT *header;
     size_t room;
     size_t needed;               // also for what did not fit
-    // Those that fitted.
-    SNAPSHOT_PROCESSOR *processors;
-    SNAPSHOT_THREAD *threads;
-    uint32_t processor_count;
-    uint32_t thread_count;
 } snapshot;
 
-// Room for the next element, zeroed; NULL if there is none.
-static void *append(snapshot *snap, size_t size)
+// Room for the next element, zeroed; NULL if there is none. If there is, there
+// was for all that came before.
+static void *append(snapshot *snap, uint32_t *count, size_t size)
 {
-    char *element = snap->buffer + snap->needed;
+    char *element = (char *)snap->header + snap->needed;
     snap->needed += size;
+    ++*count;
     return snap->needed <= snap->room ? element : NULL;
 }
 
@@ -83,16 +80,12 @@ static void add_processors(snapshot *snap)
 {
     for (uint32_t i = 0; i < KeNumberProcessors; i++) {
         const KPRCB *prcb = ki_processor[i];
-        snap->header.Processors++;
-        SNAPSHOT_PROCESSOR *to = append(snap, sizeof(*to));
-        if (!to)
-            continue;
-        if (!snap->processor_count++)
-            snap->processors = to;
-        to->Number = i;
-        to->HaltedSince = prcb->halted_since;
-        to->Interrupts = prcb->interrupt_count;
-        to->Dpcs = prcb->dpc.count;
+        SNAPSHOT_PROCESSOR *to =
+            append(snap, &snap->header->Processors, sizeof(*to));
+        if (to)
+            *to = (SNAPSHOT_PROCESSOR){
+                .Number = i, .HaltedSince = prcb->halted_since,
+                .Interrupts = prcb->interrupt_count, .Dpcs = prcb->dpc.count };
     }
 }
 
@@ -102,66 +95,60 @@ static void add_thread(ETHREAD *thread, void *context)
     static const char *const names[] = {
         [EventNotificationObject] = "Event",
         [EventSynchronizationObject] = "Event",
-        [MutantObject] = "Mutant",
-        [ProcessObject] = "Process",
-        [QueueObject] = "IoCompletion",
-        [SemaphoreObject] = "Semaphore",
-        [ThreadObject] = "Thread",
-        [TimerNotificationObject] = "Timer",
+        [MutantObject] = "Mutant", [ProcessObject] = "Process",
+        [QueueObject] = "IoCompletion", [SemaphoreObject] = "Semaphore",
+        [ThreadObject] = "Thread", [TimerNotificationObject] = "Timer",
         [TimerSynchronizationObject] = "Timer",
     };
     snapshot *snap = context;
     KTHREAD *tcb = &thread->Tcb;
-    snap->header.Threads++;
-    SNAPSHOT_THREAD *to = append(snap, sizeof(*to));
+    SNAPSHOT_THREAD *to = append(snap, &snap->header->Threads, sizeof(*to));
     if (!to)
         return;
-    if (!snap->thread_count++)
-        snap->threads = to;
-    to->ThreadId = tcb->id;
-    to->ProcessId = (uint32_t)thread->Cid.UniqueProcess;
-    rtl_strcpy(to->Image, thread->process->ImageFileName, sizeof(to->Image));
-    to->State = tcb->State;
-    to->WaitReason = tcb->WaitReason;
-    to->Priority = (uint8_t)tcb->Priority;
-    to->BasePriority = (uint8_t)tcb->BasePriority;
     uint8_t type = 0;
-    to->WaitObjects = ke_query_wait(tcb, &type);
-    if (to->WaitObjects && type < ARRAY_SIZE(names))
+    uint32_t objects = ke_query_wait(tcb, &type);
+    *to = (SNAPSHOT_THREAD){
+        .ThreadId = tcb->id, .ProcessId = (uint32_t)thread->Cid.UniqueProcess,
+        .State = tcb->State, .WaitReason = tcb->WaitReason,
+        .Priority = (uint8_t)tcb->Priority,
+        .BasePriority = (uint8_t)tcb->BasePriority,
+        .WaitObjects = objects, .IrpId = tcb->irp_id,
+        .RunTime = tcb->run_time, .Switches = tcb->ContextSwitches,
+    };
+    rtl_strcpy(to->Image, thread->process->ImageFileName, sizeof(to->Image));
+    if (objects && type < ARRAY_SIZE(names))
         rtl_strcpy(to->WaitObject, names[type], sizeof(to->WaitObject));
-    to->IrpId = tcb->irp_id;
-    to->RunTime = tcb->run_time;
-    if (tcb->State == Running) {
+    if (to->State == Running) {
+        SNAPSHOT_PROCESSOR *processors = (void *)(snap->header + 1);
+        processors[tcb->processor].CurrentThread = tcb->id;
         to->RunTime += hal_read_tsc() - tcb->switched_in;
-        if (tcb->processor < snap->processor_count)
-            snap->processors[tcb->processor].CurrentThread = tcb->id;
     }
-    to->Switches = tcb->ContextSwitches;
 }
 
 // Adds a pending IRP; its list's lock is held. Its thread is there: it waits
 // for the IRP, or the IRP holds a reference to it (CAN-08).
 static void add_irp(snapshot *snap, const IRP *irp)
 {
-    CLIENT_ID owner = CONTAINING_RECORD(irp->Thread, ETHREAD, Tcb)->Cid;
-    for (uint32_t i = 0; i < snap->thread_count; i++)
-        if (snap->threads[i].ThreadId == owner.UniqueThread)
-            snap->threads[i].IrpsIssued++;
-    snap->header.Irps++;
-    SNAPSHOT_IRP *to = append(snap, sizeof(*to));
+    SNAPSHOT_IRP *to = append(snap, &snap->header->Irps, sizeof(*to));
     if (!to)
         return;
+    const CLIENT_ID *owner =
+        &CONTAINING_RECORD(irp->Thread, ETHREAD, Tcb)->Cid;
+    SNAPSHOT_PROCESSOR *processors = (void *)(snap->header + 1);
+    SNAPSHOT_THREAD *thread = (void *)(processors + snap->header->Processors);
+    for (uint32_t i = 0; i < snap->header->Threads; i++, thread++)
+        thread->IrpsIssued += thread->ThreadId == owner->UniqueThread;
     // Where it is now, or where it will go first.
     int8_t level = MIN(irp->CurrentLocation, irp->StackCount);
     const IO_STACK_LOCATION *location = &irp->stack[MAX(level, 1) - 1];
     const DEVICE_OBJECT *device = location->DeviceObject;
     if (!device && irp->OriginalFileObject)
         device = irp->OriginalFileObject->DeviceObject;
-    to->IrpId = irp->id;
-    to->ThreadId = (uint32_t)owner.UniqueThread;
-    to->ProcessId = (uint32_t)owner.UniqueProcess;
-    to->MajorFunction = location->MajorFunction;
-    to->State = irp->state;
+    *to = (SNAPSHOT_IRP){
+        .IrpId = irp->id, .ThreadId = (uint32_t)owner->UniqueThread,
+        .ProcessId = (uint32_t)owner->UniqueProcess,
+        .MajorFunction = location->MajorFunction, .State = irp->state,
+    };
     if (device && device->name)
         rtl_strcpy(to->Device, device->name, sizeof(to->Device));
     if (location->MajorFunction == IRP_MJ_READ ||
@@ -196,35 +183,32 @@ static void add_file_irps(snapshot *snap)
     KeReleaseSpinLock(&io_files_lock, old);
 }
 
-static void take_snapshot(snapshot *snap)
-{
-    snap->needed = sizeof(SYSTEM_SNAPSHOT);
-    snap->header.Time = hal_read_tsc();
-    add_processors(snap);
-    ps_for_each_thread(add_thread, snap);
-    ps_for_each_thread(add_thread_irps, snap);
-    add_file_irps(snap);
-    *(SYSTEM_SNAPSHOT *)snap->buffer = snap->header;
-}
-
 static NTSTATUS query_snapshot(void *buffer, uint32_t length,
                                uint32_t *returned)
 {
+    NT_SOLID(SNAPSHOT_PROCESSOR, 24);
+    NT_SOLID(SNAPSHOT_THREAD, 72);
+    NT_SOLID(SNAPSHOT_IRP, 48);
     size_t room = MAX(length, sizeof(SYSTEM_SNAPSHOT));
-    snapshot snap = { .room = MIN(room, MAXIMUM_SNAPSHOT) };
-    snap.buffer = ExAllocatePoolWithTag(NonPagedPool, snap.room, NT_POOL_TAG);
-    if (!snap.buffer)
+    snapshot snap = { .room = MIN(room, MAXIMUM_SNAPSHOT),
+                      .needed = sizeof(SYSTEM_SNAPSHOT) };
+    snap.header = ExAllocatePoolWithTag(NonPagedPool, snap.room, NT_POOL_TAG);
+    if (!snap.header)
         return STATUS_INSUFFICIENT_RESOURCES;
-    memset(snap.buffer, 0, snap.room);
-    take_snapshot(&snap);
+    memset(snap.header, 0, snap.room);
+    snap.header->Time = hal_read_tsc();
+    add_processors(&snap);
+    ps_for_each_thread(add_thread, &snap);
+    ps_for_each_thread(add_thread_irps, &snap);
+    add_file_irps(&snap);
 
     uint32_t needed = (uint32_t)snap.needed;
-    NTSTATUS status = nt_put_optional(returned, &needed, sizeof(needed));
+    NTSTATUS status = NT_PUT_OPTIONAL(returned, &needed);
     if (NT_SUCCESS(status))
         status = needed > length || needed > snap.room
                      ? STATUS_INFO_LENGTH_MISMATCH
-                     : ke_copy_to_user(buffer, snap.buffer, needed);
-    ExFreePoolWithTag(snap.buffer, NT_POOL_TAG);
+                     : ke_copy_to_user(buffer, snap.header, needed);
+    ExFreePoolWithTag(snap.header, NT_POOL_TAG);
     return status;
 }
 

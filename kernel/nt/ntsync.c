@@ -50,37 +50,11 @@ NTSTATUS NtCreateEvent(HANDLE *event, ACCESS_MASK access,
 
     if (type != NotificationEvent && type != SynchronizationEvent)
         return STATUS_INVALID_PARAMETER;
-    void *object = NULL;
-    NTSTATUS status = nt_create_object(&nt_event_type, sizeof(KEVENT),
-                                       attributes, &object);
-    if (!NT_SUCCESS(status))
-        return status;
+    void *object;
+    NT_TRY(nt_create_object(&nt_event_type, sizeof(KEVENT), attributes,
+                            &object));
     KeInitializeEvent(object, type, nt_bool(state));
     return ob_insert_for_user(object, access, event);
-}
-
-static int32_t set_event(KEVENT *event)
-{
-    return KeSetEvent(event, EVENT_INCREMENT);
-}
-
-static int32_t pulse_event(KEVENT *event)
-{
-    return KePulseEvent(event, EVENT_INCREMENT);
-}
-
-static NTSTATUS change_event(HANDLE handle, int32_t *previous,
-                             int32_t (*change)(KEVENT *event))
-{
-    void *event = NULL;
-    NTSTATUS status = nt_reference_for(previous, sizeof(*previous), handle,
-                                       EVENT_MODIFY_STATE, &nt_event_type,
-                                       &event);
-    if (!NT_SUCCESS(status))
-        return status;
-    int32_t old = change(event);
-    ObDereferenceObject(event);
-    return nt_put_optional(previous, &old, sizeof(old));
 }
 
 // Sets an event (WAIT-01).
@@ -93,7 +67,10 @@ NTSTATUS NtSetEvent(HANDLE event, int32_t *previous)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    return change_event(event, previous, set_event);
+    NT_TRY(NT_PROBE_OPTIONAL(previous));
+    NT_REFERENCE(KEVENT, object, event, EVENT_MODIFY_STATE, nt_event_type);
+    int32_t old = KeSetEvent(object, EVENT_INCREMENT);
+    return NT_PUT_OPTIONAL(previous, &old);
 }
 
 // Un-signals an event.
@@ -105,7 +82,10 @@ NTSTATUS NtResetEvent(HANDLE event, int32_t *previous)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    return change_event(event, previous, KeResetEvent);
+    NT_TRY(NT_PROBE_OPTIONAL(previous));
+    NT_REFERENCE(KEVENT, object, event, EVENT_MODIFY_STATE, nt_event_type);
+    int32_t old = KeResetEvent(object);
+    return NT_PUT_OPTIONAL(previous, &old);
 }
 
 // Releases whoever waits for an event now, and leaves it un-signalled.
@@ -117,7 +97,10 @@ NTSTATUS NtPulseEvent(HANDLE event, int32_t *previous)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    return change_event(event, previous, pulse_event);
+    NT_TRY(NT_PROBE_OPTIONAL(previous));
+    NT_REFERENCE(KEVENT, object, event, EVENT_MODIFY_STATE, nt_event_type);
+    int32_t old = KePulseEvent(object, EVENT_INCREMENT);
+    return NT_PUT_OPTIONAL(previous, &old);
 }
 
 // Tells an event's type and state.
@@ -129,18 +112,12 @@ NTSTATUS NtQueryEvent(HANDLE event, EVENT_BASIC_INFORMATION *information)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    void *object = NULL;
-    NTSTATUS status = ob_reference_by_handle(event, EVENT_QUERY_STATE,
-                                             &nt_event_type, &object, NULL);
-    if (!NT_SUCCESS(status))
-        return status;
-    const DISPATCHER_HEADER *header = object;
+    NT_REFERENCE(KEVENT, object, event, EVENT_QUERY_STATE, nt_event_type);
     EVENT_BASIC_INFORMATION basic = {
-        .EventType = header->Type == EventNotificationObject
+        .EventType = object->Header.Type == EventNotificationObject
                          ? NotificationEvent : SynchronizationEvent,
-        .EventState = header->SignalState,
+        .EventState = object->Header.SignalState,
     };
-    ObDereferenceObject(object);
     return ke_put_user(information, &basic);
 }
 
@@ -161,11 +138,9 @@ NTSTATUS NtCreateSemaphore(HANDLE *semaphore, ACCESS_MASK access,
 
     if (maximum <= 0 || initial < 0 || initial > maximum)
         return STATUS_INVALID_PARAMETER;
-    void *object = NULL;
-    NTSTATUS status = nt_create_object(&nt_semaphore_type, sizeof(KSEMAPHORE),
-                                       attributes, &object);
-    if (!NT_SUCCESS(status))
-        return status;
+    void *object;
+    NT_TRY(nt_create_object(&nt_semaphore_type, sizeof(KSEMAPHORE), attributes,
+                            &object));
     KeInitializeSemaphore(object, initial, maximum);
     return ob_insert_for_user(object, access, semaphore);
 }
@@ -184,17 +159,13 @@ NTSTATUS NtReleaseSemaphore(HANDLE semaphore, int32_t count, int32_t *previous)
 
     if (count <= 0)
         return STATUS_INVALID_PARAMETER;
-    void *object = NULL;
-    NTSTATUS status = nt_reference_for(previous, sizeof(*previous), semaphore,
-                                       SEMAPHORE_MODIFY_STATE,
-                                       &nt_semaphore_type, &object);
-    if (!NT_SUCCESS(status))
-        return status;
+    NT_TRY(NT_PROBE_OPTIONAL(previous));
+    NT_REFERENCE(KSEMAPHORE, object, semaphore, SEMAPHORE_MODIFY_STATE,
+                 nt_semaphore_type);
     int32_t old = 0;
-    bool done = ke_release_semaphore(object, EVENT_INCREMENT, count, &old);
-    ObDereferenceObject(object);
-    return done ? nt_put_optional(previous, &old, sizeof(old))
-                : STATUS_SEMAPHORE_LIMIT_EXCEEDED;
+    return ke_release_semaphore(object, EVENT_INCREMENT, count, &old)
+               ? NT_PUT_OPTIONAL(previous, &old)
+               : STATUS_SEMAPHORE_LIMIT_EXCEEDED;
 }
 
 // ---- Mutants --------------------------------------------------------------
@@ -209,11 +180,9 @@ NTSTATUS NtCreateMutant(HANDLE *mutant, ACCESS_MASK access,
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    void *object = NULL;
-    NTSTATUS status = nt_create_object(&nt_mutant_type, sizeof(KMUTANT),
-                                       attributes, &object);
-    if (!NT_SUCCESS(status))
-        return status;
+    void *object;
+    NT_TRY(nt_create_object(&nt_mutant_type, sizeof(KMUTANT), attributes,
+                            &object));
     ke_initialize_mutant(object, nt_bool(owned));
     return ob_insert_for_user(object, access, mutant);
 }
@@ -229,15 +198,9 @@ NTSTATUS NtReleaseMutant(HANDLE mutant, int32_t *previous)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    void *object = NULL;
-    NTSTATUS status = nt_reference_for(previous, sizeof(*previous), mutant,
-                                       MUTANT_QUERY_STATE, &nt_mutant_type,
-                                       &object);
-    if (!NT_SUCCESS(status))
-        return status;
+    NT_TRY(NT_PROBE_OPTIONAL(previous));
+    NT_REFERENCE(KMUTANT, object, mutant, MUTANT_QUERY_STATE, nt_mutant_type);
     int32_t old = 0;
-    status = ke_release_mutant(object, EVENT_INCREMENT, &old);
-    ObDereferenceObject(object);
-    return NT_SUCCESS(status) ? nt_put_optional(previous, &old, sizeof(old))
-                              : status;
+    NT_TRY(ke_release_mutant(object, EVENT_INCREMENT, &old));
+    return NT_PUT_OPTIONAL(previous, &old);
 }

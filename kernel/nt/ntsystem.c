@@ -20,9 +20,7 @@ NTSTATUS NtQueryPerformanceCounter(int64_t *counter, int64_t *frequency)
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
     int64_t hertz = (int64_t)hal_tsc_frequency;
-    NTSTATUS status = nt_put_optional(frequency, &hertz, sizeof(hertz));
-    if (!NT_SUCCESS(status))
-        return status;
+    NT_TRY(NT_PUT_OPTIONAL(frequency, &hertz));
     int64_t ticks = (int64_t)hal_read_tsc();
     return ke_put_user(counter, &ticks);
 }
@@ -71,13 +69,11 @@ NTSTATUS nt_trace_mask(uint32_t mask, uint32_t *old)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    NTSTATUS status = nt_probe_output(old, sizeof(*old));
-    if (!NT_SUCCESS(status))
-        return status;
+    NT_TRY(NT_PROBE_OPTIONAL(old));
     ke_trace_owner = mask ? PsGetCurrentProcess()->UniqueProcessId : 0;
     uint32_t before = __atomic_exchange_n(
         &ki_trace_mask, mask ? mask : ke_default_trace_mask, __ATOMIC_SEQ_CST);
-    return nt_put_optional(old, &before, sizeof(before));
+    return NT_PUT_OPTIONAL(old, &before);
 }
 
 // The first record of a ring that has not been overwritten.
@@ -108,26 +104,6 @@ static uint32_t take_records(const ki_trace_ring *ring, uint64_t *position,
     return taken;
 }
 
-// Copies records from *position on to ring 3, piece by piece.
-static NTSTATUS copy_records(const ki_trace_ring *ring, uint64_t *position,
-                             TRACE_RECORD *to, uint32_t count,
-                             uint32_t *copied, uint32_t *lost)
-{
-    TRACE_RECORD chunk[TRACE_CHUNK];
-    while (*copied < count) {
-        uint32_t taken = take_records(ring, position, chunk,
-                                      MIN(count - *copied, TRACE_CHUNK), lost);
-        if (!taken)
-            break;
-        NTSTATUS status =
-            ke_copy_to_user(to + *copied, chunk, taken * sizeof(*chunk));
-        if (!NT_SUCCESS(status))
-            return status;
-        *copied += taken;
-    }
-    return STATUS_SUCCESS;
-}
-
 // Reads a processor's ring; see ntabi.h. The newest records of another
 // processor may be read a moment before they are complete.
 //
@@ -143,9 +119,7 @@ NTSTATUS nt_trace_read(uint32_t processor, uint64_t *position,
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
     uint64_t at;
-    NTSTATUS status = ke_get_user(&at, position);
-    if (!NT_SUCCESS(status))
-        return status;
+    NT_TRY(ke_get_user(&at, position));
     if (processor >= KeNumberProcessors)
         return STATUS_INVALID_PARAMETER;
     const ki_trace_ring *ring = &ki_trace_rings[processor];
@@ -154,13 +128,16 @@ NTSTATUS nt_trace_read(uint32_t processor, uint64_t *position,
     if (!at)
         at = oldest(ring);    // these count as never asked for
 
-    uint32_t done = 0, missed = 0;
-    status = copy_records(ring, &at, records, count, &done, &missed);
-    if (NT_SUCCESS(status))
-        status = ke_put_user(copied, &done);
-    if (NT_SUCCESS(status))
-        status = ke_put_user(lost, &missed);
-    return NT_SUCCESS(status) ? ke_put_user(position, &at) : status;
+    TRACE_RECORD chunk[TRACE_CHUNK];
+    uint32_t done = 0, missed = 0, taken;
+    while ((taken = take_records(ring, &at, chunk,
+                                 MIN(count - done, TRACE_CHUNK), &missed))) {
+        NT_TRY(ke_copy_to_user(records + done, chunk, taken * sizeof(*chunk)));
+        done += taken;
+    }
+    NT_TRY(ke_put_user(copied, &done));
+    NT_TRY(ke_put_user(lost, &missed));
+    return ke_put_user(position, &at);
 }
 
 // ---- The end --------------------------------------------------------------

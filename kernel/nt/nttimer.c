@@ -30,16 +30,12 @@ OBJECT_TYPE nt_timer_type = {
     .close = close_timer,
 };
 
-// The APC is part of the timer, which may be gone by now: both leave it alone.
+// The APC is part of the timer, which may be gone by now: it is left alone,
+// here and by a thread that ends without having run it.
 static void apc_kernel(KAPC *apc, KNORMAL_ROUTINE **normal, void **context,
                        void **argument1, void **argument2)
 {
     (void)apc, (void)normal, (void)context, (void)argument1, (void)argument2;
-}
-
-static void apc_rundown(KAPC *apc)
-{
-    (void)apc;
 }
 
 // The timer expired: its routine gets the time in two halves. An APC that is
@@ -56,17 +52,16 @@ static void expire(KDPC *dpc, void *context, void *argument1, void *argument2)
     KeReleaseSpinLockFromDpcLevel(&timer->lock);
 }
 
-// Takes back all that setting did; lock held. Returns the thread, whose
-// reference is the caller's then, or NULL.
-static ETHREAD *disarm(nt_timer *timer)
+// Takes back all that setting did; lock held.
+static void disarm(nt_timer *timer)
 {
     KeCancelTimer(&timer->timer);
     KeRemoveQueueDpc(&timer->dpc);
-    ETHREAD *thread = timer->thread;
-    if (thread)
-        KeRemoveQueueApc(&timer->apc);
+    if (!timer->thread)
+        return;
+    KeRemoveQueueApc(&timer->apc);
+    ObDereferenceObject(timer->thread);
     timer->thread = NULL;
-    return thread;
 }
 
 static void close_timer(EPROCESS *process, void *object, uint32_t handles)
@@ -78,11 +73,9 @@ static void close_timer(EPROCESS *process, void *object, uint32_t handles)
     KIRQL old;
     KeAcquireSpinLock(&timer->lock, &old);
     timer->closed = true;
-    ETHREAD *thread = disarm(timer);
+    disarm(timer);
     KeReleaseSpinLock(&timer->lock, old);
     KeFlushQueuedDpcs();    // one that runs already waits for the lock
-    if (thread)
-        ObDereferenceObject(thread);
 }
 
 // Makes a timer that is not set.
@@ -99,11 +92,9 @@ NTSTATUS NtCreateTimer(HANDLE *handle, ACCESS_MASK access,
 
     if (type != NotificationTimer && type != SynchronizationTimer)
         return STATUS_INVALID_PARAMETER;
-    nt_timer *timer = NULL;
-    NTSTATUS status = nt_create_object(&nt_timer_type, sizeof(*timer),
-                                       attributes, (void **)&timer);
-    if (!NT_SUCCESS(status))
-        return status;
+    nt_timer *timer;
+    NT_TRY(nt_create_object(&nt_timer_type, sizeof(*timer), attributes,
+                            (void **)&timer));
     KeInitializeTimerEx(&timer->timer, type);
     KeInitializeDpc(&timer->dpc, expire, timer);
     return ob_insert_for_user(timer, access, handle);
@@ -129,40 +120,26 @@ NTSTATUS NtSetTimer(HANDLE handle, const int64_t *due, TIMER_APC_ROUTINE *apc,
     if (period_ms < 0)
         return STATUS_INVALID_PARAMETER;
     int64_t time;
-    NTSTATUS status = ke_get_user(&time, due);
-    if (!NT_SUCCESS(status))
-        return status;
-    nt_timer *timer = NULL;
-    status = nt_reference_for(previous, sizeof(*previous), handle,
-                              TIMER_MODIFY_STATE, &nt_timer_type,
-                              (void **)&timer);
-    if (!NT_SUCCESS(status))
-        return status;
+    NT_TRY(ke_get_user(&time, due));
+    NT_TRY(NT_PROBE_OPTIONAL(previous));
+    NT_REFERENCE(nt_timer, timer, handle, TIMER_MODIFY_STATE, nt_timer_type);
 
-    ETHREAD *thread = PsGetCurrentThread();
     KIRQL old;
     KeAcquireSpinLock(&timer->lock, &old);
     bool was_set = timer->timer.Header.SignalState > 0;
-    ETHREAD *before = disarm(timer);
-    if (timer->closed) {
-        status = STATUS_INVALID_HANDLE;
-    } else {
-        if (apc) {
-            KeInitializeApc(&timer->apc, &thread->Tcb, apc_kernel, apc_rundown,
-                            (KNORMAL_ROUTINE *)(void *)apc, UserMode,
-                            apc_context);
-            ObReferenceObject(thread);
-            timer->thread = thread;
-        }
-        KeSetTimerEx(&timer->timer, time, (uint32_t)period_ms, &timer->dpc);
+    bool closed = timer->closed;
+    disarm(timer);
+    if (apc && !closed) {
+        ETHREAD *thread = PsGetCurrentThread();
+        KeInitializeApc(&timer->apc, &thread->Tcb, apc_kernel, NULL,
+                        (KNORMAL_ROUTINE *)(void *)apc, UserMode, apc_context);
+        ObReferenceObject(thread);
+        timer->thread = thread;
     }
+    if (!closed)
+        KeSetTimerEx(&timer->timer, time, (uint32_t)period_ms, &timer->dpc);
     KeReleaseSpinLock(&timer->lock, old);
-    if (before)
-        ObDereferenceObject(before);
-    ObDereferenceObject(timer);
-    return NT_SUCCESS(status)
-               ? nt_put_optional(previous, &was_set, sizeof(was_set))
-               : status;
+    return closed ? STATUS_INVALID_HANDLE : NT_PUT_OPTIONAL(previous, &was_set);
 }
 
 // Cancels a timer, with a routine that it has queued but that did not run.
@@ -175,19 +152,12 @@ NTSTATUS NtCancelTimer(HANDLE handle, bool *current)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    nt_timer *timer = NULL;
-    NTSTATUS status = nt_reference_for(current, sizeof(*current), handle,
-                                       TIMER_MODIFY_STATE, &nt_timer_type,
-                                       (void **)&timer);
-    if (!NT_SUCCESS(status))
-        return status;
+    NT_TRY(NT_PROBE_OPTIONAL(current));
+    NT_REFERENCE(nt_timer, timer, handle, TIMER_MODIFY_STATE, nt_timer_type);
     KIRQL old;
     KeAcquireSpinLock(&timer->lock, &old);
-    ETHREAD *thread = disarm(timer);
+    disarm(timer);
     bool is_set = timer->timer.Header.SignalState > 0;
     KeReleaseSpinLock(&timer->lock, old);
-    if (thread)
-        ObDereferenceObject(thread);
-    ObDereferenceObject(timer);
-    return nt_put_optional(current, &is_set, sizeof(is_set));
+    return NT_PUT_OPTIONAL(current, &is_set);
 }

@@ -7,21 +7,11 @@
 
 #include "kernel/ps/ps.h"
 
-static NTSTATUS capture_range(void **user_base, size_t *user_size,
-                              uint64_t *base, uint64_t *size)
+static NTSTATUS put_range(void **user_base, size_t *user_size,
+                          const uint64_t *base, const uint64_t *size)
 {
-    void *address = NULL;
-    NTSTATUS status = ke_get_user(&address, user_base);
-    *base = (uint64_t)address;
-    return NT_SUCCESS(status) ? ke_get_user(size, user_size) : status;
-}
-
-static NTSTATUS put_range(void **user_base, size_t *user_size, uint64_t base,
-                          uint64_t size)
-{
-    void *address = (void *)base;
-    NTSTATUS status = ke_put_user(user_base, &address);
-    return NT_SUCCESS(status) ? ke_put_user(user_size, &size) : status;
+    NT_TRY(ke_copy_to_user(user_base, base, sizeof(*base)));
+    return ke_put_user(user_size, size);
 }
 
 // Allocates zeroed pages at *user_base, or where there is room if that is
@@ -42,20 +32,13 @@ NTSTATUS NtAllocateVirtualMemory(HANDLE handle, void **user_base,
     if ((type | MEM_RESERVE) != (MEM_COMMIT | MEM_RESERVE))
         return STATUS_INVALID_PARAMETER;
     uint64_t base, size;
-    NTSTATUS status = capture_range(user_base, user_size, &base, &size);
+    NT_TRY(ke_get_user(&base, user_base));
+    NT_TRY(ke_get_user(&size, user_size));
+    NT_ACQUIRE(process, handle, PROCESS_VM_OPERATION);
+    NT_TRY(mm_allocate(&process->space, &base, &size, protect));
+    NTSTATUS status = put_range(user_base, user_size, &base, &size);
     if (!NT_SUCCESS(status))
-        return status;
-    EPROCESS *process = NULL;
-    status = nt_acquire_process(handle, PROCESS_VM_OPERATION, &process);
-    if (!NT_SUCCESS(status))
-        return status;
-    status = mm_allocate(&process->space, &base, &size, protect);
-    if (NT_SUCCESS(status)) {
-        status = put_range(user_base, user_size, base, size);
-        if (!NT_SUCCESS(status))
-            mm_free(&process->space, &base, &size);
-    }
-    nt_release_process(process);
+        mm_free(&process->space, &base, &size);
     return status;
 }
 
@@ -72,17 +55,11 @@ NTSTATUS NtFreeVirtualMemory(HANDLE handle, void **user_base,
     if (type != MEM_RELEASE)
         return STATUS_INVALID_PARAMETER;
     uint64_t base, size;
-    NTSTATUS status = capture_range(user_base, user_size, &base, &size);
-    if (!NT_SUCCESS(status))
-        return status;
-    EPROCESS *process = NULL;
-    status = nt_acquire_process(handle, PROCESS_VM_OPERATION, &process);
-    if (!NT_SUCCESS(status))
-        return status;
-    status = mm_free(&process->space, &base, &size);
-    nt_release_process(process);
-    return NT_SUCCESS(status) ? put_range(user_base, user_size, base, size)
-                              : status;
+    NT_TRY(ke_get_user(&base, user_base));
+    NT_TRY(ke_get_user(&size, user_size));
+    NT_ACQUIRE(process, handle, PROCESS_VM_OPERATION);
+    NT_TRY(mm_free(&process->space, &base, &size));
+    return put_range(user_base, user_size, &base, &size);
 }
 
 // Changes what may be done with pages; *user_old: what could be done before.
@@ -97,22 +74,14 @@ NTSTATUS NtProtectVirtualMemory(HANDLE handle, void **user_base,
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
     uint64_t base, size;
-    NTSTATUS status = capture_range(user_base, user_size, &base, &size);
-    if (NT_SUCCESS(status))
-        status = user_old ? nt_probe_output(user_old, sizeof(*user_old))
-                          : STATUS_ACCESS_VIOLATION;
-    if (!NT_SUCCESS(status))
-        return status;
-    EPROCESS *process = NULL;
-    status = nt_acquire_process(handle, PROCESS_VM_OPERATION, &process);
-    if (!NT_SUCCESS(status))
-        return status;
     uint32_t old = 0;
-    status = mm_protect(&process->space, &base, &size, protect, &old);
-    nt_release_process(process);
-    if (NT_SUCCESS(status))
-        status = put_range(user_base, user_size, base, size);
-    return NT_SUCCESS(status) ? ke_put_user(user_old, &old) : status;
+    NT_TRY(ke_get_user(&base, user_base));
+    NT_TRY(ke_get_user(&size, user_size));
+    NT_TRY(NT_PROBE(user_old));
+    NT_ACQUIRE(process, handle, PROCESS_VM_OPERATION);
+    NT_TRY(mm_protect(&process->space, &base, &size, protect, &old));
+    NT_TRY(put_range(user_base, user_size, &base, &size));
+    return ke_put_user(user_old, &old);
 }
 
 // Describes the pages from base on that are alike.
@@ -125,13 +94,9 @@ NTSTATUS NtQueryVirtualMemory(HANDLE handle, const void *base,
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    EPROCESS *process = NULL;
-    NTSTATUS status =
-        nt_acquire_process(handle, PROCESS_QUERY_INFORMATION, &process);
-    if (!NT_SUCCESS(status))
-        return status;
+    NT_ACQUIRE(process, handle, PROCESS_QUERY_INFORMATION);
+    NT_SOLID(MEMORY_BASIC_INFORMATION, 32);
     MEMORY_BASIC_INFORMATION basic = { 0 };
-    status = mm_query(&process->space, (uint64_t)base, &basic);
-    nt_release_process(process);
-    return NT_SUCCESS(status) ? ke_put_user(information, &basic) : status;
+    NT_TRY(mm_query(&process->space, (uint64_t)base, &basic));
+    return ke_put_user(information, &basic);
 }

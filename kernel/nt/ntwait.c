@@ -23,54 +23,21 @@ NTSTATUS NtWaitForSingleObject(HANDLE handle, bool alertable,
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
     int64_t time;
-    NTSTATUS status = nt_capture_timeout(timeout, &time, &timeout);
-    if (!NT_SUCCESS(status))
-        return status;
-    void *object = NULL;
-    status = ob_reference_by_handle(handle, SYNCHRONIZE, NULL, &object, NULL);
-    if (!NT_SUCCESS(status))
-        return status;
-    status = KeWaitForSingleObject(object, UserRequest, UserMode,
-                                   nt_bool(alertable), timeout);
-    ObDereferenceObject(object);
-    return status;
-}
-
-// References all objects, or none (WAIT-05, WAIT-07).
-static NTSTATUS reference_all(uint32_t count, const HANDLE *handles,
-                              void **objects)
-{
-    NTSTATUS status = STATUS_SUCCESS;
-    uint32_t done = 0;
-    for (; done < count; done++) {
-        if (ob_pseudo_handle(handles[done]))
-            status = STATUS_INVALID_HANDLE;
-        else
-            status = ob_reference_by_handle(handles[done], SYNCHRONIZE, NULL,
-                                            &objects[done], NULL);
-        if (!NT_SUCCESS(status))
-            break;
-    }
-    while (!NT_SUCCESS(status) && done--)
-        ObDereferenceObject(objects[done]);
-    return status;
-}
-
-static bool has_duplicate(uint32_t count, void **objects)
-{
-    for (uint32_t i = 1; i < count; i++)
-        for (uint32_t j = 0; j < i; j++)
-            if (objects[i] == objects[j])
-                return true;
-    return false;
+    NT_TRY(nt_capture_timeout(timeout, &time, &timeout));
+    NT_OWNED void *object = NULL;
+    NT_TRY(ob_reference_by_handle(handle, SYNCHRONIZE, NULL, &object, NULL));
+    return KeWaitForSingleObject(object, UserRequest, UserMode,
+                                 nt_bool(alertable), timeout);
 }
 
 // The wait itself; more than a few objects need an array of wait blocks.
 static NTSTATUS wait_for(uint32_t count, void **objects, WAIT_TYPE type,
                          bool alertable, const int64_t *timeout)
 {
-    if (type == WaitAll && has_duplicate(count, objects))
-        return STATUS_INVALID_PARAMETER;    // WAIT-07
+    for (uint32_t i = 0; type == WaitAll && i < count; i++)
+        for (uint32_t j = 0; j < i; j++)
+            if (objects[i] == objects[j])
+                return STATUS_INVALID_PARAMETER;    // WAIT-07
     KWAIT_BLOCK *blocks = NULL;
     if (count > THREAD_WAIT_OBJECTS) {
         blocks = ExAllocatePoolWithTag(NonPagedPool, count * sizeof(*blocks),
@@ -107,22 +74,26 @@ NTSTATUS NtWaitForMultipleObjects(uint32_t count, const HANDLE *handles,
         (type != WaitAll && type != WaitAny))
         return STATUS_INVALID_PARAMETER;
     HANDLE copies[MAXIMUM_WAIT_OBJECTS];
-    NTSTATUS status =
-        ke_copy_from_user(copies, handles, count * sizeof(*handles));
-    if (!NT_SUCCESS(status))
-        return status;
     int64_t time;
-    status = nt_capture_timeout(timeout, &time, &timeout);
-    if (!NT_SUCCESS(status))
-        return status;
+    NT_TRY(ke_copy_from_user(copies, handles, count * sizeof(*handles)));
+    NT_TRY(nt_capture_timeout(timeout, &time, &timeout));
 
+    // All are referenced, or none stays so (WAIT-05, WAIT-07).
     void *objects[MAXIMUM_WAIT_OBJECTS];
-    status = reference_all(count, copies, objects);
-    if (!NT_SUCCESS(status))
-        return status;
-    status = wait_for(count, objects, type, nt_bool(alertable), timeout);
-    for (uint32_t i = 0; i < count; i++)
-        ObDereferenceObject(objects[i]);
+    NTSTATUS status = STATUS_SUCCESS;
+    uint32_t done = 0;
+    for (; done < count; done++) {
+        status = ob_pseudo_handle(copies[done])
+                     ? STATUS_INVALID_HANDLE
+                     : ob_reference_by_handle(copies[done], SYNCHRONIZE, NULL,
+                                              &objects[done], NULL);
+        if (!NT_SUCCESS(status))
+            break;
+    }
+    if (done == count)
+        status = wait_for(count, objects, type, nt_bool(alertable), timeout);
+    while (done--)
+        ObDereferenceObject(objects[done]);
     return status;
 }
 
@@ -137,9 +108,7 @@ NTSTATUS NtDelayExecution(bool alertable, const int64_t *interval)
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
     int64_t time;
-    NTSTATUS status = ke_get_user(&time, interval);
-    if (!NT_SUCCESS(status))
-        return status;
+    NT_TRY(ke_get_user(&time, interval));
     return KeDelayExecutionThread(UserMode, nt_bool(alertable), &time);
 }
 

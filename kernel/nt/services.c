@@ -5,11 +5,21 @@
 #include "kernel/ps/ps.h"
 #include "kernel/rtl/rtl.h"
 
-#define NT_SERVICE_ENTRY(name, count) { (void *)name, count },
+#define NT_SERVICE_ENTRY(name, count, arguments) { (void *)name, count },
 
 const ke_service nt_services[NT_SERVICE_COUNT] = {
     NT_SERVICES(NT_SERVICE_ENTRY)
 };
+
+// Drops the reference that *pointer owns, if it is not NULL (NT_OWNED).
+//
+// IRQL:    any level (<= DISPATCH if it owns one)
+void nt_drop(void *pointer)
+{
+    void *object = *(void **)pointer;
+    if (object)
+        ObDereferenceObject(object);
+}
 
 // Copies a counted string, whose STRING is copied already, and ends it with a
 // zero. size: of to.
@@ -24,11 +34,8 @@ NTSTATUS nt_capture_string(const STRING *string, char *to, size_t size)
 
     if (string->Length >= size)
         return STATUS_OBJECT_NAME_INVALID;
-    NTSTATUS status = STATUS_SUCCESS;
     if (string->Length)    // an empty one may have no Buffer
-        status = ke_copy_from_user(to, string->Buffer, string->Length);
-    if (!NT_SUCCESS(status))
-        return status;
+        NT_TRY(ke_copy_from_user(to, string->Buffer, string->Length));
     to[string->Length] = 0;
     return rtl_strlen(to) == string->Length ? STATUS_SUCCESS
                                             : STATUS_OBJECT_NAME_INVALID;
@@ -48,9 +55,7 @@ NTSTATUS nt_capture_name(const OBJECT_ATTRIBUTES *attributes, char *name)
     if (!attributes)
         return STATUS_SUCCESS;
     OBJECT_ATTRIBUTES copy;
-    NTSTATUS status = ke_get_user(&copy, attributes);
-    if (!NT_SUCCESS(status))
-        return status;
+    NT_TRY(ke_get_user(&copy, attributes));
     if (copy.Length != sizeof(copy))
         return STATUS_INVALID_PARAMETER;
     return nt_capture_string(&copy.ObjectName, name, OB_MAX_NAME);
@@ -65,10 +70,8 @@ NTSTATUS nt_check_unnamed(const OBJECT_ATTRIBUTES *attributes)
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
     char name[OB_MAX_NAME];
-    NTSTATUS status = nt_capture_name(attributes, name);
-    if (NT_SUCCESS(status) && name[0])
-        status = STATUS_OBJECT_NAME_INVALID;
-    return status;
+    NT_TRY(nt_capture_name(attributes, name));
+    return name[0] ? STATUS_OBJECT_NAME_INVALID : STATUS_SUCCESS;
 }
 
 // Copies a time-out to value. *timeout: NULL for ever, else value.
@@ -95,27 +98,8 @@ NTSTATUS nt_probe_output(void *to, size_t length)
 
     uint64_t bytes[2];
     ASSERT(length <= sizeof(bytes));
-    if (!to)
-        return STATUS_SUCCESS;
-    NTSTATUS status = ke_copy_from_user(bytes, to, length);
-    return NT_SUCCESS(status) ? ke_copy_to_user(to, bytes, length) : status;
-}
-
-// References an object by handle, once it is clear that the result to be
-// stored at to, if anybody wants it, can be.
-//
-// IRQL:    == PASSIVE_LEVEL
-// Returns: STATUS_SUCCESS, STATUS_ACCESS_VIOLATION, or as
-//          ob_reference_by_handle
-// Owns:    the caller, one reference
-NTSTATUS nt_reference_for(void *to, size_t length, HANDLE handle,
-                          ACCESS_MASK access, OBJECT_TYPE *type, void **object)
-{
-    ASSERT_IRQL(==, PASSIVE_LEVEL);
-
-    NTSTATUS status = nt_probe_output(to, length);
-    return NT_SUCCESS(status) ? ob_reference_by_handle(handle, access, type,
-                                                       object, NULL) : status;
+    NT_TRY(ke_copy_from_user(bytes, to, length));
+    return ke_copy_to_user(to, bytes, length);
 }
 
 // References a process and keeps its address space and its handle table.
@@ -129,34 +113,39 @@ NTSTATUS nt_acquire_process(HANDLE handle, ACCESS_MASK access,
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    NTSTATUS status = ob_reference_by_handle(handle, access, &ps_process_type,
-                                             (void **)process, NULL);
-    if (!NT_SUCCESS(status) || ps_acquire_process(*process))
-        return status;
+    NT_REFERENCE(EPROCESS, found, handle, access, ps_process_type);
+    if (!ps_acquire_process(found))
+        return STATUS_PROCESS_IS_TERMINATING;
+    *process = found;
+    found = NULL;
+    return STATUS_SUCCESS;
+}
+
+// Undoes nt_acquire_process, if that was done.
+//
+// IRQL:    any level (PASSIVE if it was)
+void nt_release_process(EPROCESS **process)
+{
+    if (!*process)
+        return;
+    ps_release_process(*process);
     ObDereferenceObject(*process);
-    return STATUS_PROCESS_IS_TERMINATING;
 }
 
-// Undoes nt_acquire_process.
+// Stores what a request came to.
 //
 // IRQL:    == PASSIVE_LEVEL
-void nt_release_process(EPROCESS *process)
+// Returns: status or STATUS_ACCESS_VIOLATION
+NTSTATUS nt_put_iosb(IO_STATUS_BLOCK *iosb, NTSTATUS status,
+                     uintptr_t information)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    ps_release_process(process);
-    ObDereferenceObject(process);
-}
-
-// Stores a result that ring 3 may not want.
-//
-// IRQL:    == PASSIVE_LEVEL
-// Returns: STATUS_SUCCESS or STATUS_ACCESS_VIOLATION
-NTSTATUS nt_put_optional(void *to, const void *from, size_t length)
-{
-    ASSERT_IRQL(==, PASSIVE_LEVEL);
-
-    return to ? ke_copy_to_user(to, from, length) : STATUS_SUCCESS;
+    // All of Pointer: no byte of our stack goes to ring 3.
+    IO_STATUS_BLOCK result = { .Pointer = (void *)(uint64_t)(uint32_t)status,
+                               .Information = information };
+    NT_TRY(ke_put_user(iosb, &result));
+    return status;
 }
 
 // Ends a query of one structure: stores it, and its size in *returned.
@@ -171,12 +160,9 @@ NTSTATUS nt_return_information(void *buffer, uint32_t length,
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    NTSTATUS status = nt_put_optional(returned, &size, sizeof(size));
-    if (!NT_SUCCESS(status))
-        return status;
-    if (length != size)
-        return STATUS_INFO_LENGTH_MISMATCH;
-    return ke_copy_to_user(buffer, information, size);
+    NT_TRY(NT_PUT_OPTIONAL(returned, &size));
+    return length == size ? ke_copy_to_user(buffer, information, size)
+                          : STATUS_INFO_LENGTH_MISMATCH;
 }
 
 // Makes an object without a name.
@@ -190,6 +176,6 @@ NTSTATUS nt_create_object(OBJECT_TYPE *type, size_t size,
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    NTSTATUS status = nt_check_unnamed(attributes);
-    return NT_SUCCESS(status) ? ob_create_object(type, size, object) : status;
+    NT_TRY(nt_check_unnamed(attributes));
+    return ob_create_object(type, size, object);
 }

@@ -8,7 +8,6 @@
 #include "kernel/ps/psp.h"
 
 enum {
-    EI_CLASS = 4, EI_DATA = 5, EI_VERSION = 6,
     ELFCLASS64 = 2, ELFDATA2LSB = 1, EV_CURRENT = 1,
     ET_EXEC = 2, EM_X86_64 = 62,
     PT_LOAD = 1, PT_DYNAMIC = 2, PT_INTERP = 3,
@@ -17,30 +16,16 @@ enum {
 
 typedef struct elf_header {
     uint8_t e_ident[16];
-    uint16_t e_type;
-    uint16_t e_machine;
+    uint16_t e_type, e_machine;
     uint32_t e_version;
-    uint64_t e_entry;
-    uint64_t e_phoff;
-    uint64_t e_shoff;
+    uint64_t e_entry, e_phoff, e_shoff;
     uint32_t e_flags;
-    uint16_t e_ehsize;
-    uint16_t e_phentsize;
-    uint16_t e_phnum;
-    uint16_t e_shentsize;
-    uint16_t e_shnum;
-    uint16_t e_shstrndx;
+    uint16_t e_ehsize, e_phentsize, e_phnum, e_shentsize, e_shnum, e_shstrndx;
 } elf_header;
 
 typedef struct elf_program_header {
-    uint32_t p_type;
-    uint32_t p_flags;
-    uint64_t p_offset;
-    uint64_t p_vaddr;
-    uint64_t p_paddr;
-    uint64_t p_filesz;
-    uint64_t p_memsz;
-    uint64_t p_align;
+    uint32_t p_type, p_flags;
+    uint64_t p_offset, p_vaddr, p_paddr, p_filesz, p_memsz, p_align;
 } elf_program_header;
 
 // True if length bytes at offset lie inside size bytes.
@@ -51,11 +36,9 @@ static bool is_inside(uint64_t offset, uint64_t length, uint64_t size)
 
 static bool is_ours(const elf_header *elf)
 {
-    static const uint8_t magic[] = { 0x7F, 'E', 'L', 'F' };
-    return __builtin_memcmp(elf->e_ident, magic, sizeof(magic)) == 0 &&
-           elf->e_ident[EI_CLASS] == ELFCLASS64 &&
-           elf->e_ident[EI_DATA] == ELFDATA2LSB &&
-           elf->e_ident[EI_VERSION] == EV_CURRENT &&
+    static const uint8_t ident[] = { 0x7F, 'E', 'L', 'F', ELFCLASS64,
+                                     ELFDATA2LSB, EV_CURRENT };
+    return __builtin_memcmp(elf->e_ident, ident, sizeof(ident)) == 0 &&
            elf->e_version == EV_CURRENT && elf->e_type == ET_EXEC &&
            elf->e_machine == EM_X86_64 &&
            elf->e_ehsize == sizeof(elf_header) &&

@@ -31,13 +31,11 @@ static NTSTATUS read_headers(FILE_OBJECT *file, MDL *mdl, psp_image *image)
 {
     FILE_STANDARD_INFORMATION size = { 0 };
     uintptr_t got;
-    NTSTATUS status = io_request(
+    NT_TRY(io_request(
         file, &(IO_STACK_LOCATION){
             .MajorFunction = IRP_MJ_QUERY_INFORMATION,
             .Parameters.QueryFile = { sizeof(size), FileStandardInformation }
-        }, NULL, &size, &got);
-    if (!NT_SUCCESS(status))
-        return status;
+        }, NULL, &size, &got));
     uint32_t length = (uint32_t)MIN(size.EndOfFile, PAGE_SIZE);
     if (!length)
         return STATUS_INVALID_IMAGE_FORMAT;
@@ -46,7 +44,7 @@ static NTSTATUS read_headers(FILE_OBJECT *file, MDL *mdl, psp_image *image)
         return STATUS_INSUFFICIENT_RESOURCES;
 
     MmBuildMdlForNonPagedPool(mdl, page, length);
-    status = read_all(file, mdl, 0);
+    NTSTATUS status = read_all(file, mdl, 0);
     if (NT_SUCCESS(status))
         status = psp_check_elf(page, length, size.EndOfFile, image);
     ExFreePoolWithTag(page, PSP_POOL_TAG);
@@ -56,23 +54,19 @@ static NTSTATUS read_headers(FILE_OBJECT *file, MDL *mdl, psp_image *image)
 static NTSTATUS load_segment(mm_space *space, FILE_OBJECT *file, MDL *mdl,
                              const psp_segment *segment)
 {
-    uint64_t base = segment->address;
-    uint64_t size = segment->size;
-    NTSTATUS status = mm_allocate(space, &base, &size, PAGE_READWRITE);
-    for (uint64_t done = 0; NT_SUCCESS(status) && done < segment->file_size;) {
+    uint64_t base = segment->address, size = segment->size;
+    NT_TRY(mm_allocate(space, &base, &size, PAGE_READWRITE));
+    for (uint64_t done = 0; done < segment->file_size;) {
         uint32_t length = (uint32_t)MIN(segment->file_size - done, CHUNK);
-        status = mm_lock_user_buffer(mdl, space, segment->address + done,
-                                     length, true);
-        if (!NT_SUCCESS(status))
-            break;
-        status = read_all(file, mdl, segment->file_offset + done);
+        NT_TRY(mm_lock_user_buffer(mdl, space, segment->address + done,
+                                   length, true));
+        NTSTATUS status = read_all(file, mdl, segment->file_offset + done);
         MmUnlockPages(mdl);
+        NT_TRY(status);
         done += length;
     }
     uint32_t old;
-    if (NT_SUCCESS(status))
-        status = mm_protect(space, &base, &size, segment->protect, &old);
-    return status;
+    return mm_protect(space, &base, &size, segment->protect, &old);
 }
 
 // Loads the program called name (an NT name) into the space of a process that
@@ -89,29 +83,25 @@ NTSTATUS psp_load_image(EPROCESS *process, const char *name)
 
     FILE_OBJECT *file = NULL;
     uintptr_t information;
-    NTSTATUS status = io_create_file(
+    NT_TRY(io_create_file(
         name, FILE_READ_DATA | FILE_READ_ATTRIBUTES | SYNCHRONIZE, FILE_OPEN,
         FILE_SYNCHRONOUS_IO_NONALERT | FILE_NON_DIRECTORY_FILE, &file,
-        &information);
-    if (!NT_SUCCESS(status))
-        return status;
+        &information));
 
     // Room for a chunk that begins at the last byte of a page.
     size_t mdl_size = mm_mdl_size(PAGE_SIZE - 1, CHUNK);
     MDL *mdl = ExAllocatePoolWithTag(NonPagedPool, mdl_size, PSP_POOL_TAG);
-    if (!mdl) {
-        status = STATUS_INSUFFICIENT_RESOURCES;
-        goto close_file;
+    NTSTATUS status = STATUS_INSUFFICIENT_RESOURCES;
+    if (mdl) {
+        memset(mdl, 0, mdl_size);
+        psp_image image = { 0 };
+        status = read_headers(file, mdl, &image);
+        for (uint32_t i = 0; NT_SUCCESS(status) && i < image.count; i++)
+            status = load_segment(&process->space, file, mdl,
+                                  &image.segments[i]);
+        process->Pcb.user_entry = image.entry;
+        ExFreePoolWithTag(mdl, PSP_POOL_TAG);
     }
-    memset(mdl, 0, mdl_size);
-
-    psp_image image = { 0 };
-    status = read_headers(file, mdl, &image);
-    for (uint32_t i = 0; NT_SUCCESS(status) && i < image.count; i++)
-        status = load_segment(&process->space, file, mdl, &image.segments[i]);
-    process->Pcb.user_entry = image.entry;
-    ExFreePoolWithTag(mdl, PSP_POOL_TAG);
-close_file:
     ObDereferenceObject(file);
     return status;
 }

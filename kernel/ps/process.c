@@ -37,9 +37,9 @@ OBJECT_TYPE ps_process_type = {
 EPROCESS *PsInitialSystemProcess;
 uint32_t ps_first_process_id;
 
-static KSPIN_LOCK ps_lock;    // guards the two below
+static KSPIN_LOCK ps_lock;    // guards the list
 static LIST_ENTRY process_list = { &process_list, &process_list };
-static volatile uint32_t process_count;
+static volatile uint32_t process_count;    // likewise
 
 static volatile uint32_t last_id;
 
@@ -63,16 +63,13 @@ static void delete_process(void *object)
 static NTSTATUS create_object(const char *name, uint32_t parent,
                               EPROCESS **result)
 {
-    void *object = NULL;
-    NTSTATUS status = ob_create_object(&ps_process_type, sizeof(EPROCESS),
-                                       &object);
-    if (!NT_SUCCESS(status))
-        return status;
-    EPROCESS *process = object;
+    EPROCESS *process;
+    NT_TRY(ob_create_object(&ps_process_type, sizeof(*process),
+                            (void **)&process));
     process->ObjectTable = ob_create_handle_table(process);
-    status = process->ObjectTable
-                 ? mm_create_space(&process->space, &process->Pcb)
-                 : STATUS_INSUFFICIENT_RESOURCES;
+    NTSTATUS status = process->ObjectTable
+                          ? mm_create_space(&process->space, &process->Pcb)
+                          : STATUS_INSUFFICIENT_RESOURCES;
     if (!NT_SUCCESS(status)) {
         ObDereferenceObject(process);
         return status;
@@ -120,44 +117,36 @@ bool ps_acquire_process(EPROCESS *process)
     return alive;
 }
 
-// Takes one hold back.
+// Takes one hold back. The last one takes down what nobody holds any more:
+// nobody has the address space loaded then, as each thread leaves it before it
+// lets go.
 //
-// IRQL:    <= DISPATCH_LEVEL
-// Returns: true for the last one, who has to run the process down and signal
-//          it
+// IRQL:    == PASSIVE_LEVEL
+// Returns: true for the last one, who has to signal the process
 bool psp_drop_process(EPROCESS *process)
 {
-    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
 
     KIRQL old;
     KeAcquireSpinLock(&process->lock, &old);
     bool last = --process->ActiveThreads == 0;
     process->exiting |= last;
     KeReleaseSpinLock(&process->lock, old);
-    return last;
-}
-
-// Takes down what nobody holds any more. Nobody has the address space loaded:
-// each thread leaves it before it lets go.
-//
-// IRQL:    == PASSIVE_LEVEL
-void psp_run_down_process(EPROCESS *process)
-{
-    ASSERT_IRQL(==, PASSIVE_LEVEL);
-
+    if (!last)
+        return false;
     ob_close_all_handles(process->ObjectTable);
     io_rundown_process(&process->Pcb);    // CAN-11
     if (ke_trace_owner == process->UniqueProcessId) {
         ke_trace_owner = 0;
         ki_trace_mask = ke_default_trace_mask;
     }
-    KIRQL old;
     KeAcquireSpinLock(&ps_lock, &old);
     if (!IsListEmpty(&process->ActiveProcessLinks))
         process_count--;
     RemoveEntryList(&process->ActiveProcessLinks);
     KeReleaseSpinLock(&ps_lock, old);
     mm_delete_space(&process->space);
+    return true;
 }
 
 // Undoes ps_acquire_process; the last one to let go ends the process.
@@ -167,10 +156,8 @@ void ps_release_process(EPROCESS *process)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    if (!psp_drop_process(process))
-        return;
-    psp_run_down_process(process);
-    ke_signal_process(&process->Pcb);
+    if (psp_drop_process(process))
+        ke_signal_process(&process->Pcb);
 }
 
 // Ends a process: its threads end on their way to ring 3, with this status;
@@ -202,103 +189,83 @@ static NTSTATUS give_handles(EPROCESS *process, const ps_start *start,
                              HANDLE *handles)
 {
     const ACCESS_MASK access = FILE_READ_DATA | FILE_WRITE_DATA | SYNCHRONIZE;
-    NTSTATUS status = STATUS_SUCCESS;
-    for (int i = 0; NT_SUCCESS(status) && i < STANDARD_HANDLES; i++) {
+    for (int i = 0; i < STANDARD_HANDLES; i++) {
         if (start->first_program) {
             FILE_OBJECT *file = NULL;
             uintptr_t information;
-            status = io_create_file("\\??\\CON", access, FILE_OPEN,
-                                    FILE_SYNCHRONOUS_IO_NONALERT, &file,
-                                    &information);
-            if (NT_SUCCESS(status))
-                status = ob_insert_handle(process->ObjectTable, file, access,
-                                          &handles[i]);
+            NT_TRY(io_create_file("\\??\\CON", access, FILE_OPEN,
+                                  FILE_SYNCHRONOUS_IO_NONALERT, &file,
+                                  &information));
+            NT_TRY(ob_insert_handle(process->ObjectTable, file, access,
+                                    &handles[i]));
         } else if (start->standard[i]) {
-            status = ob_duplicate_handle(ob_current_table(),
-                                         start->standard[i],
-                                         process->ObjectTable, 0,
-                                         DUPLICATE_SAME_ACCESS, &handles[i]);
+            NT_TRY(ob_duplicate_handle(
+                PsGetCurrentProcess()->ObjectTable, start->standard[i],
+                process->ObjectTable, 0, DUPLICATE_SAME_ACCESS, &handles[i]));
         }
     }
-    return status;
+    return STATUS_SUCCESS;
 }
 
-// Describes length characters that will lie at address. Field by field: the
-// gaps of a structure must not carry the kernel's stack to ring 3.
-static void set_string(STRING *string, uint64_t address, uint32_t length)
+// Field by field: the gaps of a structure must not carry the kernel's stack to
+// ring 3.
+static void set_string(STRING *string, const char *address, uint16_t length)
 {
-    string->Length = (uint16_t)length;
+    string->Length = length;
     string->MaximumLength = (uint16_t)(length + 1);
-    string->Buffer = (const char *)address;
+    string->Buffer = address;
 }
 
-// Puts the PEB, with its strings behind it, into the new process.
+// Puts the PEB, with its strings behind it, into the new process; the first
+// thread will add who it is.
 static NTSTATUS write_peb(EPROCESS *process, const ps_start *start,
-                          const HANDLE *handles, const ETHREAD *thread)
+                          const HANDLE *handles)
 {
-    const uint32_t header = sizeof(PEB);
-    uint32_t image = (uint32_t)rtl_strlen(start->image);
-    uint32_t line = (uint32_t)rtl_strlen(start->command_line);
-    uint32_t length = header + image + 1 + line + 1;
-    uint64_t base = 0, size = length;
-    NTSTATUS status = mm_allocate(&process->space, &base, &size,
-                                  PAGE_READWRITE);
-    if (!NT_SUCCESS(status))
-        return status;
-    MDL *mdl = ExAllocatePoolWithTag(NonPagedPool, mm_mdl_size(base, length),
-                                     PSP_POOL_TAG);
-    if (!mdl)
-        return STATUS_INSUFFICIENT_RESOURCES;
-
+    uint16_t image = (uint16_t)rtl_strlen(start->image);
+    uint16_t line = (uint16_t)rtl_strlen(start->command_line);
+    uint64_t base = 0, size = sizeof(PEB) + image + 1 + line + 1;
+    NT_TRY(mm_allocate(&process->space, &base, &size, PAGE_READWRITE));
+    process->peb = base;
+    char *image_at = (char *)base + sizeof(PEB);
+    char *line_at = image_at + image + 1;
     PEB peb;
     memset(&peb, 0, sizeof(peb));
     RTL_USER_PROCESS_PARAMETERS *parameters = &peb.ProcessParameters;
-    set_string(&parameters->ImagePathName, base + header, image);
-    set_string(&parameters->CommandLine, base + header + image + 1, line);
+    set_string(&parameters->ImagePathName, image_at, image);
+    set_string(&parameters->CommandLine, line_at, line);
     parameters->StandardInput = handles[0];
     parameters->StandardOutput = handles[1];
     parameters->StandardError = handles[2];
-    peb.ClientId = thread->Cid;
     peb.FirstProgram = start->first_program;
     peb.Restarts = start->restarts;
-    status = mm_lock_user_buffer(mdl, &process->space, base, length, true);
-    if (NT_SUCCESS(status)) {
-        mm_copy_to_mdl(mdl, 0, &peb, header);
-        mm_copy_to_mdl(mdl, header, start->image, image + 1);
-        mm_copy_to_mdl(mdl, header + image + 1, start->command_line, line + 1);
-        MmUnlockPages(mdl);
-    }
-    ExFreePoolWithTag(mdl, PSP_POOL_TAG);
-    process->peb = base;
+
+    // For a moment we are in the new space. No APC may come meanwhile: it would
+    // store the result of our own I/O there.
+    EPROCESS *self = PsGetCurrentProcess();
+    KeEnterGuardedRegion();
+    ke_attach_process(&process->Pcb);
+    NTSTATUS status = ke_put_user((PEB *)base, &peb);
+    if (NT_SUCCESS(status))
+        status = ke_copy_to_user(image_at, start->image, image + 1);
+    if (NT_SUCCESS(status))
+        status = ke_copy_to_user(line_at, start->command_line, line + 1);
+    ke_attach_process(&self->Pcb);
+    KeLeaveGuardedRegion();
     return status;
 }
 
 // Gives a new, empty process all it needs to run, and starts its first thread.
 static NTSTATUS fill_process(EPROCESS *process, const ps_start *start,
-                             ETHREAD **result)
+                             ETHREAD **thread)
 {
     HANDLE handles[STANDARD_HANDLES] = { NULL };
-    NTSTATUS status = psp_load_image(process, start->image);
-    if (NT_SUCCESS(status))
-        status = give_handles(process, start, handles);
-    ETHREAD *thread = NULL;
-    if (NT_SUCCESS(status))
-        status = psp_create_thread(process, 0, 0, 0, &thread);
-    if (!NT_SUCCESS(status))
-        return status;
-
-    status = write_peb(process, start, handles, thread);
-    if (NT_SUCCESS(status)) {
-        if (start->first_program)
-            ps_first_process_id = process->UniqueProcessId;
-        publish(process);
-        status = psp_start_thread(thread, start->thread_flags);
-    }
-    if (!NT_SUCCESS(status))
-        psp_discard_thread(thread);
-    else
-        *result = thread;
-    return status;
+    NT_TRY(psp_load_image(process, start->image));
+    NT_TRY(give_handles(process, start, handles));
+    NT_TRY(write_peb(process, start, handles));
+    if (start->first_program)
+        ps_first_process_id = process->UniqueProcessId;
+    publish(process);
+    return ps_create_thread(process, 0, 0, 0, start->thread_flags, thread);
 }
 
 // Starts a program in a new process.
@@ -314,16 +281,14 @@ NTSTATUS ps_create_process(const ps_start *start, EPROCESS **process,
 
     ps_reap();
     EPROCESS *made = NULL;
-    NTSTATUS status = create_object(
-        start->image, PsGetCurrentProcess()->UniqueProcessId, &made);
-    if (!NT_SUCCESS(status))
-        return status;
-    status = fill_process(made, start, thread);
+    NT_TRY(create_object(start->image, PsGetCurrentProcess()->UniqueProcessId,
+                         &made));
+    NTSTATUS status = fill_process(made, start, thread);
     ps_release_process(made);    // without a thread this ends it
-    if (NT_SUCCESS(status))
-        *process = made;
-    else
+    if (!NT_SUCCESS(status))
         ObDereferenceObject(made);
+    else
+        *process = made;
     return status;
 }
 
@@ -363,7 +328,7 @@ void ps_init(void)
 // Owns:    the caller, one reference
 // NT:      PsLookupProcessByProcessId (WDK). The id is a number, no HANDLE;
 //          ended processes are not found.
-NTSTATUS PsLookupProcessByProcessId(uint32_t id, EPROCESS **process)
+NTSTATUS PsLookupProcessByProcessId(uint64_t id, EPROCESS **process)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
@@ -405,7 +370,7 @@ void ps_for_each_thread(void (*each)(ETHREAD *thread, void *context),
 }
 
 struct lookup {
-    uint32_t id;
+    uint64_t id;
     ETHREAD *found;
 };
 
@@ -423,7 +388,7 @@ static void match_id(ETHREAD *thread, void *context)
 // IRQL:    <= DISPATCH_LEVEL
 // Returns: STATUS_SUCCESS or STATUS_INVALID_CID
 // Owns:    the caller, one reference
-NTSTATUS ps_lookup_thread(uint32_t id, ETHREAD **thread)
+NTSTATUS ps_lookup_thread(uint64_t id, ETHREAD **thread)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 

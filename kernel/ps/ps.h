@@ -10,8 +10,7 @@
 
 struct EPROCESS {
     KPROCESS Pcb;
-    uint32_t UniqueProcessId;
-    uint32_t parent_id;
+    uint32_t UniqueProcessId, parent_id;
     char ImageFileName[16];
     mm_space space;
     ob_handle_table *ObjectTable;
@@ -57,11 +56,9 @@ void ps_init(void);
 NTSTATUS ps_create_system_thread(KSTART_ROUTINE *routine, void *context);
 
 // Starts image (an NT name) with a command line. standard: three handles of
-// the current process that are duplicated into the new one; for the first
-// program three files' objects do, see ps_create_first.
+// the current process that are duplicated into the new one.
 typedef struct ps_start {
-    const char *image;
-    const char *command_line;
+    const char *image, *command_line;
     HANDLE standard[3];          // in the current process; NULL: none
     uint32_t thread_flags;
     bool first_program;          // standard handles: the console, opened anew
@@ -81,8 +78,8 @@ void ps_release_process(EPROCESS *process);
 void ps_terminate_process(EPROCESS *process, NTSTATUS status);
 void ps_terminate_thread(ETHREAD *thread, NTSTATUS status);
 _Noreturn void ps_exit_thread(NTSTATUS status);    // the current one
-NTSTATUS PsLookupProcessByProcessId(uint32_t id, EPROCESS **process);
-NTSTATUS ps_lookup_thread(uint32_t id, ETHREAD **thread);
+NTSTATUS PsLookupProcessByProcessId(uint64_t id, EPROCESS **process);
+NTSTATUS ps_lookup_thread(uint64_t id, ETHREAD **thread);
 uint32_t ps_process_count(void);
 uint32_t ps_thread_count(void);
 // Calls each() for every thread, ps_lock held at DISPATCH_LEVEL.

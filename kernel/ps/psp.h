@@ -1,4 +1,4 @@
-// psp.h - what only kernel/ps knows: images, and the halves of a creation.
+// psp.h - what only kernel/ps knows: images, how a thread or a process ends.
 
 #ifndef TINT_PS_PSP_H
 #define TINT_PS_PSP_H
@@ -10,10 +10,8 @@
 #define PSP_MAX_SEGMENTS 16
 
 typedef struct psp_segment {
-    uint64_t address;
-    uint64_t size;               // in memory; the rest of it is zeros
-    uint64_t file_offset;
-    uint64_t file_size;
+    uint64_t address, size;      // in memory; the rest of it is zeros
+    uint64_t file_offset, file_size;
     uint32_t protect;            // PAGE_...
 } psp_segment;
 
@@ -34,18 +32,11 @@ NTSTATUS psp_check_elf(const void *header, size_t size, uint64_t file_size,
 // image.c: maps the program into a new process and notes its entry point.
 NTSTATUS psp_load_image(EPROCESS *process, const char *name);
 
-// thread.c. A thread is made, then started; its process is acquired from
-// before the one until after the other.
-NTSTATUS psp_create_thread(EPROCESS *process, uint64_t routine,
-                           uint64_t argument, uint64_t stack_size,
-                           ETHREAD **thread);
-NTSTATUS psp_start_thread(ETHREAD *thread, uint32_t flags);
-void psp_discard_thread(ETHREAD *thread);    // instead: it never ran
+// thread.c
 void psp_end_thread(ETHREAD *thread, NTSTATUS status);    // lock held
 
 // process.c
 uint32_t psp_allocate_id(void);
 bool psp_drop_process(EPROCESS *process);
-void psp_run_down_process(EPROCESS *process);
 
 #endif

@@ -9,7 +9,7 @@
 //
 //   made --start--> on the list --ps_exit_thread--> off it, dying
 //     |                                               ps_thread_dead
-//     '--discard--> freed  <--ps_reap-- reap list <------'
+//     '--failed--> freed  <--ps_reap-- reap list <-------'
 
 #include "kernel/ps/psp.h"
 
@@ -55,9 +55,8 @@ static void free_stack(ETHREAD *thread)
 
 static void delete_thread(void *object)
 {
-    ETHREAD *thread = object;
-    free_stack(thread);
-    ObDereferenceObject(thread->process);
+    free_stack(object);
+    ObDereferenceObject(((ETHREAD *)object)->process);
 }
 
 // What a user thread does first, still in ring 0.
@@ -66,10 +65,12 @@ static void start_user_thread(void *context)
     ETHREAD *thread = context;
     uint64_t top = (uint64_t)thread->Tcb.user_stack_pointer;
     uint64_t entry = thread->process->Pcb.user_entry;
-    if (!thread->start_routine)
-        ke_enter_user(entry, top, NT_ENTRY_PROCESS, thread->process->peb, 0);
-    ke_enter_user(entry, top, NT_ENTRY_THREAD, thread->start_routine,
-                  thread->start_argument);
+    PEB *peb = (PEB *)thread->process->peb;
+    if (thread->start_routine)
+        ke_enter_user(entry, top, NT_ENTRY_THREAD, thread->start_routine,
+                      thread->start_argument);
+    ke_put_user(&peb->ClientId, &thread->Cid);    // there if ring 3 let it be
+    ke_enter_user(entry, top, NT_ENTRY_PROCESS, (uint64_t)peb, 0);
 }
 
 static void start_system_thread(void *context)
@@ -79,19 +80,14 @@ static void start_system_thread(void *context)
     ps_exit_thread(STATUS_SUCCESS);
 }
 
-// The exit APC. It never returns: from here the thread goes on to its end.
+// The exit APC, a part of its thread: nothing to run down. It never returns:
+// from here the thread goes on to its end.
 static void exit_kernel(KAPC *apc, KNORMAL_ROUTINE **normal, void **context,
                         void **argument1, void **argument2)
 {
     (void)apc, (void)normal, (void)context, (void)argument1, (void)argument2;
     KeLowerIrql(PASSIVE_LEVEL);
     ps_exit_thread(PsGetCurrentThread()->ExitStatus);
-}
-
-// The exit APC is part of its thread: nothing to free (APC-13).
-static void exit_rundown(KAPC *apc)
-{
-    (void)apc;
 }
 
 // Only makes the exit APC one of user mode (APC-01); never called.
@@ -103,12 +99,9 @@ static void exit_normal(void *context, void *argument1, void *argument2)
 // Makes the object with what ring 0 needs. user: it will enter ring 3.
 static NTSTATUS create_object(EPROCESS *process, bool user, ETHREAD **result)
 {
-    void *object = NULL;
-    NTSTATUS status = ob_create_object(&ps_thread_type, sizeof(ETHREAD),
-                                       &object);
-    if (!NT_SUCCESS(status))
-        return status;
-    ETHREAD *thread = object;
+    ETHREAD *thread;
+    NT_TRY(ob_create_object(&ps_thread_type, sizeof(*thread),
+                            (void **)&thread));
     ObReferenceObject(process);
     thread->process = process;
 
@@ -127,49 +120,12 @@ static NTSTATUS create_object(EPROCESS *process, bool user, ETHREAD **result)
                          user ? start_user_thread : start_system_thread,
                          thread, fpu);
     KeInitializeApc(&thread->exit_apc, &thread->Tcb, exit_kernel,
-                    exit_rundown, exit_normal, UserMode, NULL);
+                    NULL, exit_normal, UserMode, NULL);
     thread->exit_apc.at_head = true;    // APC-03
     thread->ExitStatus = STATUS_PENDING;
     thread->Tcb.id = psp_allocate_id();
     thread->Cid.UniqueProcess = process->UniqueProcessId;
     thread->Cid.UniqueThread = thread->Tcb.id;
-    *result = thread;
-    return STATUS_SUCCESS;
-}
-
-// Makes a thread that will enter ring 3 at the image's entry point, with
-// rsp % 16 == 0 and nothing on its stack. routine 0: as the first thread of
-// its process. stack_size 0: the default; mm leaves a page free below it,
-// which is the guard page. The caller has acquired the process.
-//
-// IRQL:    == PASSIVE_LEVEL
-// Returns: STATUS_SUCCESS
-//          STATUS_INVALID_PARAMETER          stack_size is not sane
-//          STATUS_INSUFFICIENT_RESOURCES, STATUS_NO_MEMORY
-// Owns:    the caller, one reference; it starts or discards the thread
-NTSTATUS psp_create_thread(EPROCESS *process, uint64_t routine,
-                           uint64_t argument, uint64_t stack_size,
-                           ETHREAD **result)
-{
-    ASSERT_IRQL(==, PASSIVE_LEVEL);
-
-    if (stack_size > MAXIMUM_STACK)
-        return STATUS_INVALID_PARAMETER;
-    ETHREAD *thread = NULL;
-    NTSTATUS status = create_object(process, true, &thread);
-    if (!NT_SUCCESS(status))
-        return status;
-    uint64_t base = 0;
-    uint64_t size = stack_size ? stack_size : DEFAULT_STACK;
-    status = mm_allocate(&process->space, &base, &size, PAGE_READWRITE);
-    if (!NT_SUCCESS(status)) {
-        ObDereferenceObject(thread);
-        return status;
-    }
-    thread->user_stack = base;
-    thread->Tcb.user_stack_pointer = (void *)(base + size);
-    thread->start_routine = routine;
-    thread->start_argument = argument;
     *result = thread;
     return STATUS_SUCCESS;
 }
@@ -182,28 +138,10 @@ static void free_user_stack(ETHREAD *thread)
     thread->user_stack = 0;
 }
 
-// Undoes psp_create_thread.
-//
-// IRQL:    == PASSIVE_LEVEL
-// Owns:    nobody: the caller's reference is dropped
-void psp_discard_thread(ETHREAD *thread)
+// Lets a thread run that was made for it, unless its process is ending;
+// suspended first if flags say so (THR-02), before anybody can see it.
+static NTSTATUS start_thread(ETHREAD *thread, uint32_t flags)
 {
-    ASSERT_IRQL(==, PASSIVE_LEVEL);
-
-    free_user_stack(thread);
-    ObDereferenceObject(thread);
-}
-
-// Lets a thread run that was made for it; suspended first if flags say so
-// (THR-02), before anybody can see it.
-//
-// IRQL:    == PASSIVE_LEVEL
-// Returns: STATUS_SUCCESS
-//          STATUS_PROCESS_IS_TERMINATING    the caller discards the thread
-NTSTATUS psp_start_thread(ETHREAD *thread, uint32_t flags)
-{
-    ASSERT_IRQL(==, PASSIVE_LEVEL);
-
     EPROCESS *process = thread->process;
     if (flags & THREAD_CREATE_FLAGS_CREATE_SUSPENDED)
         KeSuspendThread(&thread->Tcb);
@@ -223,26 +161,45 @@ NTSTATUS psp_start_thread(ETHREAD *thread, uint32_t flags)
     return STATUS_SUCCESS;
 }
 
-// Makes a thread of process and starts it. routine, argument: in ring 3.
+// Makes a thread of process and starts it. It enters ring 3 at the image's
+// entry point, with rsp % 16 == 0 and nothing on its stack, and goes on to
+// routine(argument); routine 0: as the first thread of its process. stack_size
+// 0: the default; mm leaves a page free below it, which is the guard page.
 //
 // IRQL:    == PASSIVE_LEVEL
-// Returns: as psp_create_thread and psp_start_thread
-// Owns:    the caller, one reference to *thread
+// Returns: STATUS_SUCCESS
+//          STATUS_INVALID_PARAMETER          stack_size is not sane
+//          STATUS_PROCESS_IS_TERMINATING
+//          STATUS_INSUFFICIENT_RESOURCES, STATUS_NO_MEMORY
+// Owns:    the caller, one reference to *result
 NTSTATUS ps_create_thread(EPROCESS *process, uint64_t routine,
                           uint64_t argument, uint64_t stack_size,
-                          uint32_t flags, ETHREAD **thread)
+                          uint32_t flags, ETHREAD **result)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
+    if (stack_size > MAXIMUM_STACK)
+        return STATUS_INVALID_PARAMETER;
     ps_reap();
     if (!ps_acquire_process(process))
         return STATUS_PROCESS_IS_TERMINATING;
-    NTSTATUS status = psp_create_thread(process, routine, argument,
-                                        stack_size, thread);
+    ETHREAD *thread = NULL;
+    NTSTATUS status = create_object(process, true, &thread);
+    uint64_t base = 0, size = stack_size ? stack_size : DEFAULT_STACK;
+    if (NT_SUCCESS(status))
+        status = mm_allocate(&process->space, &base, &size, PAGE_READWRITE);
     if (NT_SUCCESS(status)) {
-        status = psp_start_thread(*thread, flags);
-        if (!NT_SUCCESS(status))
-            psp_discard_thread(*thread);
+        thread->user_stack = base;
+        thread->Tcb.user_stack_pointer = (void *)(base + size);
+        thread->start_routine = routine;
+        thread->start_argument = argument;
+        status = start_thread(thread, flags);
+    }
+    if (NT_SUCCESS(status)) {
+        *result = thread;
+    } else if (thread) {
+        free_user_stack(thread);
+        ObDereferenceObject(thread);
     }
     ps_release_process(process);
     return status;
@@ -257,12 +214,10 @@ NTSTATUS ps_create_system_thread(KSTART_ROUTINE *routine, void *context)
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
     ETHREAD *thread = NULL;
-    NTSTATUS status = create_object(PsInitialSystemProcess, false, &thread);
-    if (!NT_SUCCESS(status))
-        return status;
+    NT_TRY(create_object(PsInitialSystemProcess, false, &thread));
     thread->start_routine = (uint64_t)routine;
     thread->start_argument = (uint64_t)context;
-    status = psp_start_thread(thread, 0);
+    NTSTATUS status = start_thread(thread, 0);
     ObDereferenceObject(thread);
     return status;
 }
@@ -332,8 +287,6 @@ void ps_exit_thread(NTSTATUS status)
 
     ke_attach_process(&PsInitialSystemProcess->Pcb);
     bool last = psp_drop_process(process);
-    if (last)
-        psp_run_down_process(process);
     // Nothing below blocks. From the signal on, somebody may look whether all
     // is back where it was: ps_settle waits for what is counted here.
     __atomic_add_fetch(&dying, 1, __ATOMIC_SEQ_CST);
@@ -377,18 +330,6 @@ uint32_t ps_thread_count(void)
     return thread_count;
 }
 
-static ETHREAD *next_dead(void)
-{
-    ETHREAD *thread = NULL;
-    KIRQL old;
-    KeAcquireSpinLock(&reap_lock, &old);
-    if (!IsListEmpty(&reap_list))
-        thread = CONTAINING_RECORD(RemoveHeadList(&reap_list), ETHREAD,
-                                   reap_entry);
-    KeReleaseSpinLock(&reap_lock, old);
-    return thread;
-}
-
 // Frees what dead threads left, and the objects that wait for PASSIVE_LEVEL.
 //
 // IRQL:    == PASSIVE_LEVEL
@@ -400,9 +341,14 @@ bool ps_reap(void)
     bool any = false;
     // Idle asks often: a look without the lock first.
     while (*(LIST_ENTRY *volatile *)&reap_list.Flink != &reap_list) {
-        ETHREAD *thread = next_dead();
-        if (!thread)
+        KIRQL old;
+        KeAcquireSpinLock(&reap_lock, &old);
+        LIST_ENTRY *entry =
+            IsListEmpty(&reap_list) ? NULL : RemoveHeadList(&reap_list);
+        KeReleaseSpinLock(&reap_lock, old);
+        if (!entry)
             break;
+        ETHREAD *thread = CONTAINING_RECORD(entry, ETHREAD, reap_entry);
         free_stack(thread);
         ObDereferenceObject(thread);
         any = true;

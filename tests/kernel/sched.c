@@ -239,18 +239,28 @@ KTEST(suspended_thread_stays_where_it_is, "THR-02")
     ktest_join(&s.thread);
 }
 
+static void make_ready(sleeper *s)
+{
+    KeSetPriorityThread(s->thread.thread, KTEST_BELOW);
+    KeSetEvent(&s->event, IO_NO_INCREMENT);
+    EXPECT(s->thread.thread->State == Ready);
+}
+
 KTEST(suspended_and_resumed_before_it_ran, "THR-02")
 {
     sleeper s;
     start_sleeper(&s, 'a', 2, KTEST_ABOVE);
     KTHREAD *thread = s.thread.thread;
-    for (int left_suspended = 0; left_suspended <= 1; left_suspended++) {
-        ktest_log_reset();
-        KIRQL old = KeRaiseIrqlToDpcLevel();
-        KeSetEvent(&s.event, IO_NO_INCREMENT);    // ready, cannot run yet
-        KeLowerIrql(old);
-        EXPECT(ktest_logged("a"));
-        break;
-    }
-    (void)thread;
+    make_ready(&s);
+    EXPECT(KeSuspendThread(thread) == 0 && KeResumeThread(thread) == 1);
+    KeSetPriorityThread(thread, KTEST_ABOVE);
+    EXPECT(ktest_logged("a"));    // it was taken back: nobody waits for it
+    make_ready(&s);
+    EXPECT(KeSuspendThread(thread) == 0 && KeResumeThread(thread) == 1);
+    EXPECT(KeSuspendThread(thread) == 0);
+    KeSetPriorityThread(thread, KTEST_ABOVE);
+    EXPECT(ktest_logged("a") && ktest_is_waiting(&s.thread));
+    EXPECT(KeResumeThread(thread) == 1);
+    EXPECT(ktest_logged("aa"));
+    ktest_join(&s.thread);
 }

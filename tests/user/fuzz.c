@@ -11,7 +11,7 @@
 
 #define SLOTS   64
 #define ARENA   (64u * 1024)
-#define PATIENCE MS(400)    // without a sign of life a worker hangs
+#define PATIENCE MS(200)    // without a sign of life a worker hangs
 #define REPORT   8          // calls from one report to the next
 
 // What the arguments of each service are, one letter each; see choose().
@@ -94,6 +94,8 @@ static NTSTATUS benign_thread(void *argument)
     return 0;
 }
 
+static bool clean;    // this call's arguments are all what they should be
+
 static uint64_t hostile(void)
 {
     static const uint64_t values[] = {
@@ -139,8 +141,6 @@ static uint64_t handle(char kind)
     default: return (uint64_t)thread;
     }
 }
-
-static bool clean;    // this call's arguments are all what they should be
 
 static uint64_t choose(char kind)
 {

@@ -7,7 +7,7 @@
 
 #include "kernel/ntabi.h"
 
-#define STUB(name, arguments)          \
+#define STUB(name, count, arguments)   \
     ".global " #name "\n"              \
     ".type " #name ", @function\n"     \
     #name ":\n"                        \
