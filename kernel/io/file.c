@@ -66,8 +66,9 @@ NTSTATUS io_create_file(const char *name, ACCESS_MASK access,
     NTSTATUS status = ob_lookup_name(name, &object, rest);
     if (!NT_SUCCESS(status))
         return status;
+    FILE_OBJECT *new;
     status = ob_header(object)->Type == &iop_device_type
-                 ? make_file(object, rest, options, file)
+                 ? make_file(object, rest, options, &new)
                  : STATUS_OBJECT_TYPE_MISMATCH;
     if (!NT_SUCCESS(status)) {
         ObDereferenceObject(object);
@@ -77,12 +78,14 @@ NTSTATUS io_create_file(const char *name, ACCESS_MASK access,
         .MajorFunction = IRP_MJ_CREATE,
         .Parameters.Create = { .Options = options, .access = access,
                                .disposition = (uint8_t)disposition } };
-    status = io_request(*file, &create, NULL, NULL, information);
-    if (NT_SUCCESS(status))
-        (*file)->Flags |= FO_OPENED;
-    else
-        ObDereferenceObject(*file);
-    return status;
+    status = io_request(new, &create, NULL, NULL, information);
+    if (!NT_SUCCESS(status)) {
+        ObDereferenceObject(new);
+        return status;
+    }
+    new->Flags |= FO_OPENED;
+    *file = new;    // an error leaves it alone
+    return STATUS_SUCCESS;
 }
 
 // Cleanup and close, for a driver that agreed to the open.

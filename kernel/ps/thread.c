@@ -40,6 +40,7 @@ static LIST_ENTRY reap_list = { &reap_list, &reap_list };
 static volatile uint32_t thread_count;
 static volatile uint32_t dying;    // past the point of no return, not yet on
                                    // the list
+static volatile uint32_t reaping;    // are taking things off it
 
 // ---- Birth ----------------------------------------------------------------
 
@@ -338,6 +339,7 @@ bool ps_reap(void)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
+    __atomic_add_fetch(&reaping, 1, __ATOMIC_SEQ_CST);
     bool any = false;
     // Idle asks often: a look without the lock first.
     while (*(LIST_ENTRY *volatile *)&reap_list.Flink != &reap_list) {
@@ -353,7 +355,9 @@ bool ps_reap(void)
         ObDereferenceObject(thread);
         any = true;
     }
-    return ob_reap() || any;
+    any |= ob_reap();
+    __atomic_sub_fetch(&reaping, 1, __ATOMIC_SEQ_CST);
+    return any;
 }
 
 // Waits until whoever has signalled its end is really gone, and frees what
@@ -365,8 +369,13 @@ void ps_settle(void)
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
     const int64_t moment = -10000;    // 1 ms
-    while (__atomic_load_n(&dying, __ATOMIC_SEQ_CST))
+    for (;;) {
+        while (ps_reap())
+            continue;
+        // Idle may have been interrupted with a dead thread in its hands.
+        if (!__atomic_load_n(&dying, __ATOMIC_SEQ_CST) &&
+            !__atomic_load_n(&reaping, __ATOMIC_SEQ_CST))
+            return;
         KeDelayExecutionThread(KernelMode, false, &moment);
-    while (ps_reap())
-        continue;
+    }
 }

@@ -211,7 +211,8 @@ int main(int argc, char **argv)
         if (strcmp(argv[1], kinds[i].name) != 0)
             continue;
         kinds[i].run();
-        fprintf(stderr, "crash: %s was not caught: this processor does not check it\n", argv[1]);
+        fprintf(stderr, "crash: %s was not caught: this processor does not "
+                        "check it\n", argv[1]);
         return 1;
     }
     printf("usage: crash KIND, where KIND is one of\n");

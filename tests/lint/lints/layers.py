@@ -19,7 +19,8 @@ TOP = ('main.c', 'wdm.h')               # these see all of kernel/
 SPLIT = ('ke', 'io')                    # may have several public headers
 FREE = ['kernel/ntabi.h', 'kernel/nt.h', 'kernel/assert.h']  # low to high
 FREESTANDING = {'stdint.h', 'stddef.h', 'stdbool.h', 'stdarg.h',
-                'stdatomic.h', 'stdalign.h', 'limits.h'}
+                'stdatomic.h', 'stdalign.h', 'limits.h',
+                'stdint-gcc.h'}
 
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*(?:include|include_next|import)\b'
                      r'[ \t]*([^\n]*)', re.M)

@@ -1,0 +1,136 @@
+"""test_device_faults.py - disks that report errors, and one that never
+answers. The request fails with a status, the next ones work.
+"""
+import re
+
+import pytest
+
+import qemu
+
+from harness import boot
+from harness.shell import Shell
+
+MIB = boot.MIB
+
+
+def faulty(tmp_path, disk, rules):
+    """A disk in whose way blkdebug stands, with these rules."""
+    config = tmp_path / 'blkdebug.conf'
+    config.write_text(rules)
+    return qemu.Disk(f'blkdebug:{config}:{disk}')
+
+
+def nth(event, n, errno):
+    """The nth event of a kind fails, once."""
+    states = ''.join(f'[set-state]\nevent = "{event}"\nstate = "{i}"\n'
+                     f'new_state = "{i + 1}"\n' for i in range(1, n))
+    return states + (f'[inject-error]\nevent = "{event}"\nstate = "{n}"\n'
+                     f'errno = "{errno}"\nonce = "on"\n')
+
+
+EIO, ENOSPC = 5, 28
+
+
+@pytest.mark.parametrize('port', ['apc', 'direct'])
+@pytest.mark.parametrize('n, errno', [(1, EIO), (3, EIO), (8, EIO),
+                                      (2, ENOSPC)])
+def test_the_nth_write_fails(run, scratch, tmp_path, port, n, errno):
+    disk = scratch(MIB)
+    m = run('sh', '-c', 'nothread B:\\files\\odd.bin --writes 8; status; counts'
+            '; nothread B:\\files\\odd.bin --writes 8; counts',
+            disks=[faulty(tmp_path, disk, nth('write_aio', n, errno))],
+            options=[f'port={port}', 'then=poweroff'])
+    first = re.search(r'^nothread: write (\d+) of 8 failed: STATUS_\w+',
+                      m.console, re.M)
+    assert first and int(first.group(1)) == n, m.report('no error')
+    assert 'last: status 1\n' in m.console
+    assert m.console.count('all 32,768 bytes are as they should be') == 1
+    assert re.findall(r'irps=(\d+)', m.console) == ['0', '0']
+
+
+@pytest.mark.parametrize('errno', [EIO, ENOSPC])
+def test_only_the_failed_write_is_missing(run, fixtures, scratch, tmp_path,
+                                          errno):
+    disk = scratch(MIB)
+    run('nothread', 'B:\\files\\odd.bin', '--writes', '8', expect=qemu.FAILED,
+        disks=[faulty(tmp_path, disk, nth('write_aio', 3, errno))])
+    should = bytearray(fixtures.content('odd.bin')[:32768])
+    should[8192:12288] = bytes(4096)
+    assert disk.read_bytes() == bytes(should) + bytes(MIB - 32768)
+
+
+def test_a_read_fails(run, scratch, tmp_path):
+    """nothread reads its bytes back, and one sector cannot be read."""
+    disk = scratch(MIB)
+    m = run('sh', '-c', 'nothread B:\\files\\page.bin --offset 65536; status;'
+            'nothread B:\\files\\page.bin --offset 65536',
+            disks=[faulty(tmp_path, disk, '[inject-error]\n'
+                          'event = "read_aio"\nerrno = "5"\n'
+                          'sector = "130"\nonce = "on"\n')])
+    assert re.search(r'^nothread: reading back: STATUS_\w+', m.console, re.M)
+    assert 'last: status 1\n' in m.console
+    assert m.console.count('bytes are as they should be') == 1
+
+
+def test_a_flush_fails(run, scratch, tmp_path):
+    disk = scratch(MIB)
+    m = run('sh', '-c', 'rawio 0 w 0 512 0 f 0 0; rawio 0 f 0 0; counts',
+            disks=[faulty(tmp_path, disk, nth('flush_to_disk', 1, EIO))])
+    flushes = re.findall(r'^0 f 0 0: (STATUS_\w+)', m.console, re.M)
+    assert len(flushes) == 2, m.report('flushes')
+    assert flushes[0] != 'STATUS_SUCCESS' and flushes[1] == 'STATUS_SUCCESS'
+    assert disk.read_bytes()[:512] == b'A' * 512
+
+
+# ---- A disk that never answers ----------------------------------------------
+
+DEAF = 'throttling.bps-write=1'     # the first write passes, the next waits
+
+
+def test_a_write_times_out_and_the_others_go_on(run, scratch):
+    """Requests: two writes and a read at the deaf disk, two at a good one on
+    the other channel's turn, and all end."""
+    deaf, good = scratch(MIB), scratch(MIB)
+    extra = []
+    for n, (path, options) in enumerate([(deaf, ',' + DEAF), (good, '')]):
+        extra += ['-drive', f'if=none,id=d{n},format=raw,file={path},'
+                            f'werror=report,rerror=report{options}',
+                  '-device', f'ide-hd,drive=d{n},bus=ide.{n},unit=0']
+    m = run('sh', '-c',
+            'rawio 0 w 0 512 0 w 512 512 0 r 1024 512 1 w 0 512 1 w 512 512; '
+            'counts', options=['iotimeout=2', 'then=poweroff'], bound=120,
+            extra=['-nodefaults', '-vga', 'none', *extra])
+    said = re.findall(r'^(\d \w \d+) \d+: (STATUS_\w+)', m.console, re.M)
+    assert said == [
+        ('0 w 0', 'STATUS_SUCCESS'), ('0 w 512', 'STATUS_IO_TIMEOUT'),
+        ('0 r 1024', 'STATUS_SUCCESS'), ('1 w 0', 'STATUS_SUCCESS'),
+        ('1 w 512', 'STATUS_SUCCESS')], m.report('not so')
+    assert 'irps=0' in m.console
+    assert deaf.read_bytes()[:512] == b'A' * 512
+    assert deaf.read_bytes()[512:1024] in (b'B' * 512, bytes(512))
+    assert deaf.read_bytes()[1024:] == bytes(MIB - 1024)
+    assert good.read_bytes()[:1024] == b'D' * 512 + b'E' * 512
+
+
+def test_nothread_says_that_the_disk_timed_out(run, scratch):
+    m = run('nothread', '--size', '512', '--writes', '2', expect=qemu.FAILED,
+            options=['iotimeout=2', 'then=poweroff'], bound=120,
+            disks=[qemu.Disk(scratch(MIB), options=DEAF)])
+    assert 'nothread: write 2 of 2 failed: STATUS_IO_TIMEOUT' in m.console
+
+
+@pytest.mark.parametrize('checked', [False, True], ids=['free', 'checked'])
+def test_a_kill_waits_for_the_deaf_disk(machine, fixtures, scratch, checked):
+    """The program dies when its write has timed out; then all works."""
+    m = machine(kernel=fixtures.checked if checked else fixtures.kernel,
+                initrd=fixtures.initrd, options=['iotimeout=3'],
+                disks=[qemu.Disk(scratch(MIB), options=DEAF)])
+    shell = Shell(m)
+    shell.run('counts')
+    shell.start('nothread --size 512 --writes 6', 'is done ...')
+    said = shell.interrupt()
+    assert 'STATUS_CONTROL_C_EXIT' in said
+    m.qmp('block_set_io_throttle', device='disk0', bps=0, bps_rd=0, bps_wr=0,
+          iops=0, iops_rd=0, iops_wr=0)
+    assert 'bytes are as they should be' in shell.run('nothread --writes 6')
+    assert shell.counts()['irps'] == 0
