@@ -111,6 +111,7 @@ bool io_cancel(ke_io_slot *slot, const io_filter *filter)
 static bool is_busy(ke_io_slot *slot)
 {
     KeClearEvent(&slot->none);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);    // cleared before we look
     return __atomic_load_n(&slot->count, __ATOMIC_SEQ_CST) != 0;
 }
 

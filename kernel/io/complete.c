@@ -183,11 +183,14 @@ static void queue_packet(IRP *irp)
     KQUEUE *port = irp->OriginalFileObject->CompletionPort;
     uint32_t id = irp->id;
     irp->Tail.packet.is_irp = true;
-    // From here on a taker may free it, unless the port refuses.
+    // From here on a taker may free it, unless the port refuses; and with it
+    // the file, which kept the port.
+    ObReferenceObject(port);
     int32_t before = KeInsertQueue(port, &irp->Tail.packet.entry);
     ki_trace(TRACE_PORT_INSERT, (uint32_t)before, id);
     if (before < 0)
         io_discard_irp(irp);
+    ObDereferenceObject(port);
 }
 
 // Stage 10 in the asking thread (IRP-09). skip_packet: see IOCP-21.
@@ -246,7 +249,10 @@ void iop_complete_pending(IRP *irp, KPRIORITY boost)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
     iop_release_mdl(irp);
-    if (io_direct_road && (irp->flags & IRP_ON_FILE) && !irp->SystemBuffer) {
+    // Whoever waits for the request's event must find the status there (IRP-09),
+    // which only the asking process's address space can hold.
+    if (io_direct_road && (irp->flags & IRP_ON_FILE) && !irp->SystemBuffer &&
+        !irp->UserEvent) {
         complete_directly(irp);
         return;
     }

@@ -20,7 +20,8 @@ void iop_initialize_irp(IRP *irp, int8_t stack_size)
                                      sizeof(IO_STACK_LOCATION));
     irp->StackCount = stack_size;
     irp->CurrentLocation = (int8_t)(stack_size + 1);
-    irp->id = prcb->irp_sequence++ * KeNumberProcessors + prcb->Number + 1;
+    irp->id = __atomic_fetch_add(&prcb->irp_sequence, 1, __ATOMIC_RELAXED) *
+                  KeNumberProcessors + prcb->Number + 1;
 }
 
 // Allocates an IRP for a stack of stack_size devices.

@@ -185,6 +185,7 @@ ki_call_service:
 
 ki_system_exit:
         cli
+        cdqe                            ; a status is 32 bits
         mov     rcx, [gs:PCR_CURRENT_THREAD]
         cmp     byte [rcx + THREAD_USER_APC_PENDING], 0
         jne     .slow

@@ -32,6 +32,14 @@ static LIST_ENTRY *take_first(KQUEUE *queue)
     return RemoveHeadList(&queue->EntryListHead);
 }
 
+// A waiter has left: packets that nobody waits to take are the direct waiters'
+// to know of (IOCP-27). Dispatcher lock held, the queue's not.
+static void tell_direct_waiters(KQUEUE *queue)
+{
+    if (queue->Header.SignalState > 0 && IsListEmpty(&queue->waiters))
+        ki_signal(&queue->Header, EVENT_INCREMENT);
+}
+
 // The newest thread in KeRemoveQueue, which gets the packet handed over
 // (IOCP-11). Both locks are held; the queue's is let go for the release,
 // which counts the thread as running.
@@ -42,6 +50,7 @@ static void hand_over(KQUEUE *queue, LIST_ENTRY *entry)
     block->Thread->queue_packet = entry;
     KeReleaseSpinLockFromDpcLevel(&queue->lock);
     ki_unwait(block->Thread, STATUS_SUCCESS, EVENT_INCREMENT);
+    tell_direct_waiters(queue);
     KeAcquireSpinLockAtDpcLevel(&queue->lock);
 }
 
@@ -226,8 +235,10 @@ NTSTATUS ke_remove_queue(KQUEUE *queue, KPROCESSOR_MODE mode, bool alertable,
         KIRQL old = ki_begin_wait(WrQueue, mode, alertable);
         status = remove_once(queue, due, entries, count, taken);
         // With a kernel APC to run, the thread stays "in its queue wait".
-        if (status != STATUS_KERNEL_APC)
+        if (status != STATUS_KERNEL_APC) {
             thread->WaitReason = Executive;
+            tell_direct_waiters(queue);
+        }
         ki_unlock_dispatcher(old);
     } while (status == STATUS_KERNEL_APC);
     return status;

@@ -89,8 +89,11 @@ void ki_ready_thread(KTHREAD *thread)
     if (preempts)
         prcb->reschedule = true;
     if (prcb != self) {
-        if (preempts || thread->Priority >= prcb->CurrentThread->BasePriority)
+        if (preempts ||
+            thread->Priority >= prcb->CurrentThread->BasePriority) {
+            prcb->reschedule = true;    // or its quantum is never measured
             hal_send_ipi(prcb->apic_id, HAL_VECTOR_DPC);
+        }
     } else if (!preempts) {
         ki_update_quantum(prcb);
     }

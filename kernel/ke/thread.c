@@ -209,10 +209,15 @@ void ke_idle(void)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     for (;;) {
+        KPRCB *prcb = KeGetCurrentPrcb();
+        uint32_t seen = prcb->interrupt_count;
         while (ke_hook.reap())
             continue;
         ki_disable();
-        KPRCB *prcb = KeGetCurrentPrcb();
+        if (seen != prcb->interrupt_count) {
+            ki_enable();    // it may have left something to reap
+            continue;
+        }
         if (prcb->dpc_requested || prcb->timer_expired || prcb->reschedule) {
             ki_set_irql(DISPATCH_LEVEL);
             ki_lower_irql(PASSIVE_LEVEL);

@@ -47,13 +47,21 @@ static NTSTATUS consume(DISPATCHER_HEADER *object, KTHREAD *thread)
     return STATUS_SUCCESS;
 }
 
-// A wait-all takes every object or none (SYN-03).
-static bool try_all(KWAIT_BLOCK *blocks, uint32_t count, KTHREAD *thread,
-                    NTSTATUS *status)
+static bool all_signalled(const KWAIT_BLOCK *blocks, uint32_t count,
+                          const KTHREAD *thread)
 {
     for (uint32_t i = 0; i < count; i++)
         if (!is_signalled(blocks[i].Object, thread))
             return false;
+    return true;
+}
+
+// A wait-all takes every object or none (SYN-03).
+static bool try_all(KWAIT_BLOCK *blocks, uint32_t count, KTHREAD *thread,
+                    NTSTATUS *status)
+{
+    if (!all_signalled(blocks, count, thread))
+        return false;
     *status = STATUS_SUCCESS;
     for (uint32_t i = 0; i < count; i++)
         if (consume(blocks[i].Object, thread) != STATUS_SUCCESS)
@@ -148,7 +156,9 @@ static NTSTATUS block(KWAIT_BLOCK *blocks, uint32_t count, uint64_t due)
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     for (uint32_t i = 0; i < count; i++) {
         if (blocks[i].Object->Type == QueueObject &&
-            blocks[i].Object->SignalState > 0) {
+            blocks[i].Object->SignalState > 0 &&
+            (blocks[i].WaitType == WaitAny ||
+             all_signalled(blocks, count, thread))) {
             for (i = 0; i < count; i++)
                 RemoveEntryList(&blocks[i].WaitListEntry);
             return STATUS_KERNEL_APC;
