@@ -249,8 +249,8 @@ void iop_complete_pending(IRP *irp, KPRIORITY boost)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
     iop_release_mdl(irp);
-    // Whoever waits for the request's event must find the status there (IRP-09),
-    // which only the asking process's address space can hold.
+    // Whoever waits for the request's event must find the status stored
+    // (IRP-09), and only the asking process's address space can hold that.
     if (io_direct_road && (irp->flags & IRP_ON_FILE) && !irp->SystemBuffer &&
         !irp->UserEvent) {
         complete_directly(irp);

@@ -14,6 +14,9 @@ GATES = [                               # what, folders, limit
     ('fat', ['drivers/fat'], 1300),
     ('user', ['user'], None),
 ]
+# What stands over a gate, as `NAME: LINES`, one a line; # is a comment. It may
+# only shrink. Its lines are said as a warning each time; more is refused.
+OVERDRAFT = 'tests/lint/overdraft.txt'
 NOT_CODE = CODE + ('.cfg', '.ld', '.md', '.txt')
 FUNCTION_LINES = 60
 FILE_LINES = 450
@@ -32,6 +35,15 @@ def count(root):
         capture_output=True, check=True).stdout
     counted = json.loads(out)
     return {path: counted.get(path, {}).get('code', 0) for path in paths}
+
+
+def overdraft(root):
+    """Returns {gate: lines allowed over it} of this tree."""
+    if not (root / OVERDRAFT).exists():
+        return {}
+    rows = [line.split(':') for line in read(root / OVERDRAFT).splitlines()
+            if line.strip() and not line.startswith('#')]
+    return {what.strip(): int(number) for what, number in rows}
 
 
 def total(lines, folders):
@@ -62,11 +74,15 @@ def check(root):
     if not shutil.which('cloc'):
         findings.append(Finding('Makefile', 1, 'size', 'cloc is missing: '
                                 'make setup installs it'))
+    over = overdraft(root)
     for what, folders, limit in GATES:
         number = total(lines, folders)
         if limit and number > limit:
+            known = number <= limit + over.get(what, 0)
             findings.append(Finding(folders[0], 1, 'size', f'{what} has '
-                                    f'{number} code lines, {limit} allowed'))
+                                    f'{number} code lines, {limit} allowed'
+                                    + (': a known debt' if known else ''),
+                                    known))
     for folder in ('boot', 'kernel', 'drivers'):
         for path in sorted((root / folder).rglob('*')):
             if path.is_file() and path.suffix not in NOT_CODE:
