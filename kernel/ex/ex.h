@@ -24,6 +24,7 @@ typedef enum POOL_TYPE { NonPagedPool } POOL_TYPE;
 extern void (*ex_pool_hook)(void *block, size_t size, bool live);
 extern uint64_t ex_pool_bytes;   // of live blocks, as asked for
 extern uint64_t ex_pool_blocks;
+extern uint64_t ex_pool_pages;   // that are cut into blocks, used or not
 
 void ex_init_pool(void);
 void *ExAllocatePoolWithTag(POOL_TYPE type, size_t size, uint32_t tag);

@@ -34,7 +34,7 @@ static const uint16_t strides[] = { 32,  48,  64,  80,  96,  128,  160,
 static KSPIN_LOCK pool_lock;    // guards the lists and their pages
 static LIST_ENTRY partial[ARRAY_SIZE(strides)];
 
-uint64_t ex_pool_bytes, ex_pool_blocks;
+uint64_t ex_pool_bytes, ex_pool_blocks, ex_pool_pages;
 void (*ex_pool_hook)(void *block, size_t size, bool live);
 
 // Makes an empty pool.
@@ -67,6 +67,7 @@ static bool add_page(uint32_t class)
          at += strides[class])
         push_free(page, (pool_block *)((char *)page + at));
     InsertHeadList(&partial[class], &page->entry);
+    ex_pool_pages++;
     return true;
 }
 
@@ -101,8 +102,10 @@ static void give_small(pool_block *block)
         InsertHeadList(list, &page->entry);
     push_free(page, block);
     bool empty = !--page->used && list->Flink != list->Blink;
-    if (empty)
+    if (empty) {
         RemoveEntryList(&page->entry);
+        ex_pool_pages--;
+    }
     KeReleaseSpinLock(&pool_lock, old);
     if (empty)
         mm_release_frame(

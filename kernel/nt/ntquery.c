@@ -40,13 +40,14 @@ static NTSTATUS query_performance(void *buffer, uint32_t length,
                                   uint32_t *returned)
 {
     ps_settle();    // whose end was seen is gone, with all that it had
-    NT_SOLID(SYSTEM_PERFORMANCE_INFORMATION, 80);
+    NT_SOLID(SYSTEM_PERFORMANCE_INFORMATION, 88);
     SYSTEM_PERFORMANCE_INFORMATION counts = {
         .AvailablePages = mm_available_frames(),
         .PoolBytes = ex_pool_bytes, .PoolBlocks = ex_pool_blocks,
         .Handles = ob_handle_count, .Objects = ob_object_count,
         .Irps = io_irp_count(),
         .Threads = ps_thread_count(), .Processes = ps_process_count(),
+        .PoolPages = ex_pool_pages,
     };
     for (uint32_t i = 0; i < KeNumberProcessors; i++) {
         counts.SpuriousInterrupts += ki_processor[i]->spurious_count;

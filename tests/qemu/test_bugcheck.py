@@ -79,6 +79,8 @@ def test_an_nmi_is_a_bugcheck(machine, fixtures, checked, program, sign):
     m = machine(kernel=fixtures.checked if checked else fixtures.kernel,
                 initrd=fixtures.initrd, program=program)
     m.expect(sign)
+    while sign == 'waiting' and 'HLT=1' not in m.hmp('info registers'):
+        pass
     m.qmp('inject-nmi')
     m.expect_status(qemu.BUGCHECK)
     assert stop(m) == ('0x00000080', 'NMI_HARDWARE_FAILURE')

@@ -66,7 +66,7 @@ def test_a_read_fails(run, scratch, tmp_path):
             'nothread B:\\files\\page.bin --offset 65536',
             disks=[faulty(tmp_path, disk, '[inject-error]\n'
                           'event = "read_aio"\nerrno = "5"\n'
-                          'sector = "130"\nonce = "on"\n')])
+                          'sector = "130"\niotype = "read"\nonce = "on"\n')])
     assert re.search(r'^nothread: reading back: STATUS_\w+', m.console, re.M)
     assert 'last: status 1\n' in m.console
     assert m.console.count('bytes are as they should be') == 1
@@ -130,7 +130,6 @@ def test_a_kill_waits_for_the_deaf_disk(machine, fixtures, scratch, checked):
     shell.start('nothread --size 512 --writes 6', 'is done ...')
     said = shell.interrupt()
     assert 'STATUS_CONTROL_C_EXIT' in said
-    m.qmp('block_set_io_throttle', device='disk0', bps=0, bps_rd=0, bps_wr=0,
-          iops=0, iops_rd=0, iops_wr=0)
+    m.hmp('block_set_io_throttle disk0 0 0 0 0 0 0')
     assert 'bytes are as they should be' in shell.run('nothread --writes 6')
     assert shell.counts()['irps'] == 0
