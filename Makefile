@@ -225,11 +225,11 @@ $(KERNELS): linker.ld $(BUILD)/stamp/kernel
 # -------------------------------------------------- ring 3, initrd and disks
 
 $(BUILD)/user/obj/user/lib/%.o: user/lib/%.c $(BUILD)/stamp/cc
-	$(call say,CC,$@)mkdir -p $(@D); $(CC) $(UFLAGS) -MMD -MP -c $< -o $@
+	$(call say,CC,$@)mkdir -p $(@D); $(CC) $(UFLAGS) -MD -MP -c $< -o $@
 $(BUILD)/user/obj/user/lib/%.o: user/lib/%.asm $(BUILD)/stamp/cc
 	$(call say,NASM,$@)mkdir -p $(@D); $(NASM) -I ./ $(ASFLAGS) -MD $(@:.o=.d) -MP $< -o $@
 $(BUILD)/user/obj/%.o: %.c $(BUILD)/stamp/cc
-	$(call say,CC,$@)mkdir -p $(@D); $(CC) $(PFLAGS) -MMD -MP -c $< -o $@
+	$(call say,CC,$@)mkdir -p $(@D); $(CC) $(PFLAGS) -MD -MP -c $< -o $@
 $(LIBTINT): $(filter-out $(CRT0),$(LIB_OBJ)) $(BUILD)/stamp/user
 	$(call say,AR,$@)mkdir -p $(@D); rm -f $@; $(AR) rcsD $@ $(filter %.o,$^)
 
@@ -243,7 +243,7 @@ endef
 $(foreach p,$(PROGS),$(eval $(call program_rule,$(p))))
 $(foreach p,$(call outside,$(EXTRA)),$(eval \
     $(BUILD)/user/obj/extra/$(basename $(notdir $(p))).o: $(p) $(BUILD)/stamp/cc $(BUILD)/stamp/user ; \
-    $$(call say,CC,$$@)mkdir -p $$(@D); $$(CC) $$(filter-out -Werror,$$(PFLAGS)) -MMD -MP -c $(p) -o $$@))
+    $$(call say,CC,$$@)mkdir -p $$(@D); $$(CC) $$(filter-out -Werror,$$(PFLAGS)) -MD -MP -c $(p) -o $$@))
 
 INITRD := $(foreach p,$(PROG_ELF),bin/$(notdir $(p))=$(p)) \
           $(foreach f,$(wildcard README.md) $(FILES),files/$(notdir $(f))=$(f))

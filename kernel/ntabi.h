@@ -325,6 +325,8 @@ typedef struct SYSTEM_PERFORMANCE_INFORMATION {
     uint64_t Irps;           // allocated and not freed
     uint64_t Threads, Processes;
     uint64_t SpuriousInterrupts, UnknownInterrupts;
+    uint64_t PoolPages;      // how many hold small blocks depends on how those
+                             // came and went: add it to AvailablePages
 } SYSTEM_PERFORMANCE_INFORMATION;
 
 typedef enum KTHREAD_STATE {

@@ -96,6 +96,9 @@ bool io_cancel(ke_io_slot *slot, const io_filter *filter)
             if (!irp->Cancel) {
                 found = irp;
                 routine = begin_cancel(irp);
+                // Behind those that are still to ask: none is met twice.
+                RemoveEntryList(entry);
+                InsertTailList(&slot->irps, entry);
                 break;
             }
         }

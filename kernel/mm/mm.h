@@ -59,7 +59,8 @@ bool mm_is_kernel_address_valid(const void *address);    // for bugchecks
 // ---- Address spaces --------------------------------------------------------
 typedef struct mm_space {
     uint64_t cr3;
-    KMUTANT mutex;               // guards the page tables; PASSIVE
+    KMUTANT mutex;               // guards the page tables, room; PASSIVE
+    uint64_t room;               // where to look for room first
     KPROCESS *process;           // whose ActiveProcessors a flush goes to
 } mm_space;
 

@@ -133,6 +133,7 @@ NTSTATUS mm_create_space(mm_space *space, KPROCESS *process)
         return STATUS_NO_MEMORY;
     space->cr3 = (uint64_t)frame << PAGE_SHIFT;
     space->process = process;
+    space->room = MM_LOWEST_USER_ADDRESS;
     ke_initialize_mutant(&space->mutex, false);
     uint64_t *table = mm_frame_to_virt(frame);
     const uint64_t *kernel = mm_phys_to_virt(mm_kernel_cr3);

@@ -79,10 +79,9 @@ static uint64_t next_used(mm_space *space, uint64_t address, uint64_t end)
     return MIN(address, end);
 }
 
-// Finds room for size bytes, lowest first; 0 if there is none.
-static uint64_t find_room(mm_space *space, uint64_t size)
+// Finds room for size bytes from start on, lowest first; 0 if there is none.
+static uint64_t find_room(mm_space *space, uint64_t start, uint64_t size)
 {
-    uint64_t start = MM_LOWEST_USER_ADDRESS;
     while (start < USER_END && size <= USER_END - start) {
         uint64_t used = next_used(space, start, start + size);
         if (used == start + size)
@@ -133,10 +132,16 @@ NTSTATUS mm_allocate(mm_space *space, uint64_t *base, uint64_t *size,
 
     lock_space(space);
     NTSTATUS status = STATUS_NO_MEMORY;
-    if (!*base)
-        start = find_room(space, length);
-    else if (next_used(space, start, start + length) != start + length)
-        status = STATUS_CONFLICTING_ADDRESSES;
+    if (*base) {
+        if (next_used(space, start, start + length) != start + length)
+            status = STATUS_CONFLICTING_ADDRESSES;
+    } else {
+        // To begin at the bottom each time would cost more with each one.
+        start = find_room(space, space->room, length);
+        if (!start)
+            start = find_room(space, MM_LOWEST_USER_ADDRESS, length);
+        space->room = start ? start : space->room;
+    }
     // The number of frames spares everybody the attempt.
     if (start && status == STATUS_NO_MEMORY &&
         length >> PAGE_SHIFT <= mm_available_frames() &&
@@ -180,6 +185,7 @@ NTSTATUS mm_free(mm_space *space, uint64_t *base, uint64_t *size)
             *mm_page_entry(space->cr3, start + length) |= MM_PTE_FIRST;
         mm_decommit(space->cr3, &space->process->ActiveProcessors, start,
                     length >> PAGE_SHIFT);
+        space->room = MIN(space->room, start & ~(uint64_t)(GRANULARITY - 1));
         *base = start;
         *size = length;
     }

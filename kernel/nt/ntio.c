@@ -257,9 +257,7 @@ typedef struct cancel_request {
 static void cancel_on_thread(ETHREAD *thread, void *context)
 {
     cancel_request *request = context;
-    const KTHREAD *only = request->filter.thread;
-    if (thread->process == PsGetCurrentProcess() &&
-        (!only || only == &thread->Tcb))
+    if (thread->process == PsGetCurrentProcess())
         request->found |= io_cancel(&thread->Tcb.io, &request->filter);
 }
 
@@ -272,7 +270,11 @@ static NTSTATUS cancel(HANDLE handle, IO_STATUS_BLOCK *iosb,
     request->filter.file = file;
     request->filter.process = &PsGetCurrentProcess()->Pcb;
     request->found = io_cancel(&file->io, &request->filter);
-    ps_for_each_thread(cancel_on_thread, request);
+    // One's own at PASSIVE_LEVEL, where each is gone before the next is asked.
+    if (request->filter.thread)
+        cancel_on_thread(PsGetCurrentThread(), request);
+    else
+        ps_for_each_thread(cancel_on_thread, request);
     bool done = request->found || request->filter.thread;    // CAN-01
     return nt_put_iosb(iosb, done ? STATUS_SUCCESS : STATUS_NOT_FOUND, 0);
 }

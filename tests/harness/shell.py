@@ -1,6 +1,9 @@
 """shell.py - drives TINT's shell through COM1, as somebody who types does."""
 import re
 
+from qemu import Failure
+
+KEPT_PAGES = 4          # that the kernel may keep for the next program
 PROMPT = 'tint> '
 CTRL_C = '\x03'
 # A prompt, at the start of a line; while a line is edited it follows a \r only.
@@ -47,3 +50,22 @@ class Shell:
         found = {name: int(n) for name, n in COUNT.findall(self.run('counts'))}
         assert found, self.machine.report('counts printed nothing')
         return found
+
+    def steady(self):
+        """What is in use when nothing dead is left: the least of some
+        looks."""
+        return min((self.counts() for _ in range(6)),
+                   key=lambda look: (look['pool'], -look['pages']))
+
+    def comes_back(self, before):
+        """Fails unless all is back where it was. Idle frees what died last,
+        so that may take some looks; what leaked never comes back. For pages
+        to count, more than KEPT_PAGES programs have to run in between."""
+        for _ in range(30):
+            now = self.counts()
+            left = {key: (n, now[key]) for key, n in before.items()
+                    if now[key] != n and
+                    (key != 'pages' or now[key] < n - KEPT_PAGES)}
+            if not left:
+                return
+        raise Failure(self.machine.report(f'before and now: {left}'))

@@ -143,8 +143,7 @@ def test_each_kind_gets_a_status(machine, fixtures, good, tmp_path):
     shell = Shell(m)
     shell.run('true')
     shell.run('magic')
-    shell.counts()
-    before = shell.counts()
+    before = shell.steady()
     said = {name: shell.run(name) for name in broken}
     wrong = {name: text for name, text in said.items()
              if 'STATUS_INVALID_IMAGE_FORMAT' not in text
@@ -152,8 +151,7 @@ def test_each_kind_gets_a_status(machine, fixtures, good, tmp_path):
              and 'STATUS_INSUFFICIENT_RESOURCES' not in text}
     assert not wrong, m.report(str(wrong))
     assert shell.run('true') == ''
-    after = shell.counts()
-    assert after == before
+    shell.comes_back(before)
 
 
 @pytest.mark.parametrize('kind', ['empty', 'magic', 'address-kernel',

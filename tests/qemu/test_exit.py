@@ -102,7 +102,7 @@ def test_the_launcher_passes_words_and_status_on(folder, iso):
     assert (status, "\na b it's B:\\x $HOME\n" in said) == (0, True), said
     status, said = launch(folder, ARGS='false', ISO=iso)
     assert (status, 'status 35' in said) == (1, True), said
-    status, said = launch(folder, ARGS='true', MEM='8M', ISO=iso)
+    status, said = launch(folder, ARGS='true', MEM='24M', ISO=iso)
     assert (status, '32 MiB' in said) == (2, True), said
 
 

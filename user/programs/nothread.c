@@ -408,8 +408,8 @@ static void conclude(const struct job *job, unsigned halted)
                             : "s and waited in none",
            flying, flying == 1 ? "" : "s", halted / 10, halted % 10);
     printf("  A write in flight is an entry in a queue, then the disk's own"
-           " business. At its\n  end an interrupt borrowed a processor, and then"
-           " a thread to store the status,\n  for some microseconds. Who"
+           " business. At its\n  end an interrupt borrowed a processor, and"
+           " then a thread to store the status,\n  for some microseconds. Who"
            " waited for the disk? There was no thread.\n");
 }
 
