@@ -13,6 +13,7 @@ class Range:
     write: bool
     user: bool
     execute: bool
+    physical: int       # of start; a range is contiguous there, too
 
 
 def registers(machine):
@@ -31,13 +32,14 @@ def mapped(machine, cr3, size):
     path.unlink()
     found = []
 
-    def add(start, end, rights):
+    def add(start, end, rights, physical):
         last = found and found[-1]
-        if last and last.end == start and rights == (last.write, last.user,
-                                                     last.execute):
+        if last and last.end == start and rights == (
+                last.write, last.user, last.execute) and (
+                physical - last.physical == start - last.start):
             last.end = end
         else:
-            found.append(Range(start, end, *rights))
+            found.append(Range(start, end, *rights, physical))
 
     def walk(table, level, base, write, user, execute):
         shift = 12 + 9 * level
@@ -53,9 +55,16 @@ def mapped(machine, cr3, size):
                       user and bool(entry & USER),
                       execute and not entry & NX)
             if level == 0 or entry & LARGE and level < 3:
-                add(at, at + (1 << shift), rights)
+                add(at, at + (1 << shift), rights,
+                    entry & ADDRESS & -(1 << shift))
             else:
                 walk(entry & ADDRESS, level - 1, at, *rights)
 
     walk(cr3 & ADDRESS, 3, 0, True, True, True)
     return found
+
+
+def frames(ranges):
+    """The numbers of the physical pages behind some ranges."""
+    return {(r.physical + at) >> 12 for r in ranges
+            for at in range(0, r.end - r.start, 4096)}

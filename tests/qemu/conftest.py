@@ -3,6 +3,7 @@ and in-kernel tests that are not part of TINT's own build.
 """
 import os
 import random
+import shutil
 import subprocess
 
 from pathlib import Path
@@ -64,6 +65,13 @@ def fixtures():
                          sorted(HERE.glob('fatal/*.c'))),
          FILES=' '.join(str(made.files / name) for name in FILES))
     return made
+
+
+@pytest.fixture(autouse=True)
+def tidy(tmp_path):
+    """Disks and initrds go with their test; only the logs are kept."""
+    yield
+    shutil.rmtree(tmp_path, ignore_errors=True)
 
 
 @pytest.fixture

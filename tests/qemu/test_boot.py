@@ -5,7 +5,6 @@ import pytest
 
 import qemu
 
-
 BANNER = re.compile(r'^TINT \S+ \((free|checked) build\): 1 processor, '
                     r'(\d+) MiB, (\d+) disks?$', re.M)
 QUOTED = ['a b', 'c"d', "it's", 'B:\\files\\x', '\\\\', 'tail\\', '-',

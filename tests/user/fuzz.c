@@ -150,7 +150,7 @@ static uint64_t choose(char kind)
     static const uint32_t codes[] = { IOCTL_CONSOLE_SET_FOREGROUND,
                                       IOCTL_DISK_GET_DRIVE_GEOMETRY };
     static const uint32_t classes[] = { 5, 14, 20, 30, 41 };
-    static const uint32_t lengths[] = { 4, 8, 16, 24, 48, 80, 4096, 65536 };
+    static const uint32_t lengths[] = { 4, 8, 16, 24, 40, 88, 4096, 65536 };
     if (!clean && below(8) == 0 && kind != 'N')
         return hostile();
     switch (kind) {
@@ -219,15 +219,18 @@ static void prepare(void)
     NtCreateTimer(&timer, ALL_ACCESS, NULL, NotificationTimer);
     thread = new_thread(benign_thread, NULL,
                         THREAD_CREATE_FLAGS_CREATE_SUSPENDED);
-    for (int i = 0; i < 8; i++)
+    for (int i = 0; i < 8; i++) {
         sizes[i] = 4096u << i;
+        if (i & 1)
+            bases[i] = (uint64_t)nt_allocate_pages(65536);
+    }
     port = new_port(0);
     bind(files[4], port, NULL);
     // What it writes to the console nobody wants to read.
     NtClose(NtCurrentPeb()->ProcessParameters.StandardOutput);
     NtClose(NtCurrentPeb()->ProcessParameters.StandardError);
     for (uint32_t i = 0; i < ARENA; i += 8) {
-        uint64_t word = below(3) ? below(65536) : any();
+        uint64_t word = below(3) ? below(below(2) ? 3 : 65536) : any();
         memcpy(arena + i, &word, sizeof(word));
     }
 }

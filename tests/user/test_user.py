@@ -27,7 +27,7 @@ from harness import boot
 
 HERE = Path(__file__).resolve().parent
 HEAD = re.compile(r'^// (args|disks|options|cpus|helper):[ \t]*(.*)$', re.M)
-BOUND = 180                     # seconds for one program
+BOUND = 900 if boot.STRESS else 180     # seconds for one program
 
 
 def cases():
