@@ -8,7 +8,7 @@
 #define NOWHERE ((volatile int *)0xFFFFDEAD00000000ull)
 
 // Calls must stay calls, or the backtrace has nothing to name.
-#define OUT_OF_LINE __attribute__((noinline, noclone))
+#define OUT_OF_LINE __attribute__((noinline))
 
 static DEVICE_OBJECT *device;
 
@@ -23,8 +23,12 @@ KTEST(fatal_page_fault, "")
     fatal_read(NOWHERE);
 }
 
+static volatile bool deep_enough;    // never, but the compiler cannot know
+
 static OUT_OF_LINE uint64_t fatal_recurse(uint64_t depth)
 {
+    if (deep_enough)
+        return depth;
     volatile uint64_t room[32];
     room[0] = depth;
     return fatal_recurse(depth + 1) + room[0];
