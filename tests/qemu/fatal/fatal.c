@@ -8,7 +8,11 @@
 #define NOWHERE ((volatile int *)0xFFFFDEAD00000000ull)
 
 // Calls must stay calls, or the backtrace has nothing to name.
+#ifdef __clang__
 #define OUT_OF_LINE __attribute__((noinline))
+#else
+#define OUT_OF_LINE __attribute__((noinline, noclone))
+#endif
 
 static DEVICE_OBJECT *device;
 
