@@ -141,6 +141,7 @@ void ki_forget_pokes(KPRCB *prcb);
 
 void ki_load_processor(KPRCB *prcb);
 void ki_answer_ipi(KPRCB *prcb);
+void ki_wake_up(KPRCB *prcb);
 _Noreturn void ki_stop_processor(void);
 extern volatile bool ki_bugchecking;         // one of the processors is
 void ki_dispatch_device(uint8_t vector);

@@ -4,7 +4,8 @@
 // "look at your clock again". The first is answered before the one who asks
 // goes on. It waits at DISPATCH_LEVEL with interrupts on and holds nothing but
 // flush.lock; whoever waits for that lock answers meanwhile. So two processors
-// that ask each other at once both get their answers.
+// that ask each other at once both get their answers. One that is halted is not
+// woken: it forgets all that it knows when it wakes.
 
 #include "kernel/ke/kep.h"
 
@@ -32,6 +33,29 @@ static void flush_here(const char *page, uint64_t pages)
             __asm__ volatile("invlpg (%0)" ::"r"(page) : "memory");
 }
 
+// True if a processor is halted and will flush when it wakes. We leave word,
+// then look again; it says that it is awake, then looks for word (ki_wake_up):
+// either it is still halted now, or it gets an IPI that it did not need.
+static bool flushes_later(KPRCB *prcb)
+{
+    if (!prcb->halted_since)
+        return false;
+    __atomic_store_n(&prcb->tlb_stale, true, __ATOMIC_SEQ_CST);
+    return __atomic_load_n(&prcb->halted_since, __ATOMIC_SEQ_CST) != 0;
+}
+
+// The first interrupt after hlt; interrupts are off.
+//
+// IRQL:    any level
+void ki_wake_up(KPRCB *prcb)
+{
+    __atomic_store_n(&prcb->halted_since, 0, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&prcb->tlb_stale, __ATOMIC_SEQ_CST)) {
+        prcb->tlb_stale = false;
+        ki_flush_whole_tlb();
+    }
+}
+
 // Drops the TLB entries of pages pages from address on: here, and on the
 // processors in the mask.
 //
@@ -42,6 +66,9 @@ void ke_flush_tlb(uint32_t processors, const void *address, uint64_t pages)
     KIRQL old = KeRaiseIrqlToDpcLevel();
     flush_here(address, pages);
     processors &= ~(1u << KeGetCurrentProcessorNumber());
+    for (uint32_t mask = processors; mask; mask &= mask - 1)
+        if (flushes_later(ki_processor[__builtin_ctz(mask)]))
+            processors &= ~(mask & -mask);
     if (processors) {
         KeAcquireSpinLockAtDpcLevel(&flush.lock);
         flush.address = address;

@@ -206,11 +206,16 @@ uint32_t KeResumeThread(KTHREAD *thread)
 void ke_idle(void)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
+    static volatile bool reaping;
     for (;;) {
         KPRCB *prcb = KeGetCurrentPrcb();
         uint32_t seen = prcb->interrupt_count;
-        while (ke_hook.reap())
-            continue;
+        // One at a time: each would make the others flush their TLBs.
+        if (!__atomic_exchange_n(&reaping, true, __ATOMIC_ACQUIRE)) {
+            while (ke_hook.reap())
+                continue;
+            __atomic_store_n(&reaping, false, __ATOMIC_RELEASE);
+        }
         ki_disable();
         // Said first, then looked: see request_drain in dpc.c.
         __atomic_store_n(&prcb->halted_since, hal_read_tsc(), __ATOMIC_SEQ_CST);
@@ -218,7 +223,7 @@ void ke_idle(void)
         // An interrupt since then may have left something to reap.
         if (seen != prcb->interrupt_count || prcb->dpc_requested ||
             prcb->timer_expired || prcb->reschedule) {
-            prcb->halted_since = 0;
+            ki_wake_up(prcb);
             ki_set_irql(DISPATCH_LEVEL);
             ki_lower_irql(PASSIVE_LEVEL);
             ki_enable();

@@ -117,6 +117,7 @@ struct KPRCB {
     volatile bool quantum_expired;
     volatile bool reschedule;        // ready_summary beats the current thread
     volatile uint64_t halted_since;  // TSC; 0: not halted
+    volatile bool tlb_stale;         // flush it after that
     void *dpc_stack;
     ki_dpc_queue dpc;
     volatile uint64_t clock_deadline;    // TSC, when the clock comes; ~0: never

@@ -112,7 +112,7 @@ static void dispatch_interrupt(KTRAP_FRAME *frame)
     uint8_t vector = (uint8_t)frame->vector;
 
     if (prcb->halted_since) {
-        prcb->halted_since = 0;
+        ki_wake_up(prcb);
         ki_trace(TRACE_IDLE_OUT, 0, 0);
     }
     ki_set_irql(vector >> VECTOR_CLASS_SHIFT);
