@@ -324,7 +324,6 @@ typedef struct SYSTEM_PERFORMANCE_INFORMATION {
     uint64_t Handles, Objects;
     uint64_t Irps;           // allocated and not freed
     uint64_t Threads, Processes;
-    uint64_t SpuriousInterrupts, UnknownInterrupts;
     uint64_t PoolPages;      // how many hold small blocks depends on how those
                              // came and went: add it to AvailablePages
 } SYSTEM_PERFORMANCE_INFORMATION;
@@ -365,7 +364,7 @@ typedef struct SNAPSHOT_THREAD {
     uint32_t WaitObjects;    // how many it waits for
     char WaitObject[16];     // the type of the first
     uint32_t IrpId;          // the IRP that its call or APC belongs to, or 0
-    uint32_t IrpsIssued;     // pending IRPs that it asked for
+    uint32_t reserved;
     uint64_t RunTime;        // ticks
     uint64_t Switches;
 } SNAPSHOT_THREAD;
@@ -382,9 +381,6 @@ typedef struct SNAPSHOT_IRP {
     uint8_t State;           // SNAPSHOT_IRP_STATE
     uint16_t reserved;
     char Device[16];
-    uint64_t Offset;
-    uint32_t Length;
-    uint32_t reserved2;
 } SNAPSHOT_IRP;
 
 // ---- The trace ring -------------------------------------------------------

@@ -2,9 +2,6 @@
 
 #include "kernel/nt/ntp.h"
 
-#include "kernel/io/io.h"
-#include "kernel/rtl/rtl.h"
-
 enum { MAXIMUM_ENTRIES = 64 };    // taken in one go; a caller may ask again
 
 // Makes a port. count: how many of its threads may run at once; 0: one a
@@ -19,10 +16,10 @@ NTSTATUS NtCreateIoCompletion(HANDLE *port, ACCESS_MASK access,
                               uint32_t count)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    KQUEUE *object;
+    NT_OWNED KQUEUE *object = NULL;
     NT_TRY(nt_check_unnamed(attributes));
     NT_TRY(io_create_port(count, &object));
-    return ob_insert_for_user(object, access, port);
+    return nt_insert(object, access, port);
 }
 
 // Posts a packet; all five values pass through unread (IOCP-03).
@@ -35,8 +32,7 @@ NTSTATUS NtSetIoCompletion(HANDLE port, void *key, void *apc_context,
                            NTSTATUS status, uintptr_t information)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    NT_REFERENCE(KQUEUE, object, port, IO_COMPLETION_MODIFY_STATE,
-                 io_port_type);
+    NT_REFERENCE(KQUEUE, object, port, IO_COMPLETION_MODIFY_STATE);
     return io_post(object, key, apc_context, status, information);
 }
 
@@ -46,11 +42,9 @@ static NTSTATUS remove(HANDLE port, bool alertable, const int64_t *timeout,
                        FILE_IO_COMPLETION_INFORMATION *entries,
                        uint32_t count, uint32_t *taken)
 {
-    int64_t value;
     *taken = 0;
-    NT_TRY(nt_capture_timeout(timeout, &value, &timeout));
-    NT_REFERENCE(KQUEUE, object, port, IO_COMPLETION_MODIFY_STATE,
-                 io_port_type);
+    NT_CAPTURE_TIMEOUT(timeout);
+    NT_REFERENCE(KQUEUE, object, port, IO_COMPLETION_MODIFY_STATE);
     return io_remove_completion(object, alertable, timeout, entries, count,
                                 taken);
 }
@@ -97,8 +91,7 @@ NTSTATUS NtRemoveIoCompletionEx(HANDLE port,
         return STATUS_INVALID_PARAMETER;
     count = MIN(count, (uint32_t)MAXIMUM_ENTRIES);
     NT_TRY(NT_PROBE(removed));
-    for (uint32_t i = 0; i < count; i++)
-        NT_TRY(NT_PROBE(&entries[i].IoStatusBlock));
+    NT_TRY(nt_probe_output(entries, count * sizeof(*entries)));
     NTSTATUS status = remove(port, nt_bool(alertable), timeout, batch, count,
                              &taken);
     NT_TRY(ke_copy_to_user(entries, batch, taken * sizeof(*batch)));
@@ -114,8 +107,7 @@ NTSTATUS NtRemoveIoCompletionEx(HANDLE port,
 NTSTATUS NtQueryIoCompletion(HANDLE port, uint32_t *depth)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    NT_REFERENCE(KQUEUE, object, port, IO_COMPLETION_QUERY_STATE,
-                 io_port_type);
+    NT_REFERENCE(KQUEUE, object, port, IO_COMPLETION_QUERY_STATE);
     uint32_t packets = (uint32_t)object->Header.SignalState;
     return ke_put_user(depth, &packets);
 }

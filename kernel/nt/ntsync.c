@@ -11,8 +11,7 @@ static void delete_mutant(void *object)
 }
 
 OBJECT_TYPE nt_event_type = {
-    .name = "Event",
-    .generic_read = EVENT_QUERY_STATE | SYNCHRONIZE,
+    .name = "Event", .generic_read = EVENT_QUERY_STATE | SYNCHRONIZE,
     .generic_write = EVENT_MODIFY_STATE | SYNCHRONIZE,
     .valid_access = STANDARD_RIGHTS_ALL | EVENT_QUERY_STATE |
                     EVENT_MODIFY_STATE,
@@ -50,11 +49,9 @@ NTSTATUS NtCreateEvent(HANDLE *event, ACCESS_MASK access,
 
     if (type != NotificationEvent && type != SynchronizationEvent)
         return STATUS_INVALID_PARAMETER;
-    void *object;
-    NT_TRY(nt_create_object(&nt_event_type, sizeof(KEVENT), attributes,
-                            &object));
+    NT_CREATE(KEVENT, object, attributes);
     KeInitializeEvent(object, type, nt_bool(state));
-    return ob_insert_for_user(object, access, event);
+    return nt_insert(object, access, event);
 }
 
 // Sets an event (WAIT-01).
@@ -68,7 +65,7 @@ NTSTATUS NtSetEvent(HANDLE event, int32_t *previous)
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
     NT_TRY(NT_PROBE_OPTIONAL(previous));
-    NT_REFERENCE(KEVENT, object, event, EVENT_MODIFY_STATE, nt_event_type);
+    NT_REFERENCE(KEVENT, object, event, EVENT_MODIFY_STATE);
     int32_t old = KeSetEvent(object, EVENT_INCREMENT);
     return NT_PUT_OPTIONAL(previous, &old);
 }
@@ -83,7 +80,7 @@ NTSTATUS NtResetEvent(HANDLE event, int32_t *previous)
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
     NT_TRY(NT_PROBE_OPTIONAL(previous));
-    NT_REFERENCE(KEVENT, object, event, EVENT_MODIFY_STATE, nt_event_type);
+    NT_REFERENCE(KEVENT, object, event, EVENT_MODIFY_STATE);
     int32_t old = KeResetEvent(object);
     return NT_PUT_OPTIONAL(previous, &old);
 }
@@ -98,7 +95,7 @@ NTSTATUS NtPulseEvent(HANDLE event, int32_t *previous)
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
     NT_TRY(NT_PROBE_OPTIONAL(previous));
-    NT_REFERENCE(KEVENT, object, event, EVENT_MODIFY_STATE, nt_event_type);
+    NT_REFERENCE(KEVENT, object, event, EVENT_MODIFY_STATE);
     int32_t old = KePulseEvent(object, EVENT_INCREMENT);
     return NT_PUT_OPTIONAL(previous, &old);
 }
@@ -112,7 +109,7 @@ NTSTATUS NtQueryEvent(HANDLE event, EVENT_BASIC_INFORMATION *information)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    NT_REFERENCE(KEVENT, object, event, EVENT_QUERY_STATE, nt_event_type);
+    NT_REFERENCE(KEVENT, object, event, EVENT_QUERY_STATE);
     EVENT_BASIC_INFORMATION basic = {
         .EventType = object->Header.Type == EventNotificationObject
                          ? NotificationEvent : SynchronizationEvent,
@@ -138,11 +135,9 @@ NTSTATUS NtCreateSemaphore(HANDLE *semaphore, ACCESS_MASK access,
 
     if (maximum <= 0 || initial < 0 || initial > maximum)
         return STATUS_INVALID_PARAMETER;
-    void *object;
-    NT_TRY(nt_create_object(&nt_semaphore_type, sizeof(KSEMAPHORE), attributes,
-                            &object));
+    NT_CREATE(KSEMAPHORE, object, attributes);
     KeInitializeSemaphore(object, initial, maximum);
-    return ob_insert_for_user(object, access, semaphore);
+    return nt_insert(object, access, semaphore);
 }
 
 // Adds count to a semaphore.
@@ -160,8 +155,7 @@ NTSTATUS NtReleaseSemaphore(HANDLE semaphore, int32_t count, int32_t *previous)
     if (count <= 0)
         return STATUS_INVALID_PARAMETER;
     NT_TRY(NT_PROBE_OPTIONAL(previous));
-    NT_REFERENCE(KSEMAPHORE, object, semaphore, SEMAPHORE_MODIFY_STATE,
-                 nt_semaphore_type);
+    NT_REFERENCE(KSEMAPHORE, object, semaphore, SEMAPHORE_MODIFY_STATE);
     int32_t old = 0;
     return ke_release_semaphore(object, EVENT_INCREMENT, count, &old)
                ? NT_PUT_OPTIONAL(previous, &old)
@@ -180,11 +174,9 @@ NTSTATUS NtCreateMutant(HANDLE *mutant, ACCESS_MASK access,
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    void *object;
-    NT_TRY(nt_create_object(&nt_mutant_type, sizeof(KMUTANT), attributes,
-                            &object));
+    NT_CREATE(KMUTANT, object, attributes);
     ke_initialize_mutant(object, nt_bool(owned));
-    return ob_insert_for_user(object, access, mutant);
+    return nt_insert(object, access, mutant);
 }
 
 // Gives a mutant up once.
@@ -199,7 +191,7 @@ NTSTATUS NtReleaseMutant(HANDLE mutant, int32_t *previous)
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
     NT_TRY(NT_PROBE_OPTIONAL(previous));
-    NT_REFERENCE(KMUTANT, object, mutant, MUTANT_QUERY_STATE, nt_mutant_type);
+    NT_REFERENCE(KMUTANT, object, mutant, MUTANT_QUERY_STATE);
     int32_t old = 0;
     NT_TRY(ke_release_mutant(object, EVENT_INCREMENT, &old));
     return NT_PUT_OPTIONAL(previous, &old);

@@ -8,16 +8,13 @@
 
 #include "kernel/nt/ntp.h"
 
-#include "kernel/ps/ps.h"
-
-typedef struct nt_timer {
+struct nt_timer {
     KTIMER timer;                // first: what a wait looks at
     KDPC dpc;
     KSPIN_LOCK lock;             // guards all below
     KAPC apc;
     ETHREAD *thread;             // whom the APC goes to, referenced; or NULL
-    bool closed;                 // no handle is left: cannot be set any more
-} nt_timer;
+};
 
 static void close_timer(EPROCESS *process, void *object, uint32_t handles);
 
@@ -72,7 +69,6 @@ static void close_timer(EPROCESS *process, void *object, uint32_t handles)
     nt_timer *timer = object;
     KIRQL old;
     KeAcquireSpinLock(&timer->lock, &old);
-    timer->closed = true;
     disarm(timer);
     KeReleaseSpinLock(&timer->lock, old);
     KeFlushQueuedDpcs();    // one that runs already waits for the lock
@@ -92,12 +88,10 @@ NTSTATUS NtCreateTimer(HANDLE *handle, ACCESS_MASK access,
 
     if (type != NotificationTimer && type != SynchronizationTimer)
         return STATUS_INVALID_PARAMETER;
-    nt_timer *timer;
-    NT_TRY(nt_create_object(&nt_timer_type, sizeof(*timer), attributes,
-                            (void **)&timer));
+    NT_CREATE(nt_timer, timer, attributes);
     KeInitializeTimerEx(&timer->timer, type);
     KeInitializeDpc(&timer->dpc, expire, timer);
-    return ob_insert_for_user(timer, access, handle);
+    return nt_insert(timer, access, handle);
 }
 
 // Sets a timer anew. due: 100 ns, negative: from now, else the system time;
@@ -122,12 +116,13 @@ NTSTATUS NtSetTimer(HANDLE handle, const int64_t *due, TIMER_APC_ROUTINE *apc,
     int64_t time;
     NT_TRY(ke_get_user(&time, due));
     NT_TRY(NT_PROBE_OPTIONAL(previous));
-    NT_REFERENCE(nt_timer, timer, handle, TIMER_MODIFY_STATE, nt_timer_type);
+    NT_REFERENCE(nt_timer, timer, handle, TIMER_MODIFY_STATE);
 
     KIRQL old;
     KeAcquireSpinLock(&timer->lock, &old);
     bool was_set = timer->timer.Header.SignalState > 0;
-    bool closed = timer->closed;
+    // With no handle left nobody disarms it any more: it has been closed.
+    bool closed = !ob_header(timer)->HandleCount;
     disarm(timer);
     if (apc && !closed) {
         ETHREAD *thread = PsGetCurrentThread();
@@ -153,7 +148,7 @@ NTSTATUS NtCancelTimer(HANDLE handle, bool *current)
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
     NT_TRY(NT_PROBE_OPTIONAL(current));
-    NT_REFERENCE(nt_timer, timer, handle, TIMER_MODIFY_STATE, nt_timer_type);
+    NT_REFERENCE(nt_timer, timer, handle, TIMER_MODIFY_STATE);
     KIRQL old;
     KeAcquireSpinLock(&timer->lock, &old);
     disarm(timer);
