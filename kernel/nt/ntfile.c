@@ -34,7 +34,7 @@ NTSTATUS NtCreateFile(HANDLE *file, ACCESS_MASK access,
     NT_TRY(io_create_file(name, access, disposition, options, &object,
                           &information));
     NT_TRY(nt_put_iosb(iosb, STATUS_SUCCESS, information));
-    return nt_insert(object, access, file);
+    return ob_insert_for_user(object, access, file);
 }
 
 // Sends a request for information, and waits for it, whatever the handle is

@@ -12,12 +12,12 @@ enum { MAXIMUM_CONTROL_BUFFER = 65536 };
 // What all the calls that send a request have in common. A buffer that the
 // device reads is input, one that it fills is output.
 typedef struct nt_request {
-    IO_STACK_LOCATION what;      // major function and parameters
-    ACCESS_MASK access;          // one of these is enough; 0: any handle
     HANDLE file, event;
     IO_APC_ROUTINE *apc;
     void *apc_context;
     IO_STATUS_BLOCK *iosb;
+    ACCESS_MASK access;          // one of these is enough; 0: any handle
+    IO_STACK_LOCATION what;      // major function and parameters
     void *input, *output;
     uint32_t input_length, output_length;
 } nt_request;
@@ -58,11 +58,26 @@ static bool is_valid_offset(const FILE_OBJECT *file,
                      what->MajorFunction == IRP_MJ_WRITE;
 }
 
+// Says whether what the request says of itself makes sense.
+static NTSTATUS check(const FILE_OBJECT *file, const nt_request *request)
+{
+    enum { METHOD_MASK = 3 };
+    const IO_STACK_LOCATION *what = &request->what;
+    if (what->MajorFunction != IRP_MJ_DEVICE_CONTROL)
+        return is_valid_offset(file, what) ? STATUS_SUCCESS
+                                           : STATUS_INVALID_PARAMETER;
+    if ((what->Parameters.DeviceIoControl.IoControlCode & METHOD_MASK) !=
+        METHOD_BUFFERED)
+        return STATUS_INVALID_DEVICE_REQUEST;
+    return MAX(request->input_length, request->output_length) <=
+                   MAXIMUM_CONTROL_BUFFER ? STATUS_SUCCESS
+                                          : STATUS_INVALID_PARAMETER;
+}
+
 // Pins the buffer of a transfer, unless its device wants it copied, as it is
 // for every control: then what goes in is copied now, and complete.c copies
 // what came out, to pages that are known to be there.
-static NTSTATUS attach_buffers(IRP *irp, const nt_request *request,
-                               bool buffered)
+static NTSTATUS attach_buffers(IRP *irp, const nt_request *request)
 {
     uint32_t length = MAX(request->input_length, request->output_length);
     if (length == 0)
@@ -70,7 +85,8 @@ static NTSTATUS attach_buffers(IRP *irp, const nt_request *request,
     if (!ke_is_user_range(request->input, request->input_length) ||
         !ke_is_user_range(request->output, request->output_length))
         return STATUS_ACCESS_VIOLATION;
-    if (buffered) {
+    if (request->what.MajorFunction == IRP_MJ_DEVICE_CONTROL ||
+        irp->OriginalFileObject->DeviceObject->Flags & DO_BUFFERED_IO) {
         if (!io_allocate_system_buffer(irp, length))
             return STATUS_INSUFFICIENT_RESOURCES;
         irp->UserBuffer = request->output;
@@ -87,33 +103,13 @@ static NTSTATUS attach_buffers(IRP *irp, const nt_request *request,
     return mm_lock_user_buffer(irp->MdlAddress, NULL, buffer, length, fills);
 }
 
-static NTSTATUS prepare_transfer(IRP *irp, const nt_request *request)
-{
-    const FILE_OBJECT *file = irp->OriginalFileObject;
-    if (!is_valid_offset(file, &request->what))
-        return STATUS_INVALID_PARAMETER;
-    return attach_buffers(irp, request,
-                          file->DeviceObject->Flags & DO_BUFFERED_IO);
-}
-
-static NTSTATUS prepare_control(IRP *irp, const nt_request *request)
-{
-    enum { METHOD_MASK = 3 };
-    if ((request->what.Parameters.DeviceIoControl.IoControlCode &
-         METHOD_MASK) != METHOD_BUFFERED)
-        return STATUS_INVALID_DEVICE_REQUEST;
-    if (MAX(request->input_length, request->output_length) >
-        MAXIMUM_CONTROL_BUFFER)
-        return STATUS_INVALID_PARAMETER;
-    return attach_buffers(irp, request, true);
-}
-
 // One request, from the handles to io_send.
 static NTSTATUS send(const nt_request *request)
 {
     NT_OWNED FILE_OBJECT *file = NULL;
     NT_OWNED KEVENT *event = NULL;
     NT_TRY(reference_targets(request, &file, &event));
+    NT_TRY(check(file, request));
     IRP *irp = io_build_irp(file, request->what.MajorFunction);
     if (!irp)
         return STATUS_INSUFFICIENT_RESOURCES;
@@ -123,9 +119,7 @@ static NTSTATUS send(const nt_request *request)
     irp->UserIosb = request->iosb;
     irp->UserApcRoutine = request->apc;
     irp->UserApcContext = request->apc_context;
-    NTSTATUS status = request->what.MajorFunction == IRP_MJ_DEVICE_CONTROL
-                          ? prepare_control(irp, request)
-                          : prepare_transfer(irp, request);
+    NTSTATUS status = attach_buffers(irp, request);
     // Another processor may complete and free the IRP before io_send returns:
     // from here on it must not be touched.
     if (NT_SUCCESS(status))
@@ -155,10 +149,9 @@ NTSTATUS NtReadFile(HANDLE file, HANDLE event, IO_APC_ROUTINE *apc,
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     return send(&(nt_request){
+        file, event, apc, apc_context, iosb, .access = FILE_READ_DATA,
         .what = { IRP_MJ_READ, .Parameters.Read = { length, offset } },
-        .access = FILE_READ_DATA, .file = file, .event = event, .apc = apc,
-        .apc_context = apc_context, .iosb = iosb, .output = buffer,
-        .output_length = length });
+        .output = buffer, .output_length = length });
 }
 
 // Starts a write of length bytes at offset; otherwise as NtReadFile.
@@ -172,9 +165,9 @@ NTSTATUS NtWriteFile(HANDLE file, HANDLE event, IO_APC_ROUTINE *apc,
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     return send(&(nt_request){
+        file, event, apc, apc_context, iosb,
+        .access = FILE_WRITE_DATA | FILE_APPEND_DATA,
         .what = { IRP_MJ_WRITE, .Parameters.Write = { length, offset } },
-        .access = FILE_WRITE_DATA | FILE_APPEND_DATA, .file = file,
-        .event = event, .apc = apc, .apc_context = apc_context, .iosb = iosb,
         .input = buffer, .input_length = length });
 }
 
@@ -192,11 +185,11 @@ NTSTATUS NtDeviceIoControlFile(HANDLE file, HANDLE event, IO_APC_ROUTINE *apc,
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     return send(&(nt_request){
+        file, event, apc, apc_context, iosb,
         .what = { IRP_MJ_DEVICE_CONTROL,
                   .Parameters.DeviceIoControl = { output_length, input_length,
                                                   code } },
-        .file = file, .event = event, .apc = apc, .apc_context = apc_context,
-        .iosb = iosb, .input = input, .input_length = input_length,
+        .input = input, .input_length = input_length,
         .output = output, .output_length = output_length });
 }
 

@@ -20,6 +20,12 @@ typedef struct nt_timer nt_timer;    // a KTIMER and more; nttimer.c
 extern OBJECT_TYPE nt_event_type, nt_semaphore_type, nt_mutant_type;
 extern OBJECT_TYPE nt_timer_type;
 
+// The rights of a type of objects that can be asked for and changed.
+#define NT_RIGHTS(query, modify)                                            \
+    .generic_read = (query) | SYNCHRONIZE,                                  \
+    .generic_write = (modify) | SYNCHRONIZE,                                \
+    .valid_access = STANDARD_RIGHTS_ALL | (query) | (modify)
+
 // Structures that go to ring 3 are their fields and no gaps: an initializer
 // says all of them, and no byte of the kernel's stack.
 _Static_assert(sizeof(THREAD_BASIC_INFORMATION) == 40 &&
@@ -130,7 +136,5 @@ NTSTATUS nt_put_iosb(IO_STATUS_BLOCK *iosb, NTSTATUS status,
 // The tail of a query: stores information of size bytes if length is that.
 NTSTATUS nt_answer(const void *information, uint32_t size, void *buffer,
                    uint32_t length, uint32_t *returned);
-// Stores a new handle to object. The caller keeps its own reference.
-NTSTATUS nt_insert(void *object, ACCESS_MASK access, HANDLE *handle);
 
 #endif

@@ -19,7 +19,7 @@ NTSTATUS NtCreateIoCompletion(HANDLE *port, ACCESS_MASK access,
     NT_OWNED KQUEUE *object = NULL;
     NT_TRY(nt_check_unnamed(attributes));
     NT_TRY(io_create_port(count, &object));
-    return nt_insert(object, access, port);
+    return ob_insert_for_user(object, access, port);
 }
 
 // Posts a packet; all five values pass through unread (IOCP-03).

@@ -37,7 +37,7 @@ static NTSTATUS open_object(void *object, const EPROCESS *process,
 {
     if (process == PsInitialSystemProcess && access & ~(query | SYNCHRONIZE))
         return STATUS_ACCESS_DENIED;
-    return nt_insert(object, access, handle);
+    return ob_insert_for_user(object, access, handle);
 }
 
 // ---- Threads --------------------------------------------------------------
@@ -71,7 +71,8 @@ NTSTATUS NtCreateThreadEx(HANDLE *handle, ACCESS_MASK access,
     NT_TRY(ps_create_thread(process, (uint64_t)start_routine,
                             (uint64_t)argument, stack_size,
                             THREAD_CREATE_FLAGS_CREATE_SUSPENDED, &thread));
-    return release_newcomer(thread, flags, nt_insert(thread, access, handle));
+    return release_newcomer(thread, flags,
+                            ob_insert_for_user(thread, access, handle));
 }
 
 // Ends a thread, on its way to ring 3; so this does not return to the current
@@ -255,9 +256,10 @@ NTSTATUS NtCreateUserProcess(HANDLE *process_handle, HANDLE *thread_handle,
         .thread_flags = THREAD_CREATE_FLAGS_CREATE_SUSPENDED },
         &process, &thread));
     // If the second handle cannot be stored the first stays: ring 3 has it.
-    NTSTATUS status = nt_insert(process, process_access, process_handle);
+    NTSTATUS status = ob_insert_for_user(process, process_access,
+                                         process_handle);
     if (NT_SUCCESS(status) && thread_handle)
-        status = nt_insert(thread, thread_access, thread_handle);
+        status = ob_insert_for_user(thread, thread_access, thread_handle);
     return release_newcomer(thread, thread_flags, status);
 }
 

@@ -14,36 +14,6 @@
 
 const char *nt_version = "";
 
-static NTSTATUS query_basic(void *buffer, uint32_t length, uint32_t *returned)
-{
-    SYSTEM_BASIC_INFORMATION basic = {
-        .PageSize = PAGE_SIZE,
-        .NumberOfProcessors = KeNumberProcessors,
-        .NumberOfPhysicalPages = mm_total_frames,
-        .MinimumUserModeAddress = MM_LOWEST_USER_ADDRESS,
-        .MaximumUserModeAddress = MM_HIGHEST_USER_ADDRESS,
-        .NumberOfDisks = io_disk_count(),
-        .Checked = DBG,
-    };
-    rtl_strcpy(basic.Version, nt_version, sizeof(basic.Version));
-    return nt_answer(&basic, sizeof(basic), buffer, length, returned);
-}
-
-static NTSTATUS query_performance(void *buffer, uint32_t length,
-                                  uint32_t *returned)
-{
-    ps_settle();    // whose end was seen is gone, with all that it had
-    SYSTEM_PERFORMANCE_INFORMATION counts = {
-        .AvailablePages = mm_available_frames(),
-        .PoolBytes = ex_pool_bytes, .PoolBlocks = ex_pool_blocks,
-        .Handles = ob_handle_count, .Objects = ob_object_count,
-        .Irps = io_irp_count(),
-        .Threads = ps_thread_count(), .Processes = ps_process_count(),
-        .PoolPages = ex_pool_pages,
-    };
-    return nt_answer(&counts, sizeof(counts), buffer, length, returned);
-}
-
 // ---- The snapshot ---------------------------------------------------------
 
 // The elements lie behind the header in one piece: processors, threads, IRPs.
@@ -54,27 +24,26 @@ typedef struct snapshot {
     size_t needed;               // also for what did not fit
 } snapshot;
 
-// Room for the next element, zeroed; NULL if there is none. If there is, there
-// was for all that came before.
-static void *append(snapshot *snap, uint32_t *count, size_t size)
+// Adds an element, if there is room for it. If there is, there was for all that
+// came before.
+static void append(snapshot *snap, uint32_t *count, const void *element,
+                   size_t size)
 {
-    char *element = (char *)snap->header + snap->needed;
+    if (snap->needed + size <= snap->room)
+        memcpy((char *)snap->header + snap->needed, element, size);
     snap->needed += size;
     ++*count;
-    return snap->needed <= snap->room ? element : NULL;
 }
 
 static void add_processors(snapshot *snap)
 {
     for (uint32_t i = 0; i < KeNumberProcessors; i++) {
         const KPRCB *prcb = ki_processor[i];
-        SNAPSHOT_PROCESSOR *to =
-            append(snap, &snap->header->Processors, sizeof(*to));
-        if (to)
-            *to = (SNAPSHOT_PROCESSOR){
-                .Number = i, .CurrentThread = prcb->current_id,
-                .HaltedSince = prcb->halted_since,
-                .Interrupts = prcb->interrupt_count, .Dpcs = prcb->dpc.count };
+        SNAPSHOT_PROCESSOR element = {
+            .Number = i, .CurrentThread = prcb->current_id,
+            .HaltedSince = prcb->halted_since,
+            .Interrupts = prcb->interrupt_count, .Dpcs = prcb->dpc.count };
+        append(snap, &snap->header->Processors, &element, sizeof(element));
     }
 }
 
@@ -91,12 +60,9 @@ static void add_thread(ETHREAD *thread, void *context)
     };
     snapshot *snap = context;
     KTHREAD *tcb = &thread->Tcb;
-    SNAPSHOT_THREAD *to = append(snap, &snap->header->Threads, sizeof(*to));
-    if (!to)
-        return;
     uint8_t type = 0;
     uint32_t objects = ke_query_wait(tcb, &type);
-    *to = (SNAPSHOT_THREAD){
+    SNAPSHOT_THREAD element = {
         .ThreadId = tcb->id, .ProcessId = (uint32_t)thread->Cid.UniqueProcess,
         .State = tcb->State, .WaitReason = tcb->WaitReason,
         .Priority = (uint8_t)tcb->Priority,
@@ -104,20 +70,20 @@ static void add_thread(ETHREAD *thread, void *context)
         .WaitObjects = objects, .IrpId = tcb->irp_id,
         .RunTime = tcb->run_time, .Switches = tcb->ContextSwitches,
     };
-    rtl_strcpy(to->Image, thread->process->ImageFileName, sizeof(to->Image));
+    rtl_strcpy(element.Image, thread->process->ImageFileName,
+               sizeof(element.Image));
     if (objects && type < ARRAY_SIZE(names))
-        rtl_strcpy(to->WaitObject, names[type], sizeof(to->WaitObject));
-    if (to->State == Running)
-        to->RunTime += hal_read_tsc() - tcb->switched_in;
+        rtl_strcpy(element.WaitObject, names[type],
+                   sizeof(element.WaitObject));
+    if (element.State == Running)
+        element.RunTime += hal_read_tsc() - tcb->switched_in;
+    append(snap, &snap->header->Threads, &element, sizeof(element));
 }
 
 // Adds a pending IRP; its list's lock is held. Its thread is there: it waits
 // for the IRP, or the IRP holds a reference to it (CAN-08).
 static void add_irp(snapshot *snap, const IRP *irp)
 {
-    SNAPSHOT_IRP *to = append(snap, &snap->header->Irps, sizeof(*to));
-    if (!to)
-        return;
     const CLIENT_ID *owner =
         &CONTAINING_RECORD(irp->Thread, ETHREAD, Tcb)->Cid;
     // Where it is now, or where it will go first.
@@ -126,13 +92,14 @@ static void add_irp(snapshot *snap, const IRP *irp)
     const DEVICE_OBJECT *device = location->DeviceObject;
     if (!device && irp->OriginalFileObject)
         device = irp->OriginalFileObject->DeviceObject;
-    *to = (SNAPSHOT_IRP){
+    SNAPSHOT_IRP element = {
         .IrpId = irp->id, .ThreadId = (uint32_t)owner->UniqueThread,
         .ProcessId = (uint32_t)owner->UniqueProcess,
         .MajorFunction = location->MajorFunction, .State = irp->state,
     };
     if (device && device->name)
-        rtl_strcpy(to->Device, device->name, sizeof(to->Device));
+        rtl_strcpy(element.Device, device->name, sizeof(element.Device));
+    append(snap, &snap->header->Irps, &element, sizeof(element));
 }
 
 // Adds what hangs on a thread or a file.
@@ -198,10 +165,28 @@ NTSTATUS NtQuerySystemInformation(SYSTEM_INFORMATION_CLASS class, void *buffer,
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
     switch (class) {
-    case SystemBasicInformation:
-        return query_basic(buffer, length, returned);
-    case SystemPerformanceInformation:
-        return query_performance(buffer, length, returned);
+    case SystemBasicInformation: {
+        SYSTEM_BASIC_INFORMATION basic = {
+            .PageSize = PAGE_SIZE, .NumberOfProcessors = KeNumberProcessors,
+            .NumberOfPhysicalPages = mm_total_frames,
+            .MinimumUserModeAddress = MM_LOWEST_USER_ADDRESS,
+            .MaximumUserModeAddress = MM_HIGHEST_USER_ADDRESS,
+            .NumberOfDisks = io_disk_count(), .Checked = DBG,
+        };
+        rtl_strcpy(basic.Version, nt_version, sizeof(basic.Version));
+        return nt_answer(&basic, sizeof(basic), buffer, length, returned);
+    }
+    case SystemPerformanceInformation: {
+        ps_settle();    // whose end was seen is gone, with all that it had
+        SYSTEM_PERFORMANCE_INFORMATION counts = {
+            .AvailablePages = mm_available_frames(),
+            .PoolBytes = ex_pool_bytes, .PoolBlocks = ex_pool_blocks,
+            .Handles = ob_handle_count, .Objects = ob_object_count,
+            .Irps = io_irp_count(), .Threads = ps_thread_count(),
+            .Processes = ps_process_count(), .PoolPages = ex_pool_pages,
+        };
+        return nt_answer(&counts, sizeof(counts), buffer, length, returned);
+    }
     case SystemSnapshotInformation:
         return query_snapshot(buffer, length, returned);
     default:

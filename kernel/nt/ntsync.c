@@ -11,25 +11,16 @@ static void delete_mutant(void *object)
 }
 
 OBJECT_TYPE nt_event_type = {
-    .name = "Event", .generic_read = EVENT_QUERY_STATE | SYNCHRONIZE,
-    .generic_write = EVENT_MODIFY_STATE | SYNCHRONIZE,
-    .valid_access = STANDARD_RIGHTS_ALL | EVENT_QUERY_STATE |
-                    EVENT_MODIFY_STATE,
+    .name = "Event", NT_RIGHTS(EVENT_QUERY_STATE, EVENT_MODIFY_STATE)
 };
 
 OBJECT_TYPE nt_semaphore_type = {
-    .name = "Semaphore",
-    .generic_read = SYNCHRONIZE,
-    .generic_write = SEMAPHORE_MODIFY_STATE | SYNCHRONIZE,
-    .valid_access = STANDARD_RIGHTS_ALL | SEMAPHORE_MODIFY_STATE,
+    .name = "Semaphore", NT_RIGHTS(0, SEMAPHORE_MODIFY_STATE)
 };
 
 OBJECT_TYPE nt_mutant_type = {
-    .name = "Mutant",
-    .generic_read = MUTANT_QUERY_STATE | SYNCHRONIZE,
-    .generic_write = MUTANT_QUERY_STATE | SYNCHRONIZE,
-    .valid_access = STANDARD_RIGHTS_ALL | MUTANT_QUERY_STATE,
-    .delete = delete_mutant,
+    .name = "Mutant", NT_RIGHTS(MUTANT_QUERY_STATE, MUTANT_QUERY_STATE),
+    .delete = delete_mutant
 };
 
 // ---- Events ---------------------------------------------------------------
@@ -51,7 +42,7 @@ NTSTATUS NtCreateEvent(HANDLE *event, ACCESS_MASK access,
         return STATUS_INVALID_PARAMETER;
     NT_CREATE(KEVENT, object, attributes);
     KeInitializeEvent(object, type, nt_bool(state));
-    return nt_insert(object, access, event);
+    return ob_insert_for_user(object, access, event);
 }
 
 // Sets an event (WAIT-01).
@@ -137,7 +128,7 @@ NTSTATUS NtCreateSemaphore(HANDLE *semaphore, ACCESS_MASK access,
         return STATUS_INVALID_PARAMETER;
     NT_CREATE(KSEMAPHORE, object, attributes);
     KeInitializeSemaphore(object, initial, maximum);
-    return nt_insert(object, access, semaphore);
+    return ob_insert_for_user(object, access, semaphore);
 }
 
 // Adds count to a semaphore.
@@ -176,7 +167,7 @@ NTSTATUS NtCreateMutant(HANDLE *mutant, ACCESS_MASK access,
 
     NT_CREATE(KMUTANT, object, attributes);
     ke_initialize_mutant(object, nt_bool(owned));
-    return nt_insert(object, access, mutant);
+    return ob_insert_for_user(object, access, mutant);
 }
 
 // Gives a mutant up once.

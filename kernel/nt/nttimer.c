@@ -12,19 +12,14 @@ struct nt_timer {
     KTIMER timer;                // first: what a wait looks at
     KDPC dpc;
     KSPIN_LOCK lock;             // guards all below
-    KAPC apc;
-    ETHREAD *thread;             // whom the APC goes to, referenced; or NULL
+    KAPC apc;                    // its thread is referenced; NULL: none is set
 };
 
 static void close_timer(EPROCESS *process, void *object, uint32_t handles);
 
 OBJECT_TYPE nt_timer_type = {
-    .name = "Timer",
-    .generic_read = TIMER_QUERY_STATE | SYNCHRONIZE,
-    .generic_write = TIMER_MODIFY_STATE | SYNCHRONIZE,
-    .valid_access = STANDARD_RIGHTS_ALL | TIMER_QUERY_STATE |
-                    TIMER_MODIFY_STATE,
-    .close = close_timer,
+    .name = "Timer", NT_RIGHTS(TIMER_QUERY_STATE, TIMER_MODIFY_STATE),
+    .close = close_timer
 };
 
 // The APC is part of the timer, which may be gone by now: it is left alone,
@@ -43,7 +38,7 @@ static void expire(KDPC *dpc, void *context, void *argument1, void *argument2)
     nt_timer *timer = context;
     uint64_t now = (uint64_t)ke_query_system_time();
     KeAcquireSpinLockAtDpcLevel(&timer->lock);
-    if (timer->thread)
+    if (timer->apc.Thread)
         KeInsertQueueApc(&timer->apc, (void *)(now & UINT32_MAX),
                          (void *)(now >> 32), EVENT_INCREMENT);
     KeReleaseSpinLockFromDpcLevel(&timer->lock);
@@ -54,11 +49,11 @@ static void disarm(nt_timer *timer)
 {
     KeCancelTimer(&timer->timer);
     KeRemoveQueueDpc(&timer->dpc);
-    if (!timer->thread)
+    if (!timer->apc.Thread)
         return;
     KeRemoveQueueApc(&timer->apc);
-    ObDereferenceObject(timer->thread);
-    timer->thread = NULL;
+    ObDereferenceObject(timer->apc.Thread);
+    timer->apc.Thread = NULL;
 }
 
 static void close_timer(EPROCESS *process, void *object, uint32_t handles)
@@ -91,7 +86,7 @@ NTSTATUS NtCreateTimer(HANDLE *handle, ACCESS_MASK access,
     NT_CREATE(nt_timer, timer, attributes);
     KeInitializeTimerEx(&timer->timer, type);
     KeInitializeDpc(&timer->dpc, expire, timer);
-    return nt_insert(timer, access, handle);
+    return ob_insert_for_user(timer, access, handle);
 }
 
 // Sets a timer anew. due: 100 ns, negative: from now, else the system time;
@@ -125,11 +120,9 @@ NTSTATUS NtSetTimer(HANDLE handle, const int64_t *due, TIMER_APC_ROUTINE *apc,
     bool closed = !ob_header(timer)->HandleCount;
     disarm(timer);
     if (apc && !closed) {
-        ETHREAD *thread = PsGetCurrentThread();
-        KeInitializeApc(&timer->apc, &thread->Tcb, apc_kernel, NULL,
+        KeInitializeApc(&timer->apc, KeGetCurrentThread(), apc_kernel, NULL,
                         (KNORMAL_ROUTINE *)(void *)apc, UserMode, apc_context);
-        ObReferenceObject(thread);
-        timer->thread = thread;
+        ObReferenceObject(timer->apc.Thread);
     }
     if (!closed)
         KeSetTimerEx(&timer->timer, time, (uint32_t)period_ms, &timer->dpc);

@@ -117,15 +117,3 @@ NTSTATUS nt_answer(const void *information, uint32_t size, void *buffer,
     return length == size ? ke_copy_to_user(buffer, information, size)
                           : STATUS_INFO_LENGTH_MISMATCH;
 }
-
-// Stores a handle to object, of which the caller keeps its own reference.
-//
-// IRQL:    == PASSIVE_LEVEL
-// Returns: as ob_insert_for_user; an error: there is no handle
-NTSTATUS nt_insert(void *object, ACCESS_MASK access, HANDLE *handle)
-{
-    ASSERT_IRQL(==, PASSIVE_LEVEL);
-
-    ObReferenceObject(object);
-    return ob_insert_for_user(object, access, handle);
-}
