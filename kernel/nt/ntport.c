@@ -36,19 +36,6 @@ NTSTATUS NtSetIoCompletion(HANDLE port, void *key, void *apc_context,
     return io_post(object, key, apc_context, status, information);
 }
 
-// What both removals do once their outputs are known to be writable: a packet
-// that was taken cannot be put back.
-static NTSTATUS remove(HANDLE port, bool alertable, const int64_t *timeout,
-                       FILE_IO_COMPLETION_INFORMATION *entries,
-                       uint32_t count, uint32_t *taken)
-{
-    *taken = 0;
-    NT_CAPTURE_TIMEOUT(timeout);
-    NT_REFERENCE(KQUEUE, object, port, IO_COMPLETION_MODIFY_STATE);
-    return io_remove_completion(object, alertable, timeout, entries, count,
-                                taken);
-}
-
 // Takes one packet; waits for it up to *timeout.
 //
 // IRQL:    == PASSIVE_LEVEL
@@ -61,10 +48,14 @@ NTSTATUS NtRemoveIoCompletion(HANDLE port, void **key, void **apc_context,
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     FILE_IO_COMPLETION_INFORMATION entry;
     uint32_t taken;
+    // A packet that was taken cannot be put back: outputs are tried first.
     NT_TRY(NT_PROBE(key));
     NT_TRY(NT_PROBE(apc_context));
     NT_TRY(NT_PROBE(iosb));
-    NTSTATUS status = remove(port, false, timeout, &entry, 1, &taken);
+    NT_CAPTURE_TIMEOUT(timeout);
+    NT_REFERENCE(KQUEUE, object, port, IO_COMPLETION_MODIFY_STATE);
+    NTSTATUS status = io_remove_completion(object, false, timeout, &entry, 1,
+                                           &taken);
     if (!taken)
         return status;
     NT_TRY(ke_put_user(key, &entry.KeyContext));
@@ -86,14 +77,16 @@ NTSTATUS NtRemoveIoCompletionEx(HANDLE port,
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     FILE_IO_COMPLETION_INFORMATION batch[MAXIMUM_ENTRIES];
-    uint32_t taken;
+    uint32_t taken = 0;
     if (count == 0)
         return STATUS_INVALID_PARAMETER;
     count = MIN(count, (uint32_t)MAXIMUM_ENTRIES);
-    NT_TRY(NT_PROBE(removed));
+    NT_TRY(ke_put_user(removed, &taken));    // whatever goes wrong
     NT_TRY(nt_probe_output(entries, count * sizeof(*entries)));
-    NTSTATUS status = remove(port, nt_bool(alertable), timeout, batch, count,
-                             &taken);
+    NT_CAPTURE_TIMEOUT(timeout);
+    NT_REFERENCE(KQUEUE, object, port, IO_COMPLETION_MODIFY_STATE);
+    NTSTATUS status = io_remove_completion(object, nt_bool(alertable), timeout,
+                                           batch, count, &taken);
     NT_TRY(ke_copy_to_user(entries, batch, taken * sizeof(*batch)));
     NT_TRY(ke_put_user(removed, &taken));
     return status;

@@ -15,13 +15,6 @@ struct nt_timer {
     KAPC apc;                    // its thread is referenced; NULL: none is set
 };
 
-static void close_timer(EPROCESS *process, void *object, uint32_t handles);
-
-OBJECT_TYPE nt_timer_type = {
-    .name = "Timer", NT_RIGHTS(TIMER_QUERY_STATE, TIMER_MODIFY_STATE),
-    .close = close_timer
-};
-
 // The APC is part of the timer, which may be gone by now: it is left alone,
 // here and by a thread that ends without having run it.
 static void apc_kernel(KAPC *apc, KNORMAL_ROUTINE **normal, void **context,
@@ -68,6 +61,11 @@ static void close_timer(EPROCESS *process, void *object, uint32_t handles)
     KeReleaseSpinLock(&timer->lock, old);
     KeFlushQueuedDpcs();    // one that runs already waits for the lock
 }
+
+OBJECT_TYPE nt_timer_type = {
+    .name = "Timer", NT_RIGHTS(TIMER_QUERY_STATE, TIMER_MODIFY_STATE),
+    .close = close_timer
+};
 
 // Makes a timer that is not set.
 //
