@@ -2,8 +2,6 @@
 
 #include "kernel/nt/ntp.h"
 
-#include "kernel/ps/ps.h"
-
 // Closes a handle of the calling process.
 //
 // IRQL:    == PASSIVE_LEVEL

@@ -255,7 +255,7 @@ NTSTATUS ob_insert_handle(ob_handle_table *table, void *object,
 //
 // IRQL:    == PASSIVE_LEVEL
 // Returns: as ob_insert_handle, or STATUS_ACCESS_VIOLATION: no handle then
-// Owns:    takes over the caller's reference, whether it succeeds or not
+// Owns:    the caller, what it owned before
 NTSTATUS ob_insert_for_user(void *object, ACCESS_MASK desired,
                             HANDLE *user_handle)
 {
@@ -263,6 +263,7 @@ NTSTATUS ob_insert_for_user(void *object, ACCESS_MASK desired,
 
     HANDLE handle = NULL;
     ob_handle_table *table = ob_current_table();
+    ObReferenceObject(object);
     NTSTATUS status = ob_insert_handle(table, object, desired, &handle);
     if (!NT_SUCCESS(status))
         return status;

@@ -67,8 +67,9 @@ ACCESS_MASK ob_map_access(const OBJECT_TYPE *type, ACCESS_MASK desired);
 // Takes over the caller's reference, whether it succeeds or not.
 NTSTATUS ob_insert_handle(ob_handle_table *table, void *object,
                           ACCESS_MASK desired, HANDLE *handle);
-// For the services that create: maps generic rights, inserts into the current
-// table and stores the handle in ring 3's *user_handle, or undoes it all.
+// For the services: maps generic rights, inserts into the current table and
+// stores the handle in ring 3's *user_handle, or undoes it all. The caller
+// keeps its reference.
 NTSTATUS ob_insert_for_user(void *object, ACCESS_MASK desired,
                             HANDLE *user_handle);
 // type NULL: any. granted may be NULL.
