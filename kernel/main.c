@@ -159,8 +159,8 @@ static void system_thread(void *context)
     const LOADER_PARAMETER_BLOCK *loader = context;
     io_init(io_timeout * UNITS_PER_SECOND);
     io_direct_road = road;
-    initrd_set_archive(mm_phys_to_virt(loader->initrd.base),
-                       loader->initrd.length);
+    initrd_set_archive(mm_phys_to_virt(loader->initrd.start),
+                       loader->initrd.end - loader->initrd.start);
     for (size_t i = 0; i < ARRAY_SIZE(drivers); i++) {
         NTSTATUS status = io_load_driver(drivers[i].name, drivers[i].entry);
         if (!NT_SUCCESS(status) && status != STATUS_NO_SUCH_DEVICE)
