@@ -69,8 +69,7 @@ NTSTATUS NtCreateThreadEx(HANDLE *handle, ACCESS_MASK access,
     NT_REFERENCE(EPROCESS, process, process_handle, PROCESS_CREATE_THREAD,
                  ps_process_type);
     NT_TRY(ps_create_thread(process, (uint64_t)start_routine,
-                            (uint64_t)argument, stack_size,
-                            THREAD_CREATE_FLAGS_CREATE_SUSPENDED, &thread));
+                            (uint64_t)argument, stack_size, &thread));
     NTSTATUS status = insert_copy(thread, access, handle);
     release_newcomer(thread, flags, status);
     return status;
@@ -166,7 +165,8 @@ NTSTATUS NtOpenThread(HANDLE *handle, ACCESS_MASK access,
     CLIENT_ID cid;
     NT_OWNED ETHREAD *thread = NULL;
     NT_TRY(capture_id(attributes, id, &cid));
-    NT_TRY(ps_lookup_thread(cid.UniqueThread, &thread));
+    NT_TRY(ps_reference_by_id(cid.UniqueThread, &ps_thread_type,
+                              (void **)&thread));
     if (cid.UniqueProcess && cid.UniqueProcess != thread->Cid.UniqueProcess)
         return STATUS_INVALID_CID;
     if (!may_open(thread->process, access, THREAD_QUERY_INFORMATION))
@@ -245,17 +245,15 @@ NTSTATUS NtSetInformationThread(HANDLE handle, THREADINFOCLASS class,
 static NTSTATUS create_process(const ps_start *start, HANDLE *process_handle,
                                HANDLE *thread_handle,
                                ACCESS_MASK process_access,
-                               ACCESS_MASK thread_access)
+                               ACCESS_MASK thread_access, uint32_t flags)
 {
-    ps_start suspended = *start;
-    suspended.thread_flags = THREAD_CREATE_FLAGS_CREATE_SUSPENDED;
     NT_OWNED EPROCESS *process = NULL;
     ETHREAD *thread = NULL;
-    NT_TRY(ps_create_process(&suspended, &process, &thread));
+    NT_TRY(ps_create_process(start, &process, &thread));
     NTSTATUS status = insert_copy(process, process_access, process_handle);
     if (NT_SUCCESS(status) && thread_handle)
         status = insert_copy(thread, thread_access, thread_handle);
-    release_newcomer(thread, start->thread_flags, status);
+    release_newcomer(thread, flags, status);
     return status;
 }
 
@@ -290,7 +288,7 @@ NTSTATUS NtCreateUserProcess(HANDLE *process, HANDLE *thread,
     if (!line)
         return STATUS_INSUFFICIENT_RESOURCES;
     ps_start start = {
-        .image = image, .command_line = line, .thread_flags = thread_flags,
+        .image = image, .command_line = line,
         .standard = { copy.StandardInput, copy.StandardOutput,
                       copy.StandardError },
     };
@@ -298,7 +296,7 @@ NTSTATUS NtCreateUserProcess(HANDLE *process, HANDLE *thread,
         nt_capture_string(&copy.CommandLine, line, MAXIMUM_COMMAND_LINE);
     if (NT_SUCCESS(status))
         status = create_process(&start, process, thread, process_access,
-                                thread_access);
+                                thread_access, thread_flags);
     ExFreePoolWithTag(line, NT_POOL_TAG);
     return status;
 }
@@ -317,7 +315,8 @@ NTSTATUS NtOpenProcess(HANDLE *handle, ACCESS_MASK access,
     CLIENT_ID cid;
     NT_OWNED EPROCESS *process = NULL;
     NT_TRY(capture_id(attributes, id, &cid));
-    NT_TRY(PsLookupProcessByProcessId(cid.UniqueProcess, &process));
+    NT_TRY(ps_reference_by_id(cid.UniqueProcess, &ps_process_type,
+                              (void **)&process));
     if (!may_open(process, access, PROCESS_QUERY_INFORMATION))
         return STATUS_ACCESS_DENIED;
     return insert_copy(process, access, handle);
@@ -364,7 +363,7 @@ NTSTATUS NtQueryInformationProcess(HANDLE handle, PROCESSINFOCLASS class,
     PROCESS_BASIC_INFORMATION basic = {
         .ExitStatus = process->Pcb.Header.SignalState ? process->ExitStatus
                                                       : STATUS_PENDING,
-        .HandleCount = ob_table_count(process->ObjectTable),
+        .HandleCount = process->ObjectTable.count,
         .UniqueProcessId = process->UniqueProcessId,
         .InheritedFromUniqueProcessId = process->parent_id,
     };

@@ -46,7 +46,7 @@ static NTSTATUS query_performance(void *buffer, uint32_t length,
         .PoolBytes = ex_pool_bytes, .PoolBlocks = ex_pool_blocks,
         .Handles = ob_handle_count, .Objects = ob_object_count,
         .Irps = io_irp_count(),
-        .Threads = ps_thread_count(), .Processes = ps_process_count(),
+        .Threads = ps_thread_count, .Processes = ps_process_count,
         .PoolPages = ex_pool_pages,
     };
     for (uint32_t i = 0; i < KeNumberProcessors; i++) {
