@@ -205,6 +205,7 @@ static bool run_first_program(NTSTATUS *exit_status)
                   (uint32_t)status);
         return false;
     }
+    KeResumeThread(&thread->Tcb);
     ObDereferenceObject(thread);
     KeWaitForSingleObject(process, Executive, KernelMode, false, NULL);
     *exit_status = process->ExitStatus;
@@ -280,7 +281,7 @@ _Noreturn void kernel_main(uint32_t magic, uint32_t info)
     nt_version = TINT_VERSION;
     ke_set_services(nt_services, NT_SERVICE_COUNT);
     ke_hook = (ke_hooks){ .user_fault = ps_user_fault,
-                          .thread_dead = ps_thread_dead, .reap = ps_reap };
+                          .thread_dead = ps_thread_dead, .reap = ob_reap };
     if (!NT_SUCCESS(ps_create_system_thread(system_thread, &loader)))
         refuse("no memory for the first thread");
     ke_idle();

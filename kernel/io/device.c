@@ -95,7 +95,7 @@ NTSTATUS IoCreateDevice(DRIVER_OBJECT *driver, uint32_t extension_size,
     new->NextDevice = driver->DeviceObject;
     driver->DeviceObject = new;
     if (name)
-        status = ob_insert_name(name, new, NULL);
+        status = ob_insert_name(name, new);
     if (!NT_SUCCESS(status)) {
         ObDereferenceObject(new);
         return status;
@@ -109,11 +109,18 @@ NTSTATUS IoCreateDevice(DRIVER_OBJECT *driver, uint32_t extension_size,
 // IRQL:    == PASSIVE_LEVEL
 // Returns: STATUS_SUCCESS, STATUS_INSUFFICIENT_RESOURCES,
 //          STATUS_OBJECT_NAME_COLLISION
-// NT:      IoCreateSymbolicLink (WDK).
+//          STATUS_OBJECT_NAME_NOT_FOUND    target is no device's name
+// NT:      IoCreateSymbolicLink (WDK). Left out: a target that comes later.
 NTSTATUS IoCreateSymbolicLink(const char *link, const char *target)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    return ob_insert_name(link, NULL, target);
+    char rest[OB_MAX_NAME];
+    void *device;
+    NT_TRY(ob_lookup_name(target, &device, rest));
+    NTSTATUS status = rest[0] ? STATUS_OBJECT_NAME_NOT_FOUND
+                              : ob_insert_name(link, device);
+    ObDereferenceObject(device);
+    return status;
 }
 
 // Puts source on top of the stack that target is in.

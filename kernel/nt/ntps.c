@@ -69,8 +69,7 @@ NTSTATUS NtCreateThreadEx(HANDLE *handle, ACCESS_MASK access,
     NT_OWNED ETHREAD *thread = NULL;
     NT_REFERENCE(EPROCESS, process, process_handle, PROCESS_CREATE_THREAD);
     NT_TRY(ps_create_thread(process, (uint64_t)start_routine,
-                            (uint64_t)argument, stack_size,
-                            THREAD_CREATE_FLAGS_CREATE_SUSPENDED, &thread));
+                            (uint64_t)argument, stack_size, &thread));
     return release_newcomer(thread, flags,
                             ob_insert_for_user(thread, access, handle));
 }
@@ -150,7 +149,8 @@ NTSTATUS NtOpenThread(HANDLE *handle, ACCESS_MASK access,
     CLIENT_ID cid;
     NT_OWNED ETHREAD *thread = NULL;
     NT_TRY(capture_id(attributes, id, &cid));
-    NT_TRY(ps_lookup_thread(cid.UniqueThread, &thread));
+    NT_TRY(ps_reference_by_id(cid.UniqueThread, &ps_thread_type,
+                              (void **)&thread));
     if (cid.UniqueProcess && cid.UniqueProcess != thread->Cid.UniqueProcess)
         return STATUS_INVALID_CID;
     return open_object(thread, thread->process, access,
@@ -252,8 +252,7 @@ NTSTATUS NtCreateUserProcess(HANDLE *process_handle, HANDLE *thread_handle,
     NT_TRY(ps_create_process(&(ps_start){
         .image = image, .command_line = line,
         .standard = { copy.StandardInput, copy.StandardOutput,
-                      copy.StandardError },
-        .thread_flags = THREAD_CREATE_FLAGS_CREATE_SUSPENDED },
+                      copy.StandardError } },
         &process, &thread));
     // If the second handle cannot be stored the first stays: ring 3 has it.
     NTSTATUS status = ob_insert_for_user(process, process_access,
@@ -277,7 +276,8 @@ NTSTATUS NtOpenProcess(HANDLE *handle, ACCESS_MASK access,
     CLIENT_ID cid;
     NT_OWNED EPROCESS *process = NULL;
     NT_TRY(capture_id(attributes, id, &cid));
-    NT_TRY(PsLookupProcessByProcessId(cid.UniqueProcess, &process));
+    NT_TRY(ps_reference_by_id(cid.UniqueProcess, &ps_process_type,
+                              (void **)&process));
     return open_object(process, process, access, PROCESS_QUERY_INFORMATION,
                        handle);
 }
@@ -315,7 +315,7 @@ NTSTATUS NtQueryInformationProcess(HANDLE handle, PROCESSINFOCLASS class,
     PROCESS_BASIC_INFORMATION basic = {
         .ExitStatus = process->Pcb.Header.SignalState ? process->ExitStatus
                                                       : STATUS_PENDING,
-        .HandleCount = ob_table_count(process->ObjectTable),
+        .HandleCount = process->ObjectTable.count,
         .UniqueProcessId = process->UniqueProcessId,
         .InheritedFromUniqueProcessId = process->parent_id,
     };

@@ -182,8 +182,8 @@ NTSTATUS NtQuerySystemInformation(SYSTEM_INFORMATION_CLASS class, void *buffer,
             .AvailablePages = mm_available_frames(),
             .PoolBytes = ex_pool_bytes, .PoolBlocks = ex_pool_blocks,
             .Handles = ob_handle_count, .Objects = ob_object_count,
-            .Irps = io_irp_count(), .Threads = ps_thread_count(),
-            .Processes = ps_process_count(), .PoolPages = ex_pool_pages,
+            .Irps = io_irp_count(), .Threads = ps_thread_count,
+            .Processes = ps_process_count, .PoolPages = ex_pool_pages,
         };
         return nt_answer(&counts, sizeof(counts), buffer, length, returned);
     }

@@ -199,7 +199,7 @@ static counts count(void)
 {
     ps_settle();
     return (counts){ ex_pool_bytes, ex_pool_blocks, ob_object_count,
-                     ob_handle_count, io_irp_count(), ps_thread_count() };
+                     ob_handle_count, io_irp_count(), ps_thread_count };
 }
 
 static bool same(const counts *a, const counts *b)
