@@ -24,15 +24,12 @@ static void print(const char *format, ...)
         hal_put_char(*c);
 }
 
-#define CASE(name, code) case code: return #name;
+#define BUGCHECK_ROW(name, code, rule) { code, #name, rule },
 
-static const char *name_of(uint32_t code)
-{
-    switch (code) {
-    BUGCHECK_CODES(CASE)
-    default: return "UNKNOWN";
-    }
-}
+static const struct bugcheck {
+    uint32_t code;
+    const char *name, *rule;
+} bugchecks[] = { BUGCHECK_CODES(BUGCHECK_ROW) { 0, "UNKNOWN", "" } };
 
 // A trap frame is an array of quadwords, in this order.
 static void print_registers(const KTRAP_FRAME *frame)
@@ -70,11 +67,14 @@ static _Noreturn void stop(uint32_t code,
     __asm__ volatile("cli");
     if (__atomic_exchange_n(&stopping, true, __ATOMIC_SEQ_CST))
         hal_exit(HAL_EXIT_BUGCHECK);    // a fault in here
+    const struct bugcheck *row = bugchecks;
+    while (row->code && row->code != code)
+        row++;
     print("\n*** STOP 0x%08X %s (0x%llx, 0x%llx, 0x%llx, 0x%llx)\n", code,
-          name_of(code), parameters[0], parameters[1], parameters[2],
+          row->name, parameters[0], parameters[1], parameters[2],
           parameters[3]);
-    if (text)
-        print("  %s\n", text);
+    if (text || *row->rule)
+        print("  %s\n", text ? text : row->rule);
     KPRCB *prcb = ki_processor[0] ? KeGetCurrentPrcb() : NULL;
     if (prcb)
         print("  processor %u, thread %u, IRQL %u\n", prcb->Number,
