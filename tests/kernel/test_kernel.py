@@ -22,10 +22,12 @@ CASES = [pytest.param(name, id=f'{name}-{rules}' if rules else name)
          for name, rules in KTEST.findall(source.read_text())]
 NEEDS = re.compile(r'# SKIP needs (\d+) processors')
 BANNER = re.compile(r'^TINT .*: (\d+) processors?,', re.M)
+# `make test LEVEL=kernel CPUS=8` runs them on so many instead.
+PROCESSORS = [int(n) for n in os.environ.get('CPUS', '').split()] or [1, 2, 4]
 BOUND = 300                     # seconds for all of them
 
 
-@pytest.fixture(scope='module', params=[1, 2, 4])
+@pytest.fixture(scope='module', params=PROCESSORS)
 def reported(request, tmp_path_factory):
     """(results, why the rest is missing, processors that were started) of one
     boot that ran all tests; one for each number of processors."""
