@@ -328,6 +328,28 @@ KTEST(skip_port_on_success, "IOCP-21 IOCP-22")
     on_both_roads(skip_on_success);
 }
 
+KTEST(skip_event_on_handle, "IOCP-22 CMP-05")
+{
+    FILE_OBJECT *file = ktest_open(0);
+    KEVENT *event = ktest_create_event();
+    file->Flags |= FO_SKIP_EVENT;
+    ktest_driver.lower = finish_now;
+    immediate = STATUS_SUCCESS;
+    for (int pended = 0; pended <= 1; pended++) {
+        marks = pended;
+        EXPECT(NT_SUCCESS(io_send(file, ktest_build_read(file))));
+        EXPECT(!is_set(file));
+        IRP *irp = ktest_build_read(file);
+        KeResetEvent(event);
+        ObReferenceObject(event);
+        irp->UserEvent = event;
+        EXPECT(NT_SUCCESS(io_send(file, irp)));
+        EXPECT(event->Header.SignalState && !is_set(file));
+    }
+    ObDereferenceObject(event);
+    ktest_close(file);
+}
+
 KTEST(port_is_bound_once, "IOCP-16 IOCP-17")
 {
     FILE_OBJECT *file = ktest_open(0);
