@@ -9,6 +9,7 @@
 ##   make test         all tests; the last line is `N passed, N failed`
 ##   make stress       the tests with their full numbers (STRESS=1)
 ##   make lint         only the rules of the house
+##   make rules        write docs/RULES.md: which test holds which rule of NT
 ##   make iso          build/tint.iso, for GRUB
 ##   make size         code lines against their limits
 ##   make clean        remove what was built, but not the disks
@@ -92,7 +93,7 @@ $(error EXTRA and KTESTS name C sources: what is $(filter-out %.c,$(EXTRA) $(KTE
 endif
 
 # These goals compile nothing and must work without a compiler.
-ifneq ($(filter-out help clean distclean size,$(or $(MAKECMDGOALS),all)),)
+ifneq ($(filter-out help clean distclean size rules,$(or $(MAKECMDGOALS),all)),)
 need = $(if $(shell command -v $(firstword $(1))),,$(error \
          $(or $(firstword $(1)),$(2)) is missing: `make setup` installs it (package $(2))))
 $(call need,$(CC),gcc)
@@ -219,6 +220,9 @@ $(foreach t,$(call outside,$(KTESTS)),$(eval \
 
 $(BUILD)/tint.elf: $(FREE_OBJ)
 $(BUILD)/tint-chk.elf: $(CHK_OBJ)
+# Calls of these go through tests/kernel/verify.c first.
+VERIFIED := IoCallDriver IoCompleteRequest IoCancelIrp
+$(BUILD)/tint-chk.elf: LDFLAGS += $(VERIFIED:%=--wrap=%)
 $(KERNELS): linker.ld $(BUILD)/stamp/kernel
 	$(call say,LD,$@)$(LD) $(LDFLAGS) -T linker.ld -o $@ $(filter %.o,$^)
 
@@ -281,7 +285,7 @@ pytest_py := for p in python3 /usr/bin/python3; do \
 PYTEST     = $(or $(shell $(pytest_py)),$(error pytest is missing: \
                  `make setup` installs it (package python3-pytest)))
 
-.PHONY: test stress lint
+.PHONY: test stress lint rules
 ifneq ($(filter-out $(LEVELS),$(LEVEL)),)
 $(error LEVEL is one of: $(LEVELS))
 endif
@@ -293,6 +297,8 @@ stress: all
 	@STRESS=1 $(PYTEST) -m pytest -q $(TESTS) $(if $(T),-k '$(T)')
 lint: $(KERNELS)
 	@$(PYTHON) tests/lint/lint.py
+rules:
+	@$(PYTHON) tests/lint/lint.py --write-rules
 
 # ------------------------------------------------------------- housekeeping
 

@@ -158,11 +158,11 @@ static bool walk_up(IRP *irp)
 // NT:      IoCompleteRequest (WDK).
 void IoCompleteRequest(IRP *irp, KPRIORITY boost)
 {
-    ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    if (irp->CurrentLocation > irp->StackCount + 1)
+    ASSERT_IRQL_RULE("IRP-07", <=, DISPATCH_LEVEL);
+    if (irp->CurrentLocation > irp->StackCount)    // never sent, or done
         KeBugCheckEx(MULTIPLE_IRP_COMPLETE_REQUESTS, (uintptr_t)irp,
                      irp->id, 0, 0);
-    ASSERT(irp->IoStatus.Status != STATUS_PENDING);    // IRP-07
+    ASSERT_RULE("IRP-07", irp->IoStatus.Status != STATUS_PENDING);
     if (irp->CancelRoutine)
         KeBugCheckEx(CANCEL_STATE_IN_COMPLETED_IRP, (uintptr_t)irp, irp->id,
                      0, 0);

@@ -122,13 +122,13 @@ struct IRP {
 
 static inline IO_STACK_LOCATION *IoGetCurrentIrpStackLocation(IRP *irp)
 {
-    ASSERT(irp->CurrentLocation <= irp->StackCount);
+    ASSERT_RULE("IRP-01", irp->CurrentLocation <= irp->StackCount);
     return &irp->stack[irp->CurrentLocation - 1];
 }
 
 static inline IO_STACK_LOCATION *IoGetNextIrpStackLocation(IRP *irp)
 {
-    ASSERT(irp->CurrentLocation > 1);
+    ASSERT_RULE("IRP-01", irp->CurrentLocation > 1);
     return &irp->stack[irp->CurrentLocation - 2];
 }
 

@@ -30,15 +30,12 @@ static void stop_others(KPRCB *self)
 // True if a frame pointer may be followed without a fault.
 bool (*ke_is_readable)(const void *address);
 
-#define CASE(name, code) case code: return #name;
+#define BUGCHECK_ROW(name, code, rule) { code, #name, rule },
 
-static const char *name_of(uint32_t code)
-{
-    switch (code) {
-    BUGCHECK_CODES(CASE)
-    default: return "UNKNOWN";
-    }
-}
+static const struct bugcheck {
+    uint32_t code;
+    const char *name, *rule;
+} bugchecks[] = { BUGCHECK_CODES(BUGCHECK_ROW) { 0, "UNKNOWN", "" } };
 
 // A trap frame is an array of quadwords, in this order.
 static void print_registers(const KTRAP_FRAME *frame)
@@ -75,11 +72,14 @@ static _Noreturn void stop(uint32_t code,
     ki_disable();
     KPRCB *prcb = KeGetCurrentPrcb();    // since ke_init_boot_processor
     stop_others(prcb);
+    const struct bugcheck *row = bugchecks;
+    while (row->code && row->code != code)
+        row++;
     hal_print("\n*** STOP 0x%08X %s (0x%llx, 0x%llx, 0x%llx, 0x%llx)\n", code,
-              name_of(code), parameters[0], parameters[1], parameters[2],
+              row->name, parameters[0], parameters[1], parameters[2],
               parameters[3]);
-    if (text)
-        hal_print("  %s\n", text);
+    if (text || *row->rule)
+        hal_print("  %s\n", text ? text : row->rule);
     hal_print("  processor %u, thread %u, IRQL %u\n", prcb->Number,
               prcb->CurrentThread->id, KeGetCurrentIrql());
     if (frame) {

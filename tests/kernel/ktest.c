@@ -15,6 +15,7 @@ const int64_t ktest_bound = -(int64_t)KTEST_BOUND_SECONDS * UNITS_PER_SECOND;
 static const ktest *current;     // the test that runs, and its number
 static uint32_t number;
 static uint32_t failures;        // of it
+static uint32_t missing;         // processors that it asked for in vain; 0
 static uint64_t random_state;
 
 static void put(const char *text)
@@ -63,8 +64,19 @@ void ktest_sleep(uint32_t ms)
 
 static void say_result(void)
 {
-    say("%sok %u - %s # %s\n", failures ? "not " : "", number, current->name,
-        current->rules);
+    if (missing && !failures)
+        say("ok %u - %s # SKIP needs %u processors # %s\n", number,
+            current->name, missing, current->rules);
+    else
+        say("%sok %u - %s # %s\n", failures ? "not " : "", number,
+            current->name, current->rules);
+}
+
+bool ktest_has_processors(uint32_t count)
+{
+    if (KeNumberProcessors < count)
+        missing = count;
+    return KeNumberProcessors >= count;
 }
 
 // ---- Helper threads -------------------------------------------------------
@@ -73,6 +85,24 @@ bool ktest_wait(void *object)
 {
     return KeWaitForSingleObject(object, Executive, KernelMode, false,
                                  &ktest_bound) == STATUS_SUCCESS;
+}
+
+bool ktest_spin_until(const volatile uint32_t *flag)
+{
+    uint64_t start = KeQueryInterruptTime();
+    while (!__atomic_load_n(flag, __ATOMIC_ACQUIRE)) {
+        if (KeQueryInterruptTime() - start > (uint64_t)-ktest_bound)
+            return false;
+        __builtin_ia32_pause();
+    }
+    return true;
+}
+
+void ktest_spin(uint32_t ms)
+{
+    uint64_t start = KeQueryInterruptTime();
+    while (KeQueryInterruptTime() - start < (uint64_t)ms * 10000)
+        __builtin_ia32_pause();
 }
 
 // Nothing can follow: a helper that is still there may use what the test had
@@ -85,9 +115,9 @@ static _Noreturn void bail_out(const char *why)
     hal_exit(HAL_EXIT_FAILURE);
 }
 
-static void pin(KTHREAD *thread)
+static void pin(KTHREAD *thread, uint32_t processor)
 {
-    KeSetAffinityThread(thread, 1);
+    KeSetAffinityThread(thread, 1ull << processor);
 }
 
 static void run_helper(void *context)
@@ -95,11 +125,23 @@ static void run_helper(void *context)
     ktest_thread *helper = context;
     helper->thread = KeGetCurrentThread();
     ObReferenceObject(helper->thread);
-    pin(helper->thread);
+    pin(helper->thread, helper->processor);
     KeSetPriorityThread(helper->thread, helper->priority);
     KeSetEvent(&helper->started, IO_NO_INCREMENT);
     KeWaitForSingleObject(&helper->go, Executive, KernelMode, false, NULL);
     helper->routine(helper->context);
+}
+
+static void start(ktest_thread *helper)
+{
+    KeInitializeEvent(&helper->started, NotificationEvent, false);
+    KeInitializeEvent(&helper->go, NotificationEvent, false);
+    if (!NT_SUCCESS(ps_create_system_thread(run_helper, helper)))
+        bail_out("no memory for a helper thread");
+    if (!ktest_wait(&helper->started))
+        bail_out("a helper thread never started");
+    // Only from this wake-up on is it sure to be on its processor.
+    KeSetEvent(&helper->go, IO_NO_INCREMENT);
 }
 
 void ktest_start(ktest_thread *helper, KSTART_ROUTINE *routine, void *context,
@@ -107,14 +149,16 @@ void ktest_start(ktest_thread *helper, KSTART_ROUTINE *routine, void *context,
 {
     *helper = (ktest_thread){ .routine = routine, .context = context,
                               .priority = priority };
-    KeInitializeEvent(&helper->started, NotificationEvent, false);
-    KeInitializeEvent(&helper->go, NotificationEvent, false);
-    if (!NT_SUCCESS(ps_create_system_thread(run_helper, helper)))
-        bail_out("no memory for a helper thread");
-    if (!ktest_wait(&helper->started))
-        bail_out("a helper thread never started");
-    // Only from this wake-up on is it sure to be on our processor.
-    KeSetEvent(&helper->go, IO_NO_INCREMENT);
+    start(helper);
+}
+
+void ktest_start_on(ktest_thread *helper, uint32_t processor,
+                    KSTART_ROUTINE *routine, void *context)
+{
+    *helper = (ktest_thread){ .routine = routine, .context = context,
+                              .priority = KTEST_PRIORITY,
+                              .processor = processor };
+    start(helper);
 }
 
 void ktest_join(ktest_thread *helper)
@@ -127,6 +171,13 @@ void ktest_join(ktest_thread *helper)
 bool ktest_is_waiting(const ktest_thread *helper)
 {
     return helper->thread->State == Waiting;
+}
+
+bool ktest_until_waiting(const ktest_thread *helper)
+{
+    for (int i = 0; i < SETTLE_ROUNDS && !ktest_is_waiting(helper); i++)
+        ktest_sleep(1);
+    return ktest_is_waiting(helper);
 }
 
 // ---- The log --------------------------------------------------------------
@@ -246,7 +297,7 @@ static void expect_same_state(void)
 
 static void run_one(void)
 {
-    failures = 0;
+    failures = missing = 0;
     ktest_log_reset();
     ktest_driver_reset();
     counts before = count();
@@ -284,7 +335,7 @@ uint32_t ktest_run(const char *pattern, uint64_t seed)
 {
     uint32_t chosen = 0, failed = 0;
     random_state = seed ? seed : 0x9E3779B97F4A7C15ull;
-    pin(KeGetCurrentThread());
+    pin(KeGetCurrentThread(), 0);
     ke_yield();
     KeSetPriorityThread(KeGetCurrentThread(), KTEST_PRIORITY);
     keep_irps();

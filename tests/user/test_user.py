@@ -55,7 +55,7 @@ def test_user(machine, scratch, name, head, options):
         words[-1:] = ['stress'] if boot.STRESS else []
     m = machine(kernel=boot.CHECKED, disks=disks,
                 program=['leaks', name, *words],
-                cpus=int(one(head, 'cpus', os.environ.get('CPUS', '1'))),
+                cpus=int(one(head, 'cpus', os.environ.get('CPUS') or '1')),
                 options=[*options, 'then=poweroff'])
     status = m.wait(BOUND)
     skip = re.search(r'^skip - (.*)$', m.console, re.M)
