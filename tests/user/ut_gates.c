@@ -164,6 +164,8 @@ static const struct {
     NTSTATUS other;
 } unchecked[] = {
     { { "int1", "F1", 0, STATUS_SINGLE_STEP }, ILL },
+    { { "AC, then a misaligned read", "9C810C24000004009D8B4701", 0,
+        STATUS_DATATYPE_MISALIGNMENT }, SURVIVED },
     { { "xsetbv", "0F01D1", 0, ILL }, PRIV },
     { { "ldmxcsr, reserved bits", "C707000001000FAE17", 0, AV }, SURVIVED },
     { { "xmm: an unmasked exception", "C707000000000FAE170F57C00F5EC0", 0,
@@ -229,7 +231,8 @@ static int victim(const char *code, uint64_t address)
                                          PAGE_EXECUTE_READ, &old)))
         return 1;
     __asm__ volatile("push %%rbp\n mov %3, %%rbx\n xor %%eax, %%eax\n"
-                     "call *%2\n pop %%rbp\n cld"
+                     "call *%2\n pop %%rbp\n"
+                     "push $2\n popf"
                      : "+S"(address), "+D"(data)
                      : "r"(page), "r"(to), "d"(0), "c"(0)
                      : "rax", "rbx", "r8", "r9", "r10", "r11", "memory", "cc");
@@ -302,7 +305,7 @@ static void segments(void)
         0x28, 0x2B, 0x30, 0x33, 0x38, 0x3B, 0x40, 0x7C, 0xFFFF,
     };
     FOR_EACH(gate, selectors) {
-        bool is_stack = gate->code[2] == 'D' && gate->code[3] == '6';    // mov ss
+        bool is_stack = strcmp(gate->name, "mov ss") == 0;
         for (size_t j = 0; j < sizeof(values) / sizeof(*values); j++) {
             uint64_t value = values[j];
             // Ring 3's data under any RPL, its code if it can be read.
