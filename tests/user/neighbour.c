@@ -12,6 +12,7 @@
 
 static uint8_t out[SIZE] __attribute__((aligned(4096)));
 static uint8_t in[SIZE] __attribute__((aligned(4096)));
+static uint64_t memory[64 * 512];    // nobody may write here, ever
 static volatile uint32_t threads_run;
 
 static NTSTATUS count_one(void *argument)
@@ -53,6 +54,19 @@ static bool registers_are_kept(uint64_t round)
     return half == (double)round / 2 && (flags & 0x7500) == 0;
 }
 
+static uint64_t fill(uint64_t i)
+{
+    return i * 0x9E3779B97F4A7C15ull ^ 0x4E65696768626F72ull;
+}
+
+static bool memory_is_kept(void)
+{
+    for (uint64_t i = 0; i < sizeof(memory) / sizeof(*memory); i++)
+        if (memory[i] != fill(i))
+            return false;
+    return true;
+}
+
 static NTSTATUS one_round(HANDLE disk, uint64_t round, bool threads)
 {
     uint32_t done = 0;
@@ -69,6 +83,8 @@ static NTSTATUS one_round(HANDLE disk, uint64_t round, bool threads)
         status = use_thread();
     if (NT_SUCCESS(status) && !registers_are_kept(round))
         status = STATUS_UNSUCCESSFUL;
+    if (NT_SUCCESS(status) && !memory_is_kept())
+        status = STATUS_CONFLICTING_ADDRESSES;
     return status;
 }
 
@@ -78,6 +94,8 @@ int main(int argc, char **argv)
     bool threads = argc < 2 || strcmp(argv[1], "frugal") != 0;
     HANDLE disk = open_disk(0);
     uint64_t rounds = 0;
+    for (uint64_t i = 0; i < sizeof(memory) / sizeof(*memory); i++)
+        memory[i] = fill(i);
     NTSTATUS status = STATUS_SUCCESS;
     while (NT_SUCCESS(status) &&
            (!rounds || NtWaitForSingleObject(stop, false, POLL) !=

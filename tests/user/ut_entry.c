@@ -8,6 +8,7 @@
 // own: ut_entry victim KIND VALUE.
 
 #include "tests/user/neighbour.h"
+#include "tests/user/random.h"
 
 #define SURVIVED 200
 #define CARRY    0x1u
@@ -80,7 +81,6 @@ static void system_calls(void)
     static int64_t moment = -10000, frequency, counter;
     static uint8_t page[8192] __attribute__((aligned(4096)));
     static uint64_t stack[256];
-    static DISK_GEOMETRY geometry;
     HANDLE event = new_event(NotificationEvent, true);
     HANDLE disk = open_disk(FILE_SYNCHRONOUS_IO_NONALERT);
     EVENT_BASIC_INFORMATION basic;
@@ -122,7 +122,6 @@ static void system_calls(void)
             e.rsi = (uint64_t)&moment;
             keeps(&e, STATUS_SUCCESS);
         }
-    (void)geometry;
     NtClose(disk);
     NtClose(event);
 }
@@ -248,10 +247,7 @@ static uint64_t state = 1;
 
 static uint64_t any(void)
 {
-    uint64_t z = state += 0x9E3779B97F4A7C15ull;
-    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9ull;
-    z = (z ^ z >> 27) * 0x94D049BB133111EBull;
-    return z ^ z >> 31;
+    return random_from(&state);
 }
 
 // Goes on with context; what comes back goes to *after: flags and rsp.
@@ -274,8 +270,8 @@ __asm__("go_on:\n"
 
 static void contexts(void)
 {
-    _Static_assert(offsetof(CONTEXT, Rdx) == 96 && offsetof(CONTEXT, Rip) == 120,
-                   "go_on");
+    _Static_assert(offsetof(CONTEXT, Rdx) == 96 &&
+                   offsetof(CONTEXT, Rip) == 120, "go_on");
     const uint64_t may_set = 0x40CD5 | DOWN;    // not TF: it would end us
     rule("NtContinue with random contexts");
     for (int i = 0; i < 2000; i++) {
