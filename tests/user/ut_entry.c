@@ -7,6 +7,7 @@
 // by an APC; routines that are none. What ends its process runs in one of its
 // own: ut_entry victim KIND VALUE.
 
+#include "tests/user/context.h"
 #include "tests/user/neighbour.h"
 #include "tests/user/random.h"
 
@@ -250,28 +251,8 @@ static uint64_t any(void)
     return random_from(&state);
 }
 
-// Goes on with context; what comes back goes to *after: flags and rsp.
-void go_on(CONTEXT *context, uint64_t after[4]);
-__asm__("go_on:\n"
-        "push %rbx\n push %rbp\n push %r12\n push %r13\n push %r14\n"
-        "push %r15\n"
-        "mov %rsi, 96(%rdi)\n"             // in rdx of the context
-        "mov %rsp, 8(%rsi)\n"
-        "lea 1f(%rip), %rax\n mov %rax, 120(%rdi)\n"
-        "xor %esi, %esi\n"
-        "call NtContinue\n"
-        "ud2\n"                            // it must not return
-        "1: mov %rsp, 16(%rdx)\n"
-        "mov 8(%rdx), %rsp\n"
-        "pushfq\n popq (%rdx)\n"
-        "pushq $2\n popfq\n"
-        "pop %r15\n pop %r14\n pop %r13\n pop %r12\n pop %rbp\n pop %rbx\n"
-        "ret\n");
-
 static void contexts(void)
 {
-    _Static_assert(offsetof(CONTEXT, Rdx) == 96 &&
-                   offsetof(CONTEXT, Rip) == 120, "go_on");
     const uint64_t may_set = 0x40CD5 | DOWN;    // not TF: it would end us
     rule("NtContinue with random contexts");
     for (int i = 0; i < 2000; i++) {
