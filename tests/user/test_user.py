@@ -17,6 +17,7 @@ STRESS=1 is passed on as a last argument `stress` where `// args:` ends in
 `[stress]`.
 """
 import itertools
+import os
 import re
 
 from pathlib import Path
@@ -40,7 +41,8 @@ def cases():
         if 'helper' in head:
             continue
         for options, cpus, cpu in itertools.product(
-                head.get('options', ['']), head.get('cpus', ['1']),
+                head.get('options', ['']),
+                head.get('cpus', [os.environ.get('CPUS', '1')]),
                 head.get('cpu', ['max'])):
             name = [source.stem, options,
                     f'cpus={cpus}' if cpus != '1' else '',
