@@ -42,7 +42,7 @@ def cases():
             continue
         for options, cpus, cpu in itertools.product(
                 head.get('options', ['']),
-                head.get('cpus', [os.environ.get('CPUS', '1')]),
+                head.get('cpus', [os.environ.get('CPUS') or '1']),
                 head.get('cpu', ['max'])):
             name = [source.stem, options,
                     f'cpus={cpus}' if cpus != '1' else '',
