@@ -8,7 +8,7 @@ only tells 0 from the rest. Lines in its head change its run:
     // disks: 2                  scratch disks of 16 MiB; 1 if not said
     // options: port=direct      kernel options; each such line is one more run
     // cpus: 2                   processors, 1 if not said; likewise
-    // cpu: qemu64               QEMU's model, max if not said; likewise
+    // cpus: 1 qemu64            and of which of QEMU's models, not max
     // helper: what for          no test of its own
 
 Each is run by the program `leaks` several times, which then looks whether
@@ -29,7 +29,7 @@ import qemu
 from harness import boot
 
 HERE = Path(__file__).resolve().parent
-HEAD = re.compile(r'^// (args|disks|options|cpus|cpu|helper):[ \t]*(.*)$', re.M)
+HEAD = re.compile(r'^// (args|disks|options|cpus|helper):[ \t]*(.*)$', re.M)
 BOUND = 900 if boot.STRESS else 180     # seconds for one program
 
 
@@ -40,10 +40,10 @@ def cases():
             head.setdefault(key, []).append(value.strip())
         if 'helper' in head:
             continue
-        for options, cpus, cpu in itertools.product(
+        for options, processors in itertools.product(
                 head.get('options', ['']),
-                head.get('cpus', [os.environ.get('CPUS') or '1']),
-                head.get('cpu', ['max'])):
+                head.get('cpus', [os.environ.get('CPUS') or '1'])):
+            cpus, cpu = [*processors.split(), 'max'][:2]
             name = [source.stem, options,
                     f'cpus={cpus}' if cpus != '1' else '',
                     cpu if cpu != 'max' else '']

@@ -1,9 +1,8 @@
 // ut_gates.c - instructions that ring 3 must not execute, memory that it must
 // not touch, places where it must not jump.
 // cpus: 1
+// cpus: 1 qemu64
 // cpus: 4
-// cpu: max
-// cpu: qemu64
 //
 // Each is a few bytes of code which a process of its own executes: it must end
 // with the status that names the fault. Meanwhile a neighbour works on.

@@ -16,7 +16,7 @@
 #define PAGE    4096u
 #define PAGES   8u
 #define HANDLES 12u
-#define CALLS   10000u
+#define CALLS   4000u
 #define SEEDS   4u
 
 static uint8_t *pages;                 // are unmapped, and come back
