@@ -32,7 +32,6 @@ static ki_gate idt[256];
 // Segment descriptors (Intel SDM 3.4.5, 5.2.1): only type, DPL and L count.
 #define GDT_KERNEL_CODE 0x00AF9B000000FFFFull
 #define GDT_KERNEL_DATA 0x00CF93000000FFFFull
-#define GDT_USER_CODE32 0x00CFFB000000FFFFull    // sysret wants the place
 #define GDT_USER_DATA   0x00CFF3000000FFFFull
 #define GDT_USER_CODE   0x00AFFB000000FFFFull
 #define GDT_TSS         0x0000890000000000ull
@@ -64,9 +63,10 @@ static void fill_tss(KPRCB *prcb, ki_descriptors *descriptors)
 // Loads GDT, TSS, GS and the system call's registers for this processor.
 static void load_descriptors(KPRCB *prcb)
 {
+    // Where sysret counts from, 32-bit code would lie: ring 3 must not get into
+    // that mode, whose syscall goes where nobody has said (AMD APM 2, 6.1.1).
     static const uint64_t segments[] = {
-        0, GDT_KERNEL_CODE, GDT_KERNEL_DATA, GDT_USER_CODE32, GDT_USER_DATA,
-        GDT_USER_CODE,
+        0, GDT_KERNEL_CODE, GDT_KERNEL_DATA, 0, GDT_USER_DATA, GDT_USER_CODE,
     };
     ki_descriptors *descriptors = prcb->descriptors;
     memcpy(descriptors->gdt, segments, sizeof(segments));
@@ -85,6 +85,7 @@ static void load_descriptors(KPRCB *prcb)
                      "movw %3, %%fs\n"
                      "movw %3, %%gs\n"
                      "ltr %4\n"
+                     "lldt %3\n"    // none; after reset it lies at 0
                      ::"m"(gdtr), "i"(KI_KERNEL_CS),
                      "r"((uint16_t)KI_KERNEL_SS), "r"((uint16_t)0),
                      "r"((uint16_t)KI_TSS)

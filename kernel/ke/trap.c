@@ -18,16 +18,51 @@ enum {
 
 // ---- Exceptions -----------------------------------------------------------
 
-// The status that a fault of ring 3 ends its process with.
-static NTSTATUS status_of_fault(uint64_t vector)
+// Which opcodes only ring 0 may execute, and what may stand before an opcode
+// (Intel SDM 2, A.3).
+enum opcode { ORDINARY, PREFIX, ONE_BYTE, AFTER_ESCAPE, ESCAPE = 0x0F };
+
+static const uint8_t opcodes[256] = {
+    [0x00 ... 0x01] = AFTER_ESCAPE,    // lldt, ltr; lgdt, lidt, invlpg, ...
+    [0x06 ... 0x09] = AFTER_ESCAPE,    // clts, sysret, invd, wbinvd
+    [0x20 ... 0x23] = AFTER_ESCAPE,    // mov cr, dr
+    [0x30] = AFTER_ESCAPE, [0x32 ... 0x33] = AFTER_ESCAPE,    // msr, pmc
+    [0x40 ... 0x4F] = PREFIX, [0x66 ... 0x67] = PREFIX,
+    [0xF2 ... 0xF3] = PREFIX,
+    [0x6C ... 0x6F] = ONE_BYTE, [0xE4 ... 0xE7] = ONE_BYTE,
+    [0xEC ... 0xEF] = ONE_BYTE,        // in, out, ins, outs
+    [0xF4] = ONE_BYTE, [0xFA ... 0xFB] = ONE_BYTE,    // hlt, cli, sti
+};
+
+// Is it such an instruction? Else it named a bad address or selector.
+static bool is_privileged(uint64_t rip)
 {
-    switch (vector) {
+    enum { LONGEST_INSTRUCTION = 15 };
+    enum opcode wanted = ONE_BYTE;
+    uint8_t byte;
+    for (int i = 0; i < LONGEST_INSTRUCTION; i++) {
+        if (!NT_SUCCESS(ke_get_user(&byte, (uint8_t *)rip + i)))
+            return false;
+        if (byte == ESCAPE && wanted == ONE_BYTE)
+            wanted = AFTER_ESCAPE;
+        else if (wanted == AFTER_ESCAPE || opcodes[byte] != PREFIX)
+            return opcodes[byte] == wanted;
+    }
+    return false;
+}
+
+// The status that a fault of ring 3 ends its process with.
+static NTSTATUS status_of_fault(const KTRAP_FRAME *frame)
+{
+    switch (frame->vector) {
     case VECTOR_DIVIDE: return STATUS_INTEGER_DIVIDE_BY_ZERO;
     case VECTOR_DEBUG: return STATUS_SINGLE_STEP;
     case VECTOR_BREAKPOINT: return STATUS_BREAKPOINT;
     case VECTOR_OVERFLOW: return STATUS_INTEGER_OVERFLOW;
     case VECTOR_INVALID_OPCODE: return STATUS_ILLEGAL_INSTRUCTION;
-    case VECTOR_PROTECTION: return STATUS_PRIVILEGED_INSTRUCTION;
+    case VECTOR_PROTECTION:
+        return !frame->ErrorCode && is_privileged(frame->Rip)
+                   ? STATUS_PRIVILEGED_INSTRUCTION : STATUS_ACCESS_VIOLATION;
     case VECTOR_ALIGNMENT: return STATUS_DATATYPE_MISALIGNMENT;
     case VECTOR_X87: return STATUS_FLOAT_INVALID_OPERATION;
     case VECTOR_SIMD: return STATUS_FLOAT_INVALID_OPERATION;
@@ -39,7 +74,7 @@ static void dispatch_exception(KTRAP_FRAME *frame)
 {
     if (frame->SegCs & 3) {
         ki_enable();
-        ke_hook.user_fault(status_of_fault(frame->vector));
+        ke_hook.user_fault(status_of_fault(frame));
         return;
     }
     bool page_fault = frame->vector == VECTOR_PAGE_FAULT;

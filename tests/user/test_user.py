@@ -7,7 +7,8 @@ only tells 0 from the rest. Lines in its head change its run:
     // args: a "b c"             its arguments
     // disks: 2                  scratch disks of 16 MiB; 1 if not said
     // options: port=direct      kernel options; each such line is one more run
-    // cpus: 2                   processors
+    // cpus: 2                   processors, 1 if not said; likewise
+    // cpus: 1 qemu64            and of which of QEMU's models, not max
     // helper: what for          no test of its own
 
 Each is run by the program `leaks` several times, which then looks whether
@@ -15,6 +16,7 @@ pool bytes, pages, handles, objects, IRPs and threads are what they were.
 STRESS=1 is passed on as a last argument `stress` where `// args:` ends in
 `[stress]`.
 """
+import itertools
 import os
 import re
 
@@ -38,25 +40,30 @@ def cases():
             head.setdefault(key, []).append(value.strip())
         if 'helper' in head:
             continue
-        for options in head.get('options', ['']):
-            name = f'{source.stem}-{options}' if options else source.stem
-            yield pytest.param(source.stem, head, options.split(), id=name)
+        for options, processors in itertools.product(
+                head.get('options', ['']),
+                head.get('cpus', [os.environ.get('CPUS') or '1'])):
+            cpus, cpu = [*processors.split(), 'max'][:2]
+            name = [source.stem, options,
+                    f'cpus={cpus}' if cpus != '1' else '',
+                    cpu if cpu != 'max' else '']
+            yield pytest.param(source.stem, head, options.split(), int(cpus),
+                               cpu, id='-'.join(filter(None, name)))
 
 
 def one(head, key, default):
     return head.get(key, [default])[0]
 
 
-@pytest.mark.parametrize('name, head, options', cases())
-def test_user(machine, scratch, name, head, options):
+@pytest.mark.parametrize('name, head, options, cpus, cpu', cases())
+def test_user(machine, scratch, name, head, options, cpus, cpu):
     disks = [qemu.Disk(scratch()) for _ in range(int(one(head, 'disks', '1')))]
     words = qemu.words(one(head, 'args', ''))
     if words[-1:] == ['[stress]']:
         words[-1:] = ['stress'] if boot.STRESS else []
     m = machine(kernel=boot.CHECKED, disks=disks,
                 program=['leaks', name, *words],
-                cpus=int(one(head, 'cpus', os.environ.get('CPUS') or '1')),
-                options=[*options, 'then=poweroff'])
+                cpus=cpus, cpu=cpu, options=[*options, 'then=poweroff'])
     status = m.wait(BOUND)
     skip = re.search(r'^skip - (.*)$', m.console, re.M)
     if skip and status == qemu.FAILED:
