@@ -135,12 +135,26 @@ NTSTATUS io_send(FILE_OBJECT *file, IRP *irp)
     return STATUS_PENDING;
 }
 
+// A close and its cleanup go through whoever sends them; any other request ends
+// early if its thread is to end: a flush may stand behind much that is slow.
+static void wait_for_own(const IRP *irp, uint8_t major, KEVENT *done)
+{
+    bool closing = major == IRP_MJ_CLEANUP || major == IRP_MJ_CLOSE;
+    NTSTATUS status = KeWaitForSingleObject(
+        done, Executive, closing ? KernelMode : UserMode, false, NULL);
+    if (status == STATUS_SUCCESS)
+        return;
+    io_cancel(&KeGetCurrentThread()->io, &(io_filter){ .iosb = irp->UserIosb });
+    KeWaitForSingleObject(done, Executive, KernelMode, false, NULL);
+}
+
 // Sends a kernel caller's request and waits in any case. The IRP lies on the
-// stack, so that a close cannot fail for want of memory. what: the major
+// stack, so that a close cannot fail for want of memory; it hangs on its thread
+// like any other, so that it can be cancelled (CAN-07). what: the major
 // function and its parameters; mdl, buffer, information: the caller's, or NULL.
 //
 // IRQL:    == PASSIVE_LEVEL
-// Returns: the request's final status
+// Returns: the request's final status; STATUS_CANCELLED
 NTSTATUS io_request(FILE_OBJECT *file, const IO_STACK_LOCATION *what, MDL *mdl,
                     void *buffer, uintptr_t *information)
 {
@@ -157,7 +171,7 @@ NTSTATUS io_request(FILE_OBJECT *file, const IO_STACK_LOCATION *what, MDL *mdl,
     ASSERT(file->DeviceObject->StackSize <= STACK_LOCATIONS);
     KeInitializeEvent(&done, NotificationEvent, false);
     iop_initialize_irp(irp, file->DeviceObject->StackSize);
-    irp->flags = IRP_KERNEL_WAIT;
+    irp->flags = IRP_KERNEL_WAIT | IRP_SYNCHRONOUS;
     irp->OriginalFileObject = file;
     irp->MdlAddress = mdl;
     irp->SystemBuffer = buffer;
@@ -167,10 +181,12 @@ NTSTATUS io_request(FILE_OBJECT *file, const IO_STACK_LOCATION *what, MDL *mdl,
     *location = *what;
     location->FileObject = file;
     ki_trace(TRACE_IRP_BUILT, what->MajorFunction, irp->id);
+    iop_link_irp(irp);
     IoCallDriver(file->DeviceObject, irp);
     // A close may be sent by the idle thread, which never blocks: the drivers
     // complete that one in the call.
-    KeWaitForSingleObject(&done, Executive, KernelMode, false, NULL);
+    wait_for_own(irp, what->MajorFunction, &done);
+    iop_unlink_irp(irp);
     if (information)
         *information = iosb.Information;
     return iosb.Status;
