@@ -129,6 +129,74 @@ static void parse_command_line(const char *line)
         program = line;
 }
 
+// ---- The other processors -------------------------------------------------
+
+static bool init_trace(uint32_t processor)
+{
+    uint64_t count = mm_total_frames << PAGE_SHIFT < SMALL_MACHINE
+                         ? TRACE_RECORDS_SMALL
+                         : TRACE_RECORDS;
+    TRACE_RECORD *records = mm_allocate_system_pages(
+        (uint32_t)BYTES_TO_PAGES(count * sizeof(*records)));
+    if (records)
+        ke_init_trace(processor, records, count);
+    return records;
+}
+
+static void *new_stack(void)
+{
+    char *pages = mm_allocate_system_pages(MM_STACK_PAGES);
+    return pages ? pages + MM_STACK_PAGES * PAGE_SIZE : NULL;
+}
+
+// Starts one by its boot parameters. False: no memory, or it did not come.
+static bool start_processor(uint32_t apic_id, boot_parameters *parameters)
+{
+    void *block = mm_allocate_system_pages(
+        (uint32_t)BYTES_TO_PAGES(ke_processor_size));
+    void *dpc_stack = new_stack();
+    parameters->stack = new_stack();
+    if (!block || !dpc_stack || !parameters->stack ||
+        !init_trace(KeNumberProcessors))
+        return false;
+    KPRCB *prcb = ke_prepare_processor(block, KeNumberProcessors, apic_id,
+                                       dpc_stack);
+    parameters->argument = prcb;
+    parameters->entry = (void *)ke_enter_processor;
+    return ke_start_processor(prcb, BOOT_SECOND_PAGE);
+}
+
+// Starts the others that the MADT names, as far as cpus= allows. They begin in
+// the first MiB, which is nobody's, in an address space where that page lies at
+// its own address; nothing of that is left afterwards.
+static void start_processors(void)
+{
+    KPROCESS nobody = { 0 };
+    mm_space space;
+    uint32_t most = (uint32_t)MIN(cpus ? cpus : MAXIMUM_PROCESSORS,
+                                  hal_processor_count);
+    if (KeNumberProcessors >= most ||
+        !NT_SUCCESS(mm_create_space(&space, &nobody)))
+        return;
+    char *code = mm_phys_to_virt(BOOT_SECOND_PAGE);
+    memcpy(code, boot_second_start,
+           (size_t)(boot_second_end - boot_second_start));
+    boot_parameters *parameters =
+        (void *)(code + (boot_second_parameters - boot_second_start));
+    parameters->cr3 = space.cr3;
+    bool mapped = mm_map_page(&space, BOOT_SECOND_PAGE);
+    for (uint32_t i = 0; mapped && KeNumberProcessors < most &&
+                         i < hal_processor_count; i++) {
+        uint32_t apic_id = hal_processor_apic_id[i];
+        if (apic_id != ki_processor[0]->apic_id &&
+            !start_processor(apic_id, parameters))
+            print("TINT: processor with APIC id %u did not start\n", apic_id);
+    }
+    mm_unmap_page(&space, BOOT_SECOND_PAGE);
+    mm_delete_space(&space);
+    KeSetAffinityThread(KeGetCurrentThread(), UINT32_MAX);
+}
+
 // ---- The system thread ----------------------------------------------------
 
 static void print_banner(void)
@@ -172,6 +240,7 @@ static bool run_first_program(NTSTATUS *exit_status)
 static void system_thread(void *context)
 {
     const LOADER_PARAMETER_BLOCK *loader = context;
+    start_processors();
     io_init(io_timeout * UNITS_PER_SECOND);
     io_direct_road = road;
     initrd_set_archive(mm_phys_to_virt(loader->initrd.base),
@@ -204,19 +273,6 @@ static void system_thread(void *context)
 
 // ---- From boot/ to idle ---------------------------------------------------
 
-static void init_trace(void)
-{
-    uint64_t count = mm_total_frames << PAGE_SHIFT < SMALL_MACHINE
-                         ? TRACE_RECORDS_SMALL
-                         : TRACE_RECORDS;
-    TRACE_RECORD *records = mm_allocate_system_pages(
-        (uint32_t)BYTES_TO_PAGES(count * sizeof(*records)));
-    if (!records)
-        refuse("no memory for the trace ring");
-    ke_init_trace(0, records, count);
-    ki_trace_mask = ke_default_trace_mask = (uint32_t)trace_mask;
-}
-
 // Brings the kernel up on the boot processor, with what the boot loader passed
 // on (boot.c). Interrupts are off; ends as the idle loop.
 //
@@ -237,7 +293,9 @@ _Noreturn void kernel_main(uint32_t magic, uint32_t info)
     ke_set_system_cr3(mm_kernel_cr3);
     ke_is_readable = mm_is_kernel_address_valid;
     ex_init_pool();
-    init_trace();
+    if (!init_trace(0))
+        refuse("no memory for the trace ring");
+    ki_trace_mask = ke_default_trace_mask = (uint32_t)trace_mask;
     if (!NT_SUCCESS(hal_init_apics(MmMapIoSpace)))
         refuse("no ACPI table of processors and interrupts (MADT)");
     KeGetCurrentPrcb()->apic_id = hal_lapic_id();

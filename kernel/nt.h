@@ -107,6 +107,18 @@ typedef struct LOADER_PARAMETER_BLOCK {
     char command_line[LOADER_COMMAND_LINE];
 } LOADER_PARAMETER_BLOCK;
 
+// second.asm: what another processor runs first, copied to this address, and
+// what it must be told there.
+#define BOOT_SECOND_PAGE 0x10000u
+typedef struct boot_parameters {
+    uint64_t cr3;    // below 4 GiB; maps BOOT_SECOND_PAGE at its own address
+    void *stack;     // its top, 16-aligned
+    void *argument;
+    void *entry;     // is called with the argument
+} boot_parameters;
+extern const char boot_second_start[], boot_second_parameters[];
+extern const char boot_second_end[];
+
 // Where entry.asm leads to; kernel/main.c.
 _Noreturn void kernel_main(uint32_t magic, uint32_t info);
 // Reads what the loader with this magic left at the physical address info.

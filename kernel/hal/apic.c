@@ -42,10 +42,10 @@ void hal_end_of_interrupt(void)
     halp_lapic[LAPIC_EOI] = 0;
 }
 
-// Sends vector to one processor.
+// Sends a vector, an NMI, INIT, or a start-up at a page to one processor.
 //
 // IRQL:    any level
-void hal_send_ipi(uint32_t apic_id, uint8_t vector)
+void hal_send_ipi(uint32_t apic_id, uint32_t command)
 {
     // An interrupt between the two halves might send an IPI of its own.
     uint64_t flags;
@@ -54,7 +54,7 @@ void hal_send_ipi(uint32_t apic_id, uint8_t vector)
     while (halp_lapic[LAPIC_COMMAND_LOW] & COMMAND_PENDING)
         __asm__ volatile("pause");
     halp_lapic[LAPIC_COMMAND_HIGH] = apic_id << ID_SHIFT;
-    halp_lapic[LAPIC_COMMAND_LOW] = COMMAND_ASSERT | vector;
+    halp_lapic[LAPIC_COMMAND_LOW] = COMMAND_ASSERT | command;
     __asm__ volatile("pushq %0; popfq" ::"r"(flags) : "memory", "cc");
 }
 

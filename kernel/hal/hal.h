@@ -77,7 +77,9 @@ void hal_calibrate_clock(void);
 // ---- Local APIC ------------------------------------------------------------
 
 void hal_end_of_interrupt(void);
-void hal_send_ipi(uint32_t apic_id, uint8_t vector);
+// command: a vector, or one of these (Intel SDM 3, 11.6.1).
+enum { HAL_IPI_NMI = 4 << 8, HAL_IPI_INIT = 5 << 8, HAL_IPI_STARTUP = 6 << 8 };
+void hal_send_ipi(uint32_t apic_id, uint32_t command);
 void hal_send_self_ipi(uint8_t vector);
 // Arms this processor's one-shot timer (HAL_VECTOR_CLOCK) for ticks of the TSC
 // from now; it may come early by the divider's grain or when the delay is

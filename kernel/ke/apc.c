@@ -80,8 +80,21 @@ bool KeInsertQueueApc(KAPC *apc, void *argument1, void *argument2,
                       KPRIORITY increment)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    KTHREAD *thread = apc->Thread;
     KIRQL old = ki_lock_dispatcher();
+    bool inserted = ki_insert_apc(apc, argument1, argument2, increment, old);
+    ki_unlock_dispatcher(old);
+    return inserted;
+}
+
+// The same with the dispatcher lock held; old: the level that it will be let
+// go to.
+//
+// IRQL:    == DISPATCH_LEVEL
+bool ki_insert_apc(KAPC *apc, void *argument1, void *argument2,
+                   KPRIORITY increment, KIRQL old)
+{
+    ASSERT_IRQL(==, DISPATCH_LEVEL);
+    KTHREAD *thread = apc->Thread;
     bool inserted = thread->ApcQueueable && !apc->Inserted;
     if (inserted) {
         apc->SystemArgument1 = argument1;
@@ -89,7 +102,6 @@ bool KeInsertQueueApc(KAPC *apc, void *argument1, void *argument2,
         insert_apc(thread, apc);
         announce_apc(thread, apc, increment, old);
     }
-    ki_unlock_dispatcher(old);
     return inserted;
 }
 

@@ -7,6 +7,26 @@
 
 enum { BACKTRACE_DEPTH = 16 };
 
+volatile bool ki_bugchecking;
+
+// Stops the others, so that they change nothing any more; of two processors
+// that come here at once one prints. A fault in here only ends.
+static void stop_others(KPRCB *self)
+{
+    static KPRCB *volatile owner;
+    KPRCB *nobody = NULL;
+    if (!__atomic_compare_exchange_n(&owner, &nobody, self, false,
+                                     __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+        if (nobody != self)
+            ki_stop_processor();
+        hal_exit(HAL_EXIT_BUGCHECK);
+    }
+    ki_bugchecking = true;
+    for (uint32_t i = 0; i < KeNumberProcessors; i++)
+        if (ki_processor[i] != self)
+            hal_send_ipi(ki_processor[i]->apic_id, HAL_IPI_NMI);
+}
+
 // True if a frame pointer may be followed without a fault.
 bool (*ke_is_readable)(const void *address);
 
@@ -66,20 +86,16 @@ static _Noreturn void stop(uint32_t code,
                            const char *text, const KTRAP_FRAME *frame,
                            const uint64_t *rbp)
 {
-    static volatile bool stopping;
-    __asm__ volatile("cli");
-    if (__atomic_exchange_n(&stopping, true, __ATOMIC_SEQ_CST))
-        hal_exit(HAL_EXIT_BUGCHECK);    // a fault in here
+    ki_disable();
+    KPRCB *prcb = KeGetCurrentPrcb();    // since ke_init_boot_processor
+    stop_others(prcb);
     print("\n*** STOP 0x%08X %s (0x%llx, 0x%llx, 0x%llx, 0x%llx)\n", code,
           name_of(code), parameters[0], parameters[1], parameters[2],
           parameters[3]);
     if (text)
         print("  %s\n", text);
-    KPRCB *prcb = ki_processor[0] ? KeGetCurrentPrcb() : NULL;
-    if (prcb)
-        print("  processor %u, thread %u, IRQL %u\n", prcb->Number,
-              prcb->CurrentThread ? prcb->CurrentThread->id : 0,
-              KeGetCurrentIrql());
+    print("  processor %u, thread %u, IRQL %u\n", prcb->Number,
+          prcb->CurrentThread->id, KeGetCurrentIrql());
     if (frame) {
         print_registers(frame);
         print("  at 0x%016llx\n", (unsigned long long)frame->Rip);

@@ -1,8 +1,8 @@
 // cpu.c - one processor's tables and modes: GDT, TSS, IDT, MSRs, CR0, CR4.
 //
-// Everything here is written once, before the first interrupt. The boot
-// processor's PRCB, descriptors and idle thread are static, so that a fault
-// at any later point finds its way to a bugcheck.
+// Everything here is written once, before the processor's first interrupt. What
+// the boot processor needs is static, so that a fault at any later point finds
+// its way to a bugcheck.
 
 #include "kernel/ke/kep.h"
 
@@ -10,10 +10,8 @@ KPRCB *ki_processor[MAXIMUM_PROCESSORS];
 uint32_t KeNumberProcessors;
 ke_hooks ke_hook;
 
-static KPRCB boot_prcb;
-static ki_descriptors boot_descriptors;
-static KTHREAD boot_idle_thread;
-static KPROCESS boot_process;
+static ki_processor_block boot_block;
+static KPROCESS idle_process;    // of all idle threads
 static uint8_t boot_dpc_stack[2 * PAGE_SIZE] __attribute__((aligned(16)));
 
 // An IDT gate (Intel SDM 6.14.1): interrupt gate, present, DPL as given.
@@ -64,17 +62,15 @@ static void fill_tss(KPRCB *prcb, ki_descriptors *descriptors)
 }
 
 // Loads GDT, TSS, GS and the system call's registers for this processor.
-//
-// IRQL:    any level
-void ki_load_descriptors(KPRCB *prcb, ki_descriptors *descriptors)
+static void load_descriptors(KPRCB *prcb)
 {
     static const uint64_t segments[] = {
         0, GDT_KERNEL_CODE, GDT_KERNEL_DATA, GDT_USER_CODE32, GDT_USER_DATA,
         GDT_USER_CODE,
     };
+    ki_descriptors *descriptors = prcb->descriptors;
     memcpy(descriptors->gdt, segments, sizeof(segments));
     fill_tss(prcb, descriptors);
-    prcb->descriptors = descriptors;
 
     struct ki_table_register gdtr = { sizeof(descriptors->gdt) - 1,
                                       (uint64_t)descriptors->gdt };
@@ -104,10 +100,8 @@ void ki_load_descriptors(KPRCB *prcb, ki_descriptors *descriptors)
                               EFLAGS_AC | EFLAGS_NT);
 }
 
-// Fills the IDT, which all processors share, and loads it.
-//
-// IRQL:    any level
-void ki_load_idt(void)
+// Fills the IDT, which all processors share.
+static void fill_idt(void)
 {
     static const uint8_t ist[32] = { [1] = KI_IST_DEBUG, [2] = KI_IST_NMI,
                                      [8] = KI_IST_DOUBLE_FAULT,
@@ -124,23 +118,48 @@ void ki_load_idt(void)
             .offset_high = (uint32_t)(stub >> 32),
         };
     }
-    struct ki_table_register idtr = { sizeof(idt) - 1, (uint64_t)idt };
-    __asm__ volatile("lidt %0" ::"m"(idtr));
 }
 
-static void init_prcb(KPRCB *prcb, uint32_t number, void *dpc_stack_top)
+// Fills a processor's block; its idle thread is the code that will run there.
+//
+// IRQL:    any level
+KPRCB *ke_prepare_processor(void *zeroed, uint32_t number, uint32_t apic_id,
+                            void *dpc_stack_top)
 {
+    ki_processor_block *block = zeroed;
+    KPRCB *prcb = &block->prcb;
     prcb->self = prcb;
+    prcb->apic_id = apic_id;
+    prcb->descriptors = &block->descriptors;
     prcb->Number = number;
     prcb->dpc_stack = dpc_stack_top;
     prcb->clock_deadline = KI_FOREVER;
     prcb->quantum_deadline = KI_FOREVER;
     prcb->poke_deadline = KI_FOREVER;
+    prcb->timer_deadline = KI_FOREVER;
     InitializeListHead(&prcb->dpc.list);
     InitializeListHead(&prcb->irp_lookaside);
     for (int i = 0; i < MAXIMUM_PRIORITY; i++)
         InitializeListHead(&prcb->ready[i]);
+    KTHREAD *idle = &block->idle;
+    ke_initialize_thread(idle, &idle_process, NULL, NULL, NULL, NULL, NULL);
+    idle->Priority = idle->BasePriority = KI_IDLE_PRIORITY;
+    idle->State = Running;
+    idle->Affinity = 1u << number;
+    idle->processor = (uint8_t)number;
+    prcb->idle_thread = prcb->CurrentThread = idle;
     ki_processor[number] = prcb;
+    return prcb;
+}
+
+// Loads a prepared processor's tables; the caller runs on it.
+//
+// IRQL:    any level
+void ki_load_processor(KPRCB *prcb)
+{
+    load_descriptors(prcb);
+    struct ki_table_register idtr = { sizeof(idt) - 1, (uint64_t)idt };
+    __asm__ volatile("lidt %0" ::"m"(idtr));
 }
 
 // Makes the caller's stack the idle thread of the boot processor. From here
@@ -149,20 +168,11 @@ static void init_prcb(KPRCB *prcb, uint32_t number, void *dpc_stack_top)
 // IRQL:    any level
 void ke_init_boot_processor(void)
 {
-    KPRCB *prcb = &boot_prcb;
-    init_prcb(prcb, 0, boot_dpc_stack + sizeof(boot_dpc_stack));
-    ki_load_descriptors(prcb, &boot_descriptors);
-    ki_load_idt();
     KeNumberProcessors = 1;
-
-    ke_initialize_process(&boot_process, KI_READ_CR(3));
-    KTHREAD *idle = &boot_idle_thread;
-    ke_initialize_thread(idle, &boot_process, NULL, NULL, NULL, NULL, NULL);
-    idle->Priority = idle->BasePriority = KI_IDLE_PRIORITY;
-    idle->State = Running;
-    idle->Affinity = 1;
-    prcb->idle_thread = idle;
-    prcb->CurrentThread = idle;
+    ke_initialize_process(&idle_process, KI_READ_CR(3));
+    fill_idt();
+    ki_load_processor(ke_prepare_processor(
+        &boot_block, 0, 0, boot_dpc_stack + sizeof(boot_dpc_stack)));
 }
 
 // Whose address space idle threads live in; main.c calls it when mm is up.
@@ -171,12 +181,12 @@ void ke_init_boot_processor(void)
 void ke_set_system_cr3(uint64_t cr3)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    boot_process.DirectoryTableBase = cr3;
+    idle_process.DirectoryTableBase = cr3;
 }
 
 // Switches on what CPUID has of SMEP, SMAP and UMIP, SSE for ring 3, and
-// write protection for ring 0. Patches the stac and clac sites; must run
-// while the kernel's text can still be written.
+// write protection for ring 0. The boot processor patches the stac and clac
+// sites, while the kernel's text can still be written.
 //
 // IRQL:    any level
 void ke_init_features(void)
@@ -185,7 +195,7 @@ void ke_init_features(void)
            ECX_UMIP = 1 << 2 };
     uint32_t eax = CPUID_FEATURES, ebx, ecx = 0, edx;
     __asm__ volatile("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
-    if (ebx & EBX_SMAP)
+    if (ebx & EBX_SMAP && KeGetCurrentPrcb() == &boot_block.prcb)
         for (const ki_smap_site *s = ki_smap_sites; s < ki_smap_sites_end; s++)
             memcpy(s->address, &s->opcode, 3);
 

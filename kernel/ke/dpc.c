@@ -62,8 +62,12 @@ static bool enqueue(ki_dpc_queue *queue, KDPC *dpc, void *argument1,
 // Sees to it that the target drains (DPC-08). A Low one, and a Medium one of
 // another processor that is awake, may wait: for another drain, for depth, or
 // for 10 ms, after which this processor's clock pokes.
+// For one that is about to halt: we queue, then look whether it is halted; it
+// says that it is, then looks at its queue (ke_idle). One sees the other.
 static void request_drain(KPRCB *self, KPRCB *target, const KDPC *dpc)
 {
+    if (target != self)
+        __atomic_thread_fence(__ATOMIC_SEQ_CST);
     bool now = target->dpc.depth >= KI_MAXIMUM_DPC_DEPTH ||
                (target == self ? dpc->Importance != LowImportance
                                : dpc->Importance >= HighImportance ||

@@ -52,14 +52,15 @@ int64_t ke_query_system_time(void);     // 100 ns since 1601
 // A device's time-out that costs no timer per request. The driver stores the
 // time of each progress in stamp and whether anything is outstanding in busy;
 // the processor, before it halts, arms its clock for stamp + timeout if busy.
-// When that comes to pass the DPC is queued, with busy still set. Timers are
-// looked at by the processor that registered the watchdog.
+// When that comes to pass the DPC is queued, with busy still set. One processor
+// looks at it: the DPC's target, to which the device's interrupts should go.
 typedef struct ki_watchdog {
     LIST_ENTRY entry;
     volatile uint64_t stamp;     // TSC of the last progress
     volatile bool busy;
     uint64_t timeout;            // TSC ticks
     KDPC *dpc;
+    uint32_t processor;
 } ki_watchdog;
 
 void ke_register_watchdog(ki_watchdog *watchdog, uint64_t timeout_100ns,

@@ -21,6 +21,14 @@ void ke_init_boot_processor(void);
 void ke_init_trace(uint32_t processor, TRACE_RECORD *records, uint64_t count);
 // Features of CR4 that CPUID has; patches stac/clac into the user accessors.
 void ke_init_features(void);
+// Fills the block of another processor, of ke_processor_size zeroed bytes.
+KPRCB *ke_prepare_processor(void *zeroed, uint32_t number, uint32_t apic_id,
+                            void *dpc_stack_top);
+extern const size_t ke_processor_size;
+// What boot/second.asm, at the physical address page, calls on that processor.
+_Noreturn void ke_enter_processor(KPRCB *prcb);
+// Starts it; false if it never came. IRQL: == PASSIVE_LEVEL.
+bool ke_start_processor(KPRCB *prcb, uint32_t page);
 // The calendar; after hal_calibrate_clock.
 void ke_init_time(void);
 // Becomes the idle thread. Never returns.

@@ -64,6 +64,13 @@ typedef struct ki_descriptors {
         __attribute__((aligned(KI_IST_BYTES)));
 } ki_descriptors;
 
+// What a processor has besides its stacks.
+typedef struct ki_processor_block {
+    KPRCB prcb;
+    KTHREAD idle;
+    ki_descriptors descriptors;
+} ki_processor_block;
+
 // ---- The dispatcher lock --------------------------------------------------
 
 extern KSPIN_LOCK ki_dispatcher_lock;
@@ -104,6 +111,8 @@ void ki_set_priority(KTHREAD *thread, KPRIORITY priority);
 void ki_update_quantum(KPRCB *prcb);
 NTSTATUS ki_test_alert(KTHREAD *thread);    // the current one
 
+bool ki_insert_apc(KAPC *apc, void *argument1, void *argument2,
+                   KPRIORITY increment, KIRQL old);
 KIRQL ki_begin_wait(KWAIT_REASON reason, KPROCESSOR_MODE mode, bool alertable);
 void ki_reschedule(void);        // DISPATCH_LEVEL, lock not held
 void ki_retire_dpc_list(KPRCB *prcb);    // interrupts off, and off again
@@ -130,8 +139,11 @@ void ki_forget_pokes(KPRCB *prcb);
 
 // ---- Traps ----------------------------------------------------------------
 
-void ki_load_descriptors(KPRCB *prcb, ki_descriptors *descriptors);
-void ki_load_idt(void);
+void ki_load_processor(KPRCB *prcb);
+void ki_answer_ipi(KPRCB *prcb);
+void ki_wake_up(KPRCB *prcb);
+_Noreturn void ki_stop_processor(void);
+extern volatile bool ki_bugchecking;         // one of the processors is
 void ki_dispatch_device(uint8_t vector);
 void ki_trap(KTRAP_FRAME *frame);            // from trap.asm
 void ki_fatal_trap(KTRAP_FRAME *frame);      // from trap.asm, on an IST stack

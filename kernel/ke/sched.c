@@ -1,9 +1,12 @@
 // sched.c - ready queues, preemption, quantum; the switch.
 //
 // Each processor has 32 queues of ready threads and a bit for each. What runs
-// is never worse than what is ready: ki_ready_thread sets `reschedule` on the
-// processor that it chose, and that one switches on its next way below
-// DISPATCH. All of it is guarded by the dispatcher lock.
+// there is never worse than what is ready there: ki_ready_thread chooses the
+// processor that has the least to do of those that the thread may use, and sets
+// `reschedule` there if it must switch, which it does on its next way below
+// DISPATCH. A processor that would go idle takes what waits elsewhere. All of
+// it is guarded by the dispatcher lock, which is held across the switch: a
+// thread on a ready queue is off its stack when somebody else can take it.
 
 #include "kernel/ke/kep.h"
 
@@ -27,31 +30,39 @@ static void enqueue_ready(KPRCB *prcb, KTHREAD *thread, bool at_head)
     thread->State = Ready;
 }
 
-static void dequeue_ready(KPRCB *prcb, KTHREAD *thread)
+static void dequeue_ready(KTHREAD *thread)
 {
     if (RemoveEntryList(&thread->ready_entry))
-        prcb->ready_summary &= ~(1u << thread->Priority);
+        ki_processor[thread->processor]->ready_summary &=
+            ~(1u << thread->Priority);
 }
 
-// Where a thread that becomes ready should run: where it ran last, unless
-// that is busy and another one that it may use is idle.
+static bool may_run_on(const KTHREAD *thread, const KPRCB *prcb)
+{
+    return thread->Affinity >> prcb->Number & 1;
+}
+
+// The best that runs or is ready there; idle is the least.
+static KPRIORITY load_of(const KPRCB *prcb)
+{
+    return MAX(prcb->CurrentThread->Priority, highest_ready(prcb));
+}
+
+// Where a thread that becomes ready should run: where there is least to do,
+// and of equals where it ran last.
 static KPRCB *choose_processor(const KTHREAD *thread)
 {
-    KPRCB *fallback = NULL;
+    KPRCB *best = NULL;
     uint32_t number = thread->processor;
     for (uint32_t i = 0; i < KeNumberProcessors; i++) {
         KPRCB *prcb = ki_processor[number];
-        if (thread->Affinity >> number & 1) {
-            if (prcb->CurrentThread == prcb->idle_thread &&
-                !prcb->ready_summary)
-                return prcb;
-            if (!fallback)
-                fallback = prcb;
-        }
+        if (may_run_on(thread, prcb) &&
+            (!best || load_of(prcb) < load_of(best)))
+            best = prcb;
         if (++number == KeNumberProcessors)
             number = 0;
     }
-    return fallback;
+    return best;
 }
 
 // If somebody who is ready would deserve the processor as much as the current
@@ -74,29 +85,37 @@ void ki_update_quantum(KPRCB *prcb)
     ki_restore_interrupts(flags);
 }
 
-// Makes a thread ready; on its processor it preempts what is worse.
+// Lets a processor look who should run, now or when its level allows it.
+static void reschedule(KPRCB *prcb)
+{
+    prcb->reschedule = true;
+    if (prcb != KeGetCurrentPrcb())
+        hal_send_ipi(prcb->apic_id, HAL_VECTOR_DPC);
+}
+
+// Queues a thread for a processor that it may use; there it preempts what is
+// worse, and a quantum is measured for what is equal.
+static void assign(KPRCB *prcb, KTHREAD *thread, bool at_head)
+{
+    thread->processor = (uint8_t)prcb->Number;
+    ki_trace(TRACE_READY, (uint32_t)thread->Priority, thread->id);
+    enqueue_ready(prcb, thread, at_head);
+    const KTHREAD *current = prcb->CurrentThread;
+    bool elsewhere = prcb != KeGetCurrentPrcb();
+    if (thread->Priority > current->Priority ||
+        (elsewhere && thread->Priority >= current->BasePriority))
+        reschedule(prcb);
+    else if (!elsewhere)
+        ki_update_quantum(prcb);
+}
+
+// Makes a thread ready.
 //
 // IRQL:    == DISPATCH_LEVEL
 void ki_ready_thread(KTHREAD *thread)
 {
     ASSERT_IRQL(==, DISPATCH_LEVEL);
-    KPRCB *self = KeGetCurrentPrcb();
-    KPRCB *prcb = choose_processor(thread);
-    thread->processor = (uint8_t)prcb->Number;
-    ki_trace(TRACE_READY, (uint32_t)thread->Priority, thread->id);
-    enqueue_ready(prcb, thread, false);
-    bool preempts = thread->Priority > prcb->CurrentThread->Priority;
-    if (preempts)
-        prcb->reschedule = true;
-    if (prcb != self) {
-        if (preempts ||
-            thread->Priority >= prcb->CurrentThread->BasePriority) {
-            prcb->reschedule = true;    // or its quantum is never measured
-            hal_send_ipi(prcb->apic_id, HAL_VECTOR_DPC);
-        }
-    } else if (!preempts) {
-        ki_update_quantum(prcb);
-    }
+    assign(choose_processor(thread), thread, false);
 }
 
 // ---- The switch -----------------------------------------------------------
@@ -179,6 +198,34 @@ void ki_finish_switch(void)
     ki_update_quantum(prcb);
 }
 
+// The best thread that is ready there and may run here, or NULL.
+static KTHREAD *find_ready(const KPRCB *there, const KPRCB *here)
+{
+    for (uint32_t left = there->ready_summary; left;) {
+        uint32_t priority = 31 - (uint32_t)__builtin_clz(left);
+        RTL_FOR_EACH(entry, &there->ready[priority]) {
+            KTHREAD *thread = CONTAINING_RECORD(entry, KTHREAD, ready_entry);
+            if (may_run_on(thread, here))
+                return thread;
+        }
+        left &= ~(1u << priority);
+    }
+    return NULL;
+}
+
+// Who runs next: the best of this processor's own queues; if there is none,
+// somebody who waits for another one; else idle.
+static KTHREAD *take_next(KPRCB *prcb)
+{
+    KTHREAD *next = find_ready(prcb, prcb);
+    for (uint32_t i = 0; !next && i < KeNumberProcessors; i++)
+        next = find_ready(ki_processor[i], prcb);
+    if (!next)
+        return prcb->idle_thread;
+    dequeue_ready(next);
+    return next;
+}
+
 // Leaves the processor to the best ready thread, or to idle, and returns when
 // the caller's thread gets one again. The caller has changed its own State.
 //
@@ -188,14 +235,8 @@ void ki_swap_thread(void)
     ASSERT_IRQL(==, DISPATCH_LEVEL);
     KPRCB *prcb = KeGetCurrentPrcb();
     KTHREAD *current = prcb->CurrentThread;
-    KTHREAD *next = prcb->idle_thread;
-    KPRIORITY priority = highest_ready(prcb);
+    KTHREAD *next = take_next(prcb);
     prcb->reschedule = false;
-    if (priority != KI_IDLE_PRIORITY) {
-        next = CONTAINING_RECORD(prcb->ready[priority].Flink, KTHREAD,
-                                 ready_entry);
-        dequeue_ready(prcb, next);
-    }
     if (next == current) {
         next->State = Running;
         ki_update_quantum(prcb);
@@ -205,8 +246,18 @@ void ki_swap_thread(void)
     ki_finish_switch();
 }
 
-// Decides who runs: preempts the current thread for a better one, and at the
-// end of its quantum for an equal one.
+// Puts the current thread back: preempted, at the head of its queue; behind its
+// equals at the quantum's end; elsewhere if there is less to do.
+static void put_back(KPRCB *prcb, KTHREAD *current, bool at_head)
+{
+    if (current == prcb->idle_thread)
+        current->State = Ready;    // it is on no queue
+    else
+        assign(choose_processor(current), current, at_head);
+}
+
+// Decides who runs: preempts the current thread for a better one, at the end of
+// its quantum for an equal one, and if it may not run here any more.
 //
 // IRQL:    == DISPATCH_LEVEL
 void ki_reschedule(void)
@@ -221,12 +272,9 @@ void ki_reschedule(void)
     if (quantum_end && current->Priority > current->BasePriority)
         current->Priority--;
     KPRIORITY best = highest_ready(prcb);
-    if (best > current->Priority ||
+    if (best > current->Priority || !may_run_on(current, prcb) ||
         (quantum_end && best == current->Priority)) {
-        if (current == prcb->idle_thread)
-            current->State = Ready;    // it is on no queue
-        else
-            enqueue_ready(prcb, current, !quantum_end);
+        put_back(prcb, current, !quantum_end);
         ki_swap_thread();
     } else {
         ki_update_quantum(prcb);
@@ -278,18 +326,14 @@ void ki_set_priority(KTHREAD *thread, KPRIORITY priority)
 {
     ASSERT_IRQL(==, DISPATCH_LEVEL);
     if (thread->State == Ready && thread->Priority != priority) {
-        dequeue_ready(ki_processor[thread->processor], thread);
+        dequeue_ready(thread);
         thread->Priority = priority;
         ki_ready_thread(thread);
         return;
     }
     thread->Priority = priority;
-    if (thread->State == Running) {
-        KPRCB *prcb = ki_processor[thread->processor];
-        prcb->reschedule = true;    // it may have become the worse one
-        if (prcb != KeGetCurrentPrcb())
-            hal_send_ipi(prcb->apic_id, HAL_VECTOR_DPC);
-    }
+    if (thread->State == Running)    // it may have become the worse one
+        reschedule(ki_processor[thread->processor]);
 }
 
 // Sets the current and the base priority.
@@ -332,7 +376,8 @@ KPRIORITY KeSetBasePriorityThread(KTHREAD *thread, KPRIORITY increment)
 }
 
 // Says which processors may run the thread; 0, or none that exists, is a
-// caller's error. A thread that runs elsewhere moves at its next switch.
+// caller's error. A thread moves at once: the caller itself, below
+// DISPATCH_LEVEL, before this returns; one that runs elsewhere by an interrupt.
 //
 // IRQL:    <= DISPATCH_LEVEL
 // Returns: the old mask
@@ -342,10 +387,13 @@ uint64_t KeSetAffinityThread(KTHREAD *thread, uint64_t affinity)
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
     KIRQL old = ki_lock_dispatcher();
     uint64_t before = thread->Affinity;
-    thread->Affinity = (uint32_t)affinity;
+    thread->Affinity = (uint32_t)affinity &
+                       UINT32_MAX >> (MAXIMUM_PROCESSORS - KeNumberProcessors);
     if (thread->State == Ready) {
-        dequeue_ready(ki_processor[thread->processor], thread);
+        dequeue_ready(thread);
         ki_ready_thread(thread);
+    } else if (thread->State == Running) {
+        reschedule(ki_processor[thread->processor]);
     }
     ki_unlock_dispatcher(old);
     return before;

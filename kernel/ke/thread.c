@@ -168,9 +168,9 @@ uint32_t KeSuspendThread(KTHREAD *thread)
     uint32_t before = thread->SuspendCount;
     if (before < MAXIMUM_SUSPEND_COUNT)
         thread->SuspendCount++;
-    ki_unlock_dispatcher(old);
     if (before == 0)
-        KeInsertQueueApc(&thread->SuspendApc, NULL, NULL, IO_NO_INCREMENT);
+        ki_insert_apc(&thread->SuspendApc, NULL, NULL, IO_NO_INCREMENT, old);
+    ki_unlock_dispatcher(old);
     return before;
 }
 
@@ -184,19 +184,17 @@ uint32_t KeResumeThread(KTHREAD *thread)
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
     KIRQL old = ki_lock_dispatcher();
     uint32_t before = thread->SuspendCount;
-    bool last = before == 1;
     if (before > 0)
         thread->SuspendCount--;
-    // Not delivered yet: then nobody waits, and nothing is to be released.
-    bool queued = last && thread->SuspendApc.Inserted;
-    if (queued) {
+    if (before == 1 && thread->SuspendApc.Inserted) {
+        // Not delivered yet: nobody waits, and nothing is to be released.
         RemoveEntryList(&thread->SuspendApc.ApcListEntry);
         thread->SuspendApc.Inserted = false;
+    } else if (before == 1) {
+        thread->SuspendSemaphore.Header.SignalState = 1;
+        ki_signal(&thread->SuspendSemaphore.Header, IO_NO_INCREMENT);
     }
     ki_unlock_dispatcher(old);
-    if (last && !queued)
-        ke_release_semaphore(&thread->SuspendSemaphore, IO_NO_INCREMENT, 1,
-                             NULL);
     return before;
 }
 
@@ -208,17 +206,24 @@ uint32_t KeResumeThread(KTHREAD *thread)
 void ke_idle(void)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
+    static volatile bool reaping;
     for (;;) {
         KPRCB *prcb = KeGetCurrentPrcb();
         uint32_t seen = prcb->interrupt_count;
-        while (ke_hook.reap())
-            continue;
-        ki_disable();
-        if (seen != prcb->interrupt_count) {
-            ki_enable();    // it may have left something to reap
-            continue;
+        // One at a time: each would make the others flush their TLBs.
+        if (!__atomic_exchange_n(&reaping, true, __ATOMIC_ACQUIRE)) {
+            while (ke_hook.reap())
+                continue;
+            __atomic_store_n(&reaping, false, __ATOMIC_RELEASE);
         }
-        if (prcb->dpc_requested || prcb->timer_expired || prcb->reschedule) {
+        ki_disable();
+        // Said first, then looked: see request_drain in dpc.c.
+        __atomic_store_n(&prcb->halted_since, hal_read_tsc(), __ATOMIC_SEQ_CST);
+        prcb->dpc_requested |= prcb->dpc.depth != 0;
+        // An interrupt since then may have left something to reap.
+        if (seen != prcb->interrupt_count || prcb->dpc_requested ||
+            prcb->timer_expired || prcb->reschedule) {
+            ki_wake_up(prcb);
             ki_set_irql(DISPATCH_LEVEL);
             ki_lower_irql(PASSIVE_LEVEL);
             ki_enable();
@@ -226,7 +231,6 @@ void ke_idle(void)
         }
         ki_arm_clock(prcb);
         ki_trace(TRACE_IDLE_IN, 0, 0);
-        prcb->halted_since = hal_read_tsc();
         ki_halt();
     }
 }

@@ -117,9 +117,10 @@ struct KPRCB {
     volatile bool quantum_expired;
     volatile bool reschedule;        // ready_summary beats the current thread
     volatile uint64_t halted_since;  // TSC; 0: not halted
+    volatile bool tlb_stale;         // flush it after that
     void *dpc_stack;
     ki_dpc_queue dpc;
-    uint64_t clock_deadline;     // TSC at which the timer is armed; ~0: not
+    volatile uint64_t clock_deadline;    // TSC, when the clock comes; ~0: never
     uint64_t quantum_deadline;   // TSC; ~0: nobody waits for this quantum
     uint64_t poke_deadline;      // TSC; ~0: no DPC of low urgency waits
     uint32_t poke_mask;          // processors to remind of one then
@@ -131,6 +132,7 @@ struct KPRCB {
     volatile uint32_t ready_summary;
     LIST_ENTRY ready[MAXIMUM_PRIORITY];
     rtl_heap timers;
+    volatile uint64_t timer_deadline;    // TSC of the first one; ~0: none
     KTHREAD *idle_thread;
     KTHREAD *fpu_owner;          // whose state is in the registers
     KTHREAD *dead;               // just left for ever; its stack is in use

@@ -60,29 +60,30 @@ static uint64_t deadline(const ki_watchdog *watchdog)
     return watchdog->busy ? watchdog->stamp + watchdog->timeout : KI_FOREVER;
 }
 
-// When the first timer or watchdog is due. Reading the heap's root needs no
-// lock: this processor alone inserts, and whoever removes only makes the clock
-// come for nothing.
+// When the first timer or watchdog of this processor is due.
 static uint64_t next_expiry(const KPRCB *prcb)
 {
-    rtl_heap_node *first = prcb->timers.root;
-    uint64_t next = first ? hal_100ns_to_tsc(first->key) : KI_FOREVER;
+    uint64_t next = prcb->timer_deadline;
     for (uint32_t i = 0; i < watchdog_count; i++)
-        next = MIN(next, deadline(watchdogs[i]));
+        if (watchdogs[i]->processor == prcb->Number)
+            next = MIN(next, deadline(watchdogs[i]));
     return next;
 }
 
 // Arms the clock for the nearest deadline, or not at all. Interrupts off.
+// The mark goes first: whoever gives us a new deadline stores it, then looks
+// at the mark, and sends an IPI if we might not have seen it.
 //
 // IRQL:    any level
 void ki_arm_clock(KPRCB *prcb)
 {
+    uint64_t before = __atomic_exchange_n(&prcb->clock_deadline, KI_FOREVER,
+                                          __ATOMIC_SEQ_CST);
     uint64_t next = MIN(prcb->quantum_deadline, prcb->poke_deadline);
     next = MIN(next, next_expiry(prcb));
-    if (next == prcb->clock_deadline)
-        return;
-    prcb->clock_deadline = KI_FOREVER;
-    if (next == KI_FOREVER)
+    if (next == before)
+        prcb->clock_deadline = before;
+    else if (next == KI_FOREVER)
         hal_disarm_timer();
     else
         ki_clock_at_latest(prcb, next);
@@ -150,7 +151,8 @@ void ki_forget_pokes(KPRCB *prcb)
 
 // ---- Watchdogs ------------------------------------------------------------
 
-// Registers a device's time-out, for ever; see interrupt.h.
+// Registers a device's time-out, for ever; see interrupt.h. Its processor is
+// the DPC's target, or the boot processor.
 //
 // IRQL:    == PASSIVE_LEVEL
 void ke_register_watchdog(ki_watchdog *watchdog, uint64_t timeout_100ns,
@@ -160,32 +162,38 @@ void ke_register_watchdog(ki_watchdog *watchdog, uint64_t timeout_100ns,
     ASSERT(watchdog_count < MAXIMUM_WATCHDOGS);
     watchdog->timeout = hal_100ns_to_tsc(timeout_100ns);
     watchdog->dpc = dpc;
+    watchdog->processor = dpc->Number ? dpc->Number - 1u : 0;
     watchdog->busy = false;
     watchdogs[watchdog_count] = watchdog;
     __atomic_store_n(&watchdog_count, watchdog_count + 1, __ATOMIC_RELEASE);
 }
 
 // A request begins, or the next one follows: stamps, and makes sure that the
-// clock comes in time even if the processor never goes idle.
+// clock comes in time even if its processor never goes idle, or already has.
 //
 // IRQL:    <= DISPATCH_LEVEL
 void ke_watchdog_progress(ki_watchdog *watchdog)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
     watchdog->stamp = hal_read_tsc();
-    watchdog->busy = true;
-    if (KeGetCurrentPrcb()->clock_deadline <= deadline(watchdog))
+    if (!watchdog->busy)    // seen before we look at the mark: ki_arm_clock
+        __atomic_store_n(&watchdog->busy, true, __ATOMIC_SEQ_CST);
+    KPRCB *owner = ki_processor[watchdog->processor];
+    if (owner->clock_deadline <= deadline(watchdog))
         return;
     uint64_t flags = ki_disable_interrupts();
-    ki_clock_at_latest(KeGetCurrentPrcb(), deadline(watchdog));
+    if (owner == KeGetCurrentPrcb())
+        ki_clock_at_latest(owner, deadline(watchdog));
+    else
+        hal_send_ipi(owner->apic_id, HAL_VECTOR_IPI);
     ki_restore_interrupts(flags);
 }
 
-static void expire_watchdogs(uint64_t now)
+static void expire_watchdogs(const KPRCB *prcb, uint64_t now)
 {
     for (uint32_t i = 0; i < watchdog_count; i++) {
         ki_watchdog *watchdog = watchdogs[i];
-        if (deadline(watchdog) > now)
+        if (watchdog->processor != prcb->Number || deadline(watchdog) > now)
             continue;
         watchdog->stamp = now;    // once a period, until it is served
         KeInsertQueueDpc(watchdog->dpc, NULL, NULL);
@@ -206,24 +214,34 @@ void KeInitializeTimerEx(KTIMER *timer, TIMER_TYPE type)
                                              : TimerSynchronizationObject, 0);
 }
 
+// The clock's interrupt and idle look at this instead of the heap.
+static void note_first(KPRCB *prcb)
+{
+    const rtl_heap_node *first = prcb->timers.root;
+    prcb->timer_deadline = first ? hal_100ns_to_tsc(first->key) : KI_FOREVER;
+}
+
 // Puts a timer into this processor's heap. due: 100 ns since boot.
 //
 // IRQL:    == DISPATCH_LEVEL
 void ki_insert_timer(KTIMER *timer, uint64_t due)
 {
     ASSERT_IRQL(==, DISPATCH_LEVEL);
-    uint64_t flags = ki_disable_interrupts();
     KPRCB *prcb = KeGetCurrentPrcb();
     timer->node.key = due;
     timer->processor = (uint8_t)prcb->Number;
     timer->Header.Inserted = true;
     rtl_heap_insert(&prcb->timers, &timer->node);
-    if (prcb->timers.root == &timer->node)
-        ki_clock_at_latest(prcb, hal_100ns_to_tsc(due));
+    if (prcb->timers.root != &timer->node)
+        return;
+    note_first(prcb);
+    uint64_t flags = ki_disable_interrupts();
+    ki_clock_at_latest(prcb, prcb->timer_deadline);
     ki_restore_interrupts(flags);
 }
 
-// Takes a timer out of its heap.
+// Takes a timer out of its heap. A processor that sleeps until this one was
+// due would wake for nothing then: it looks at its clock again now.
 //
 // IRQL:    == DISPATCH_LEVEL
 // Returns: whether it was in one
@@ -232,10 +250,14 @@ bool ki_remove_timer(KTIMER *timer)
     ASSERT_IRQL(==, DISPATCH_LEVEL);
     if (!timer->Header.Inserted)
         return false;
-    uint64_t flags = ki_disable_interrupts();
-    rtl_heap_remove(&ki_processor[timer->processor]->timers, &timer->node);
+    KPRCB *prcb = ki_processor[timer->processor];
+    bool first = prcb->timers.root == &timer->node;
+    rtl_heap_remove(&prcb->timers, &timer->node);
     timer->Header.Inserted = false;
-    ki_restore_interrupts(flags);
+    if (first)
+        note_first(prcb);
+    if (first && prcb->halted_since && prcb != KeGetCurrentPrcb())
+        hal_send_ipi(prcb->apic_id, HAL_VECTOR_IPI);
     return true;
 }
 
@@ -264,7 +286,7 @@ void ki_expire_timers(KPRCB *prcb)
     while (prcb->timers.root && prcb->timers.root->key <= now)
         expire_timer(CONTAINING_RECORD(prcb->timers.root, KTIMER, node), now);
     KeReleaseSpinLockFromDpcLevel(&ki_dispatcher_lock);
-    expire_watchdogs(hal_read_tsc());
+    expire_watchdogs(prcb, hal_read_tsc());
     uint64_t flags = ki_disable_interrupts();
     ki_arm_clock(prcb);
     ki_restore_interrupts(flags);

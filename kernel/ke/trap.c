@@ -55,11 +55,14 @@ static void dispatch_exception(KTRAP_FRAME *frame)
     ki_bugcheck_trap(KMODE_EXCEPTION_NOT_HANDLED, frame, frame->vector);
 }
 
-// NMI, #DF, #MC, and #DB in ring 0: nothing can be saved.
+// NMI, #DF, #MC, and #DB in ring 0: nothing can be saved. An NMI may also mean
+// that another processor has found something broken.
 //
 // IRQL:    any level
 void ki_fatal_trap(KTRAP_FRAME *frame)
 {
+    if (frame->vector == VECTOR_NMI && ki_bugchecking)
+        ki_stop_processor();
     uint32_t code = frame->vector == VECTOR_NMI ? NMI_HARDWARE_FAILURE
                     : frame->vector == VECTOR_MACHINE_CHECK
                         ? MACHINE_CHECK_EXCEPTION
@@ -90,6 +93,7 @@ static void run_interrupt(KPRCB *prcb, uint8_t vector)
         return;
     case HAL_VECTOR_IPI:
         hal_end_of_interrupt();
+        ki_answer_ipi(prcb);
         return;
     case HAL_VECTOR_SPURIOUS:    // the local APIC expects no EOI for it
         prcb->spurious_count++;
@@ -108,7 +112,7 @@ static void dispatch_interrupt(KTRAP_FRAME *frame)
     uint8_t vector = (uint8_t)frame->vector;
 
     if (prcb->halted_since) {
-        prcb->halted_since = 0;
+        ki_wake_up(prcb);
         ki_trace(TRACE_IDLE_OUT, 0, 0);
     }
     ki_set_irql(vector >> VECTOR_CLASS_SHIFT);

@@ -68,6 +68,11 @@ NTSTATUS mm_create_space(mm_space *space, KPROCESS *process);
 // Releases all; no processor may have it loaded. Pages under DMA live on.
 void mm_delete_space(mm_space *space);
 
+// Maps the page at this physical address there as well, for ring 0 to execute:
+// what starts another processor. False: no memory.
+bool mm_map_page(mm_space *space, uint64_t physical);
+void mm_unmap_page(mm_space *space, uint64_t physical);
+
 // IRQL PASSIVE. *base 0: chosen here, else exactly there. Committed, zeroed.
 // Returns: STATUS_SUCCESS, STATUS_CONFLICTING_ADDRESSES, STATUS_NO_MEMORY,
 //          STATUS_INVALID_PARAMETER (range), STATUS_INVALID_PAGE_PROTECTION

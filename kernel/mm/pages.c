@@ -142,6 +142,33 @@ NTSTATUS mm_create_space(mm_space *space, KPROCESS *process)
     return STATUS_SUCCESS;
 }
 
+// Maps the page at this physical address there as well, for ring 0 to execute,
+// in a space that only processors which are being started have loaded.
+//
+// IRQL:    <= DISPATCH_LEVEL
+// Returns: false if there is no memory
+bool mm_map_page(mm_space *space, uint64_t physical)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+
+    volatile uint64_t *entry = mm_make_entry(space->cr3, physical);
+    if (entry)
+        *entry = physical | MM_PTE_PRESENT | MM_PTE_TOUCHED;
+    return entry;
+}
+
+// Undoes that: the page has no frame of its own to give back.
+//
+// IRQL:    <= DISPATCH_LEVEL
+void mm_unmap_page(mm_space *space, uint64_t physical)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+
+    volatile uint64_t *entry = mm_page_entry(space->cr3, physical);
+    if (entry)
+        *entry = 0;
+}
+
 // Releases the first count entries of a table, with all below, and the table.
 static void release_table(uint64_t table, uint32_t shift, uint32_t count)
 {

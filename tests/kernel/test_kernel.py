@@ -31,6 +31,7 @@ def reported(tmp_path_factory):
     ended = ''
     with boot.Machine('kernel', kernel=boot.CHECKED, program=['true'],
                       options=['ktest=*', 'then=poweroff'],
+                      cpus=int(os.environ.get('CPUS', '1')),
                       disks=[boot.Disk(disk)]) as machine:
         try:
             machine.wait(BOUND)

@@ -15,6 +15,7 @@ pool bytes, pages, handles, objects, IRPs and threads are what they were.
 STRESS=1 is passed on as a last argument `stress` where `// args:` ends in
 `[stress]`.
 """
+import os
 import re
 
 from pathlib import Path
@@ -54,7 +55,7 @@ def test_user(machine, scratch, name, head, options):
         words[-1:] = ['stress'] if boot.STRESS else []
     m = machine(kernel=boot.CHECKED, disks=disks,
                 program=['leaks', name, *words],
-                cpus=int(one(head, 'cpus', '1')),
+                cpus=int(one(head, 'cpus', os.environ.get('CPUS', '1'))),
                 options=[*options, 'then=poweroff'])
     status = m.wait(BOUND)
     skip = re.search(r'^skip - (.*)$', m.console, re.M)
