@@ -460,6 +460,8 @@ typedef enum TRACE_EVENT {
       IO_STATUS_BLOCK *iosb, uint32_t code, void *input,                     \
       uint32_t input_length, void *output, uint32_t output_length))          \
     X(NtCancelIoFile, 2, (HANDLE file, IO_STATUS_BLOCK *iosb))               \
+    X(NtCancelSynchronousIoFile, 3, (HANDLE thread,                          \
+      IO_STATUS_BLOCK *request, IO_STATUS_BLOCK *iosb))                      \
     X(NtCancelIoFileEx, 3,                                                   \
       (HANDLE file, IO_STATUS_BLOCK *request, IO_STATUS_BLOCK *iosb))        \
     X(NtQueryInformationFile, 5,                                             \

@@ -68,7 +68,9 @@ static bool matches(const IRP *irp, const io_filter *filter)
     return (!filter->file || irp->OriginalFileObject == filter->file) &&
            (!filter->thread || irp->Thread == filter->thread) &&
            (!filter->process || irp->Thread->Process == filter->process) &&
-           (!filter->iosb || irp->UserIosb == filter->iosb);
+           (!filter->iosb || irp->UserIosb == filter->iosb) &&
+           (!filter->synchronous || irp->flags & IRP_SYNCHRONOUS) &&
+           (!filter->without_event || !irp->UserEvent);
 }
 
 // Asks the requests that hang on a slot and match to end, one in each round:

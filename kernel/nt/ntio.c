@@ -1,5 +1,5 @@
 // ntio.c - NtReadFile, NtWriteFile, NtDeviceIoControlFile: where a thread lets
-// go of its I/O; NtFlushBuffersFile; and NtCancelIoFile(Ex).
+// go of its I/O; NtFlushBuffersFile; and the three NtCancel...File.
 //
 // Each checks what ring 3 passed, pins or copies the buffer, sends one IRP and
 // returns. After STATUS_PENDING no thread waits for the device: the request is
@@ -269,4 +269,25 @@ NTSTATUS NtCancelIoFileEx(HANDLE file, IO_STATUS_BLOCK *request,
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     return cancel(file, iosb, &(cancel_request){ .filter.iosb = request });
+}
+
+// Asks the call that a thread is in to end, if that waits for a request;
+// request: only the one with this IOSB. What the thread sent and does not wait
+// for goes on (CAN-07).
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS: it was asked, and fails with STATUS_CANCELLED unless
+//          the device is quicker; STATUS_NOT_FOUND: it is in no such call;
+//          STATUS_INVALID_HANDLE, STATUS_OBJECT_TYPE_MISMATCH,
+//          STATUS_ACCESS_DENIED; STATUS_ACCESS_VIOLATION (iosb)
+// NT:      NtCancelSynchronousIoFile (native).
+NTSTATUS NtCancelSynchronousIoFile(HANDLE handle, IO_STATUS_BLOCK *request,
+                                   IO_STATUS_BLOCK *iosb)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    NT_REFERENCE(ETHREAD, thread, handle, THREAD_TERMINATE);
+    NT_TRY(NT_PROBE(iosb));
+    bool found = io_cancel(&thread->Tcb.io, &(io_filter){
+                               .iosb = request, .synchronous = true });
+    return nt_put_iosb(iosb, found ? STATUS_SUCCESS : STATUS_NOT_FOUND, 0);
 }

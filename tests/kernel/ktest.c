@@ -16,7 +16,7 @@ static const ktest *current;     // the test that runs, and its number
 static uint32_t number;
 static uint32_t failures;        // of it
 static uint32_t missing;         // processors that it asked for in vain; 0
-static uint64_t random_state;
+static uint64_t random_state, random_seed;
 
 static void put(const char *text)
 {
@@ -48,12 +48,17 @@ void ktest_fail(const char *expression, const char *file, uint32_t line)
     say("# %s:%u: %s\n", file, line, expression);
 }
 
+uint64_t ktest_draw(uint64_t *state)
+{
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    return *state;
+}
+
 uint64_t ktest_random(void)
 {
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return random_state;
+    return ktest_draw(&random_state);
 }
 
 void ktest_sleep(uint32_t ms)
@@ -64,12 +69,16 @@ void ktest_sleep(uint32_t ms)
 
 static void say_result(void)
 {
-    if (missing && !failures)
+    if (missing && !failures) {
         say("ok %u - %s # SKIP needs %u processors # %s\n", number,
             current->name, missing, current->rules);
-    else
-        say("%sok %u - %s # %s\n", failures ? "not " : "", number,
-            current->name, current->rules);
+        return;
+    }
+    if (failures)
+        say("# repeat: ktest=%s seed=%llu, on %u processors\n", current->name,
+            (unsigned long long)random_seed, KeNumberProcessors);
+    say("%sok %u - %s # %s\n", failures ? "not " : "", number, current->name,
+        current->rules);
 }
 
 bool ktest_has_processors(uint32_t count)
@@ -298,6 +307,7 @@ static void expect_same_state(void)
 static void run_one(void)
 {
     failures = missing = 0;
+    random_state = random_seed;    // whatever ran before: alone it does the same
     ktest_log_reset();
     ktest_driver_reset();
     counts before = count();
@@ -334,7 +344,7 @@ static bool matches(const char *pattern, const char *name)
 uint32_t ktest_run(const char *pattern, uint64_t seed)
 {
     uint32_t chosen = 0, failed = 0;
-    random_state = seed ? seed : 0x9E3779B97F4A7C15ull;
+    random_seed = seed ? seed : 0x9E3779B97F4A7C15ull;
     pin(KeGetCurrentThread(), 0);
     ke_yield();
     KeSetPriorityThread(KeGetCurrentThread(), KTEST_PRIORITY);

@@ -36,6 +36,8 @@ typedef struct ktest {
 void ktest_fail(const char *expression, const char *file, uint32_t line);
 // From seed=; the same in every run.
 uint64_t ktest_random(void);
+// The same for a helper, which has a state of its own, drawn from that.
+uint64_t ktest_draw(uint64_t *state);
 // Waits at PASSIVE for ms milliseconds.
 void ktest_sleep(uint32_t ms);
 uint32_t ktest_run(const char *pattern, uint64_t seed);
