@@ -7,14 +7,6 @@
 
 enum { MAXIMUM_DISKS = 10, NAME_LENGTH = 32 };
 
-// A boot sector that begins a FAT or NTFS volume (FAT specification 1.03,
-// section 3.1): a jump, a plausible sector size, the signature.
-enum {
-    BOOT_JUMP_SHORT = 0xEB, BOOT_JUMP_NEAR = 0xE9,
-    BOOT_SECTOR_SIZE = 11, BOOT_SMALLEST = 512, BOOT_LARGEST = 4096,
-    BOOT_SIGNATURE = 510, BOOT_SIGNATURE_LOW = 0x55, BOOT_SIGNATURE_HIGH = 0xAA,
-};
-
 // PCI configuration (PCI 3.0, section 6.2).
 enum {
     PCI_COMMAND = 0x04,
@@ -97,9 +89,8 @@ static NTSTATUS device_control(DEVICE_OBJECT *device, IRP *irp)
         return io_complete(irp, STATUS_INVALID_DEVICE_REQUEST, 0);
     if (stack->Parameters.DeviceIoControl.OutputBufferLength < sizeof(*out))
         return io_complete(irp, STATUS_BUFFER_TOO_SMALL, 0);
-    *out = (DISK_GEOMETRY){ .DiskSize = disk->size,
-                            .BytesPerSector = device->SectorSize,
-                            .HasVolume = disk->has_volume };
+    out->DiskSize = disk->size;
+    out->BytesPerSector = device->SectorSize;
     return io_complete(irp, STATUS_SUCCESS, sizeof(*out));
 }
 
@@ -118,8 +109,9 @@ void disk_enable_bus_master(const hal_pci_function *pci)
                                         PCI_COMMAND_MASTER);
 }
 
-// Makes \Device\HarddiskN\DRN. The extension begins with a copy of what; its
-// rest is the driver's to fill in before disk_start.
+// Makes \Device\HarddiskN\DRN, also called \??\PhysicalDriveN. The extension
+// begins with a copy of what; its rest is the driver's to fill in: nobody sends
+// a request before all drivers are loaded.
 //
 // IRQL:    == PASSIVE_LEVEL
 // Returns: STATUS_SUCCESS, STATUS_INSUFFICIENT_RESOURCES
@@ -147,49 +139,5 @@ NTSTATUS disk_create(DRIVER_OBJECT *driver, uint32_t extension_size,
     driver->MajorFunction[IRP_MJ_FLUSH_BUFFERS] = disk->send;
     driver->MajorFunction[IRP_MJ_QUERY_INFORMATION] = query_information;
     driver->MajorFunction[IRP_MJ_DEVICE_CONTROL] = device_control;
-    return STATUS_SUCCESS;
-}
-
-// Whether the disk begins with a file system, which a program that looks for
-// scratch space must leave alone. The disk's first request, on the usual road.
-static bool has_volume(DEVICE_OBJECT *device)
-{
-    union {
-        MDL mdl;
-        uint8_t room[sizeof(MDL) + sizeof(PFN_NUMBER)];
-    } sector = { .mdl.ByteCount = device->SectorSize };
-    FILE_OBJECT file = { .DeviceObject = device };
-    PFN_NUMBER frame = mm_allocate_frame(0);
-    if (!frame)
-        return false;
-    sector.mdl.frames[0] = frame;
-    NTSTATUS status = io_request(
-        &file, &(IO_STACK_LOCATION){
-            .MajorFunction = IRP_MJ_READ,
-            .Parameters.Read = { device->SectorSize, 0 } },
-        &sector.mdl, NULL, NULL);
-    const uint8_t *boot = mm_frame_to_virt(frame);
-    uint32_t size = boot[BOOT_SECTOR_SIZE] | boot[BOOT_SECTOR_SIZE + 1] << 8;
-    bool found =
-        NT_SUCCESS(status) &&
-        (boot[0] == BOOT_JUMP_SHORT || boot[0] == BOOT_JUMP_NEAR) &&
-        boot[BOOT_SIGNATURE] == BOOT_SIGNATURE_LOW &&
-        boot[BOOT_SIGNATURE + 1] == BOOT_SIGNATURE_HIGH &&
-        size >= BOOT_SMALLEST && size <= BOOT_LARGEST && !(size & (size - 1));
-    mm_release_frame(frame);
-    return found;
-}
-
-// The disk works: looks what is on it, and gives it the name
-// \??\PhysicalDriveN. Waits for the disk.
-//
-// IRQL:    == PASSIVE_LEVEL
-// Returns: STATUS_SUCCESS, STATUS_INSUFFICIENT_RESOURCES
-NTSTATUS disk_start(DEVICE_OBJECT *device)
-{
-    ASSERT_IRQL(==, PASSIVE_LEVEL);
-
-    disk_common *disk = device->DeviceExtension;
-    disk->has_volume = has_volume(device);
-    return io_register_disk(names[disk->number]);
+    return io_register_disk(names[number]);
 }

@@ -1,8 +1,8 @@
 // disk.h - what all disks have in common, whatever bus they are on.
 //
-// A disk driver fills in a disk, makes its device and starts it; from then on
-// the routines here answer what needs no hardware, and refuse what the
-// hardware could not do:
+// A disk driver says what it found and gets a device for it; from then on the
+// routines here answer what needs no hardware, and refuse what the hardware
+// could not do:
 //
 //   read, write --checked--> the driver's `send` --> queue, device, interrupt
 //   flush ------------------------'
@@ -19,15 +19,13 @@
 typedef struct disk_common {
     uint64_t size;            // bytes
     uint32_t alignment;       // of buffers in memory, a power of two
-    uint32_t number;          // of \??\PhysicalDriveN; disk_start sets it
-    bool has_volume;          // disk_start, too
+    uint32_t number;          // of \??\PhysicalDriveN; disk_create sets it
     DRIVER_DISPATCH *send;    // takes checked reads and writes, and flushes
 } disk_common;
 
 NTSTATUS disk_create(DRIVER_OBJECT *driver, uint32_t extension_size,
                      uint32_t sector_size, const disk_common *what,
                      DEVICE_OBJECT **device);
-NTSTATUS disk_start(DEVICE_OBJECT *device);
 // Completes IRP_MJ_QUERY_INFORMATION for something of this size.
 NTSTATUS disk_complete_query(IRP *irp, uint64_t size, bool directory);
 // Lets a controller answer on its ports or in memory, and read and write RAM.

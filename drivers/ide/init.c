@@ -74,7 +74,7 @@ static NTSTATUS create_disk(DRIVER_OBJECT *driver, ide_channel *channel,
     ide_disk *disk = device->DeviceExtension;
     disk->channel = channel;
     disk->unit = unit;
-    return disk_start(device);
+    return STATUS_SUCCESS;
 }
 
 // ---- Channels -------------------------------------------------------------
