@@ -20,8 +20,7 @@
 enum { UNITS_PER_SECOND = 10000000, DEFAULT_IO_TIMEOUT = 30,
        MAXIMUM_IO_TIMEOUT = 3600, MEBIBYTE = 1 << 20,
        TRACE_RECORDS = 16384, TRACE_RECORDS_SMALL = 2048,
-       SMALL_MACHINE = 64 * MEBIBYTE, WORD_LENGTH = 256,
-       LINE_LENGTH = WORD_LENGTH + 80 };
+       SMALL_MACHINE = 64 * MEBIBYTE, WORD_LENGTH = 256 };
 
 // ---- Drivers: one line each -----------------------------------------------
 
@@ -68,23 +67,9 @@ static const struct {
     { "cpus", NULL, &cpus, 1, MAXIMUM_PROCESSORS },
 };
 
-static void print(const char *format, ...)
-    __attribute__((format(printf, 1, 2)));
-
-static void print(const char *format, ...)
-{
-    char line[LINE_LENGTH];
-    va_list args;
-    va_start(args, format);
-    rtl_vsnprintf(line, sizeof(line), format, args);
-    va_end(args);
-    for (const char *c = line; *c; c++)
-        hal_put_char(*c);
-}
-
 static _Noreturn void refuse(const char *what)
 {
-    print("TINT cannot start: %s\n", what);
+    hal_print("TINT cannot start: %s\n", what);
     hal_exit(HAL_EXIT_BUGCHECK);
 }
 
@@ -122,7 +107,7 @@ static void parse_command_line(const char *line)
         bool has_value = *value == '=';
         *value = '\0';
         if (!has_value || !set_option(word, value + 1))
-            print("TINT: ignored option '%s%s%s'\n", word,
+            hal_print("TINT: ignored option '%s%s%s'\n", word,
                   has_value ? "=" : "", has_value ? value + 1 : "");
     }
     while (*line == ' ')
@@ -135,7 +120,7 @@ static void parse_command_line(const char *line)
 
 static void print_banner(void)
 {
-    print("TINT " TINT_VERSION " (%s build): %u processor%s, %llu MiB, "
+    hal_print("TINT " TINT_VERSION " (%s build): %u processor%s, %llu MiB, "
           "%u disk%s\n", DBG ? "checked" : "free", KeNumberProcessors,
           KeNumberProcessors == 1 ? "" : "s",
           (unsigned long long)((mm_total_frames << PAGE_SHIFT) / MEBIBYTE),
@@ -160,7 +145,7 @@ static bool run_first_program(NTSTATUS *exit_status)
                      .first_program = true, .restarts = !power_off },
         &process, &thread);
     if (!NT_SUCCESS(status)) {
-        print("TINT: cannot start '%s': status 0x%08X\n", word,
+        hal_print("TINT: cannot start '%s': status 0x%08X\n", word,
               (uint32_t)status);
         return false;
     }
@@ -176,12 +161,12 @@ static void system_thread(void *context)
     const LOADER_PARAMETER_BLOCK *loader = context;
     io_init(io_timeout * UNITS_PER_SECOND);
     io_direct_road = road;
-    initrd_set_archive(mm_phys_to_virt(loader->initrd.base),
-                       loader->initrd.length);
+    initrd_set_archive(mm_phys_to_virt(loader->initrd.start),
+                       loader->initrd.end - loader->initrd.start);
     for (size_t i = 0; i < ARRAY_SIZE(drivers); i++) {
         NTSTATUS status = io_load_driver(drivers[i].name, drivers[i].entry);
         if (!NT_SUCCESS(status) && status != STATUS_NO_SUCH_DEVICE)
-            print("TINT: driver %s: status 0x%08X\n", drivers[i].name,
+            hal_print("TINT: driver %s: status 0x%08X\n", drivers[i].name,
                   (uint32_t)status);
         if (status == STATUS_DATA_ERROR)
             refuse("the initrd is damaged, or no ustar archive with files");
@@ -198,7 +183,7 @@ static void system_thread(void *context)
         if (power_off)
             hal_exit(status == STATUS_SUCCESS ? HAL_EXIT_SUCCESS
                                               : HAL_EXIT_FAILURE);
-        print("\nTINT: the first program ended with status 0x%08X; "
+        hal_print("\nTINT: the first program ended with status 0x%08X; "
               "starting it again\n", (uint32_t)status);
     }
     hal_exit(HAL_EXIT_FAILURE);
@@ -228,7 +213,6 @@ _Noreturn void kernel_main(uint32_t magic, uint32_t info)
     static LOADER_PARAMETER_BLOCK loader;
 
     ke_init_boot_processor();    // first: from here on a fault is a bugcheck
-    hal_init_serial();
     const char *missing = boot_read_loader(magic, info, &loader);
     if (missing)
         refuse(missing);

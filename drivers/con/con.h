@@ -9,7 +9,7 @@
 //                       '--the last one--> DPC --> IoCompleteRequest
 //
 // Bytes are raw: no echo, no line editing, that is the library's. Before the
-// driver's time, and in a bugcheck, text goes by hal_put_char.
+// driver's time, and in a bugcheck, text goes by hal_print.
 
 #ifndef TINT_DRIVERS_CON_CON_H
 #define TINT_DRIVERS_CON_CON_H

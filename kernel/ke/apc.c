@@ -33,7 +33,7 @@ static void insert_apc(KTHREAD *thread, KAPC *apc)
         while (before != head && CONTAINING_RECORD(before, KAPC, ApcListEntry)
                                      ->NormalRoutine)
             before = before->Blink;
-    rtl_insert_between(before, &apc->ApcListEntry, before->Flink);
+    InsertHeadList(before, &apc->ApcListEntry);    // that is, behind it
     apc->Inserted = true;
 }
 

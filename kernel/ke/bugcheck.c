@@ -10,20 +10,6 @@ enum { BACKTRACE_DEPTH = 16 };
 // True if a frame pointer may be followed without a fault.
 bool (*ke_is_readable)(const void *address);
 
-static void print(const char *format, ...)
-    __attribute__((format(printf, 1, 2)));
-
-static void print(const char *format, ...)
-{
-    char line[160];
-    va_list args;
-    va_start(args, format);
-    rtl_vsnprintf(line, sizeof(line), format, args);
-    va_end(args);
-    for (const char *c = line; *c; c++)
-        hal_put_char(*c);
-}
-
 #define CASE(name, code) case code: return #name;
 
 static const char *name_of(uint32_t code)
@@ -44,9 +30,9 @@ static void print_registers(const KTRAP_FRAME *frame)
     };
     const uint64_t *value = &frame->R15;
     for (size_t i = 0; i < ARRAY_SIZE(registers); i++)
-        print("  %-3s 0x%016llx%s", registers[i],
-              (unsigned long long)value[i], i % 3 == 2 ? "\n" : "");
-    print("  cr2 0x%016llx\n", (unsigned long long)KI_READ_CR(2));
+        hal_print("  %-3s 0x%016llx%s", registers[i],
+                  (unsigned long long)value[i], i % 3 == 2 ? "\n" : "");
+    hal_print("  cr2 0x%016llx\n", (unsigned long long)KI_READ_CR(2));
 }
 
 static void print_backtrace(const uint64_t *frame)
@@ -56,7 +42,7 @@ static void print_backtrace(const uint64_t *frame)
             !ke_is_readable(frame) || !ke_is_readable(frame + 1) ||
             frame[1] < MM_DIRECT_MAP)
             return;
-        print("  at 0x%016llx\n", (unsigned long long)frame[1]);
+        hal_print("  at 0x%016llx\n", (unsigned long long)frame[1]);
         frame = (const uint64_t *)frame[0];
     }
 }
@@ -70,19 +56,19 @@ static _Noreturn void stop(uint32_t code,
     __asm__ volatile("cli");
     if (__atomic_exchange_n(&stopping, true, __ATOMIC_SEQ_CST))
         hal_exit(HAL_EXIT_BUGCHECK);    // a fault in here
-    print("\n*** STOP 0x%08X %s (0x%llx, 0x%llx, 0x%llx, 0x%llx)\n", code,
-          name_of(code), parameters[0], parameters[1], parameters[2],
-          parameters[3]);
+    hal_print("\n*** STOP 0x%08X %s (0x%llx, 0x%llx, 0x%llx, 0x%llx)\n", code,
+              name_of(code), parameters[0], parameters[1], parameters[2],
+              parameters[3]);
     if (text)
-        print("  %s\n", text);
+        hal_print("  %s\n", text);
     KPRCB *prcb = ki_processor[0] ? KeGetCurrentPrcb() : NULL;
     if (prcb)
-        print("  processor %u, thread %u, IRQL %u\n", prcb->Number,
-              prcb->CurrentThread ? prcb->CurrentThread->id : 0,
-              KeGetCurrentIrql());
+        hal_print("  processor %u, thread %u, IRQL %u\n", prcb->Number,
+                  prcb->CurrentThread ? prcb->CurrentThread->id : 0,
+                  KeGetCurrentIrql());
     if (frame) {
         print_registers(frame);
-        print("  at 0x%016llx\n", (unsigned long long)frame->Rip);
+        hal_print("  at 0x%016llx\n", (unsigned long long)frame->Rip);
         rbp = (const uint64_t *)frame->Rbp;
     }
     print_backtrace(rbp);
