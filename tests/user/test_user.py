@@ -7,6 +7,7 @@ only tells 0 from the rest. Lines in its head change its run:
     // args: a "b c"             its arguments
     // disks: 2                  scratch disks of 16 MiB; 1 if not said
     // options: port=direct      kernel options; each such line is one more run
+    // bus: nvme                 of the disks; one more run for each such line
     // cpus: 2                   processors
     // helper: what for          no test of its own
 
@@ -26,7 +27,7 @@ import qemu
 from harness import boot
 
 HERE = Path(__file__).resolve().parent
-HEAD = re.compile(r'^// (args|disks|options|cpus|helper):[ \t]*(.*)$', re.M)
+HEAD = re.compile(r'^// (args|disks|options|bus|cpus|helper):[ \t]*(.*)$', re.M)
 BOUND = 900 if boot.STRESS else 180     # seconds for one program
 
 
@@ -37,18 +38,21 @@ def cases():
             head.setdefault(key, []).append(value.strip())
         if 'helper' in head:
             continue
-        for options in head.get('options', ['']):
-            name = f'{source.stem}-{options}' if options else source.stem
-            yield pytest.param(source.stem, head, options.split(), id=name)
+        for bus in ['ide', *head.get('bus', [])]:
+            for options in head.get('options', ['']):
+                name = '-'.join(word for word in (source.stem, options, bus)
+                                if word not in ('', 'ide'))
+                yield pytest.param(source.stem, head, options.split(), bus,
+                                   id=name)
 
 
 def one(head, key, default):
     return head.get(key, [default])[0]
 
 
-@pytest.mark.parametrize('name, head, options', cases())
-def test_user(machine, scratch, name, head, options):
-    disks = [qemu.Disk(scratch()) for _ in range(int(one(head, 'disks', '1')))]
+@pytest.mark.parametrize('name, head, options, bus', cases())
+def test_user(machine, scratch, name, head, options, bus):
+    disks = [qemu.Disk(scratch(), bus) for _ in range(int(one(head, 'disks', '1')))]
     words = qemu.words(one(head, 'args', ''))
     if words[-1:] == ['[stress]']:
         words[-1:] = ['stress'] if boot.STRESS else []
