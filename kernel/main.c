@@ -25,7 +25,8 @@ enum { UNITS_PER_SECOND = 10000000, DEFAULT_IO_TIMEOUT = 30,
 // ---- Drivers: one line each -----------------------------------------------
 
 void initrd_set_archive(const void *base, size_t length);
-DRIVER_INITIALIZE initrd_driver_entry, con_driver_entry, ide_driver_entry;
+DRIVER_INITIALIZE initrd_driver_entry, con_driver_entry, ide_driver_entry,
+    nvme_driver_entry;
 
 static const struct {
     const char *name;
@@ -34,6 +35,7 @@ static const struct {
     { "con", con_driver_entry },
     { "initrd", initrd_driver_entry },
     { "ide", ide_driver_entry },
+    { "nvme", nvme_driver_entry },
 };
 
 #if DBG

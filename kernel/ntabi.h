@@ -206,7 +206,6 @@ typedef struct FILE_IO_COMPLETION_INFORMATION {
 typedef struct DISK_GEOMETRY {
     uint64_t DiskSize;    // bytes
     uint32_t BytesPerSector;
-    uint32_t HasVolume;   // 1: a boot sector with a file system was seen
 } DISK_GEOMETRY;
 
 // ---- Dispatcher objects ---------------------------------------------------

@@ -133,6 +133,8 @@ enum {
     HAL_EXIT_BUGCHECK = 0x12,   // 37
 };
 
+// Called by hal_exit, unless it ends a bugcheck; NULL: nothing.
+extern void (*hal_before_exit)(void);
 // Leaves QEMU through port 0xf4, else powers off by ACPI, else halts.
 _Noreturn void hal_exit(uint8_t code);
 

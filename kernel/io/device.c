@@ -9,10 +9,16 @@ static uint64_t request_timeout;
 
 // ---- Drivers and devices --------------------------------------------------
 
-static NTSTATUS complete_with(IRP *irp, NTSTATUS status)
+// Ends a request that needs, or gets, no device, as dispatch routines do in
+// their last line.
+//
+// IRQL:    <= DISPATCH_LEVEL, no spin lock held
+// Returns: status
+NTSTATUS io_complete(IRP *irp, NTSTATUS status, uintptr_t information)
 {
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
     irp->IoStatus.Status = status;
-    irp->IoStatus.Information = 0;
+    irp->IoStatus.Information = information;
     IoCompleteRequest(irp, IO_NO_INCREMENT);
     return status;
 }
@@ -20,13 +26,13 @@ static NTSTATUS complete_with(IRP *irp, NTSTATUS status)
 static NTSTATUS invalid_request(DEVICE_OBJECT *device, IRP *irp)
 {
     (void)device;
-    return complete_with(irp, STATUS_INVALID_DEVICE_REQUEST);
+    return io_complete(irp, STATUS_INVALID_DEVICE_REQUEST, 0);
 }
 
 static NTSTATUS succeed(DEVICE_OBJECT *device, IRP *irp)
 {
     (void)device;
-    return complete_with(irp, STATUS_SUCCESS);
+    return io_complete(irp, STATUS_SUCCESS, 0);
 }
 
 // Makes a driver's object and lets its entry routine fill it in. Drivers stay
@@ -146,10 +152,9 @@ DEVICE_OBJECT *IoAttachDeviceToDeviceStack(DEVICE_OBJECT *source,
 //
 // IRQL:    == PASSIVE_LEVEL
 // Returns: STATUS_SUCCESS, STATUS_INSUFFICIENT_RESOURCES (there are ten)
-NTSTATUS io_register_disk(DEVICE_OBJECT *device, const char *device_name)
+NTSTATUS io_register_disk(const char *device_name)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    (void)device;
     char link[LINK_LENGTH];
     if (disk_count == MAXIMUM_DISKS)
         return STATUS_INSUFFICIENT_RESOURCES;

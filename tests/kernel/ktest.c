@@ -307,7 +307,7 @@ static void expect_same_state(void)
 static void run_one(void)
 {
     failures = missing = 0;
-    random_state = random_seed;    // whatever ran before: alone it does the same
+    random_state = random_seed;    // alone it does the same
     ktest_log_reset();
     ktest_driver_reset();
     counts before = count();

@@ -85,7 +85,7 @@ def test_symbols_needs_objects(tree):
 
 @pytest.mark.parametrize('folders, limit', [
     (['kernel/ke', 'boot'], 7000),
-    (['drivers/con', 'drivers/ide', 'drivers/edu'], 1400),
+    (['drivers/con', 'drivers/disk', 'drivers/edu'], 1400),
     (['drivers/npfs'], 400),
     (['drivers/fat'], 1300),
 ])

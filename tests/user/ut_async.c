@@ -1,6 +1,7 @@
 // ut_async.c - asynchronous I/O on the raw disk: event, APC routine, port.
 // options: port=apc
 // options: port=direct
+// bus: nvme
 
 #include "tests/user/ktap.h"
 
