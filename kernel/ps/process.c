@@ -112,7 +112,7 @@ void ps_release_process(EPROCESS *process)
 
 // Ends a process: its threads end on their way to ring 3, with this status;
 // a second call changes nothing. A thread that is being made comes on the list
-// before exiting is set, and is met here, or after, and then ends by itself.
+// before exiting is set, and is met here, or sees exiting (start_thread).
 //
 // IRQL:    <= DISPATCH_LEVEL
 void ps_terminate_process(EPROCESS *process, NTSTATUS status)

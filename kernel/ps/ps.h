@@ -41,7 +41,7 @@ extern OBJECT_TYPE ps_process_type, ps_thread_type;
 extern EPROCESS *PsInitialSystemProcess;
 extern uint32_t ps_first_process_id;    // of the program that main.c started
 extern volatile uint32_t ps_process_count;    // the system process included
-extern volatile uint32_t ps_thread_count;     // those that are not reaped yet
+extern volatile uint32_t ps_thread_count;     // not off their stack for ever
 
 static inline ETHREAD *PsGetCurrentThread(void)
 {
@@ -60,7 +60,7 @@ NTSTATUS ps_create_system_thread(KSTART_ROUTINE *routine, void *context);
 // Starts image (an NT name) with a command line. standard: three handles of
 // the current process that are duplicated into the new one.
 typedef struct ps_start {
-    const char *image, *command_line;
+    const char *image, *command_line;    // together less than 28 KiB
     HANDLE standard[3];          // in the current process; NULL: none
     bool first_program;
     bool restarts;

@@ -30,9 +30,9 @@ NTSTATUS psp_check_elf(const void *header, size_t size, uint64_t file_size,
 // image.c: maps the program into a new process and notes its entry point.
 NTSTATUS psp_load_image(EPROCESS *process, const char *name);
 
-// Guards the list of all threads, what a process's threads have in common and
-// who holds it, and how a thread ends. Outside the cancel lock and all that is
-// inside that (DESIGN: lock order), the dispatcher lock included.
+// Guards the list of all threads, who holds a process, and how a process or a
+// thread ends. It comes before all other locks: before the cancel lock, as
+// threads' requests are cancelled from the list, and before the dispatcher's.
 extern KSPIN_LOCK psp_lock;
 extern LIST_ENTRY psp_threads;   // that have not ended, with a reference each
 
