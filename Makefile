@@ -221,7 +221,8 @@ $(foreach t,$(call outside,$(KTESTS)),$(eval \
 $(BUILD)/tint.elf: $(FREE_OBJ)
 $(BUILD)/tint-chk.elf: $(CHK_OBJ)
 # Calls of these go through tests/kernel/verify.c first.
-VERIFIED := IoCallDriver IoCompleteRequest IoCancelIrp
+VERIFIED := IoCallDriver IoCompleteRequest IoCancelIrp io_cancel \
+            io_rundown_process
 $(BUILD)/tint-chk.elf: LDFLAGS += $(VERIFIED:%=--wrap=%)
 $(KERNELS): linker.ld $(BUILD)/stamp/kernel
 	$(call say,LD,$@)$(LD) $(LDFLAGS) -T linker.ld -o $@ $(filter %.o,$^)
