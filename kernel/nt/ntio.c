@@ -219,13 +219,6 @@ typedef struct cancel_request {
     bool found;
 } cancel_request;
 
-static void cancel_on_thread(ETHREAD *thread, void *context)
-{
-    cancel_request *request = context;
-    if (thread->process == PsGetCurrentProcess())
-        request->found |= io_cancel(&thread->Tcb.io, &request->filter);
-}
-
 static NTSTATUS cancel(HANDLE handle, IO_STATUS_BLOCK *iosb,
                        cancel_request *request)
 {
@@ -235,11 +228,14 @@ static NTSTATUS cancel(HANDLE handle, IO_STATUS_BLOCK *iosb,
     request->filter.file = file;
     request->filter.process = &PsGetCurrentProcess()->Pcb;
     request->found = io_cancel(&file->io, &request->filter);
-    // One's own at PASSIVE_LEVEL, where each is gone before the next is asked.
+    // With no lock held: cancelling completes (IRP-07).
+    ETHREAD *thread = NULL;
     if (request->filter.thread)
-        cancel_on_thread(PsGetCurrentThread(), request);
+        request->found |= io_cancel(&PsGetCurrentThread()->Tcb.io,
+                                    &request->filter);
     else
-        ps_for_each_thread(cancel_on_thread, request);
+        while ((thread = ps_next_thread(PsGetCurrentProcess(), thread)) != NULL)
+            request->found |= io_cancel(&thread->Tcb.io, &request->filter);
     bool done = request->found || request->filter.thread;    // CAN-01
     return nt_put_iosb(iosb, done ? STATUS_SUCCESS : STATUS_NOT_FOUND, 0);
 }

@@ -289,6 +289,35 @@ NTSTATUS ps_reference_by_id(uint64_t id, OBJECT_TYPE *type, void **object)
     return found ? STATUS_SUCCESS : STATUS_INVALID_CID;
 }
 
+// The thread of a process that was made after another one of it, which NULL
+// stands before; for walks with no lock held.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: NULL behind the last
+// Owns:    takes over the reference to last; the caller, one to the result
+ETHREAD *ps_next_thread(const EPROCESS *process, ETHREAD *last)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    uint64_t after = last ? last->Cid.UniqueThread : 0;
+    ETHREAD *next = NULL;
+    KIRQL old;
+    KeAcquireSpinLock(&psp_lock, &old);
+    RTL_FOR_EACH(entry, &psp_threads) {
+        ETHREAD *thread = CONTAINING_RECORD(entry, ETHREAD, ThreadListEntry);
+        uint64_t id = thread->Cid.UniqueThread;
+        if (thread->process == process && id > after &&
+            (!next || id < next->Cid.UniqueThread))
+            next = thread;
+    }
+    if (next)
+        ObReferenceObject(next);
+    KeReleaseSpinLock(&psp_lock, old);
+    if (last)
+        ObDereferenceObject(last);
+    return next;
+}
+
 // Calls each for every thread; it must not block or take psp_lock.
 //
 // IRQL:    <= DISPATCH_LEVEL

@@ -82,6 +82,8 @@ void ps_terminate_thread(ETHREAD *thread, NTSTATUS status);
 _Noreturn void ps_exit_thread(NTSTATUS status);    // the current one
 // type: ps_thread_type or ps_process_type; *object gets a reference.
 NTSTATUS ps_reference_by_id(uint64_t id, OBJECT_TYPE *type, void **object);
+// The process's next thread, with a reference, instead of last; from NULL on.
+ETHREAD *ps_next_thread(const EPROCESS *process, ETHREAD *last);
 // Calls each() for every thread, a spin lock held at DISPATCH_LEVEL.
 void ps_for_each_thread(void (*each)(ETHREAD *thread, void *context),
                         void *context);
