@@ -132,7 +132,8 @@ endif
 KFLAGS  := $(CLANG) $(STD) $(WARN) -fno-pic -fno-pie -mcmodel=kernel \
            -mno-red-zone -mgeneral-regs-only -nostdinc -isystem $(CC_INC) -I.
 KFLAGS_free := $(KFLAGS) -DDBG=0
-KFLAGS_chk  := $(KFLAGS) -DDBG=1
+# Undefined behaviour ends in tests/kernel/ubsan.c.
+KFLAGS_chk  := $(KFLAGS) -DDBG=1 -fsanitize=undefined -fno-sanitize-recover=undefined
 LDFLAGS := -nostdlib -static -z max-page-size=0x1000 -z noexecstack --build-id=none
 
 # Programs lie above 4 GiB, hence -fpie; of the host's headers they see none.
@@ -183,7 +184,7 @@ $(BUILD)/stamp/$(1): FORCE
 	 printf '%s\n' '$(subst ','\'',$(2))' > $$@
 endef
 .PHONY: FORCE
-$(eval $(call stamp,cc,$(CC_ID) $(KFLAGS) $(UFLAGS) $(ASFLAGS)))
+$(eval $(call stamp,cc,$(CC_ID) $(KFLAGS_chk) $(UFLAGS) $(ASFLAGS)))
 $(eval $(call stamp,version,$(VERSION)))
 $(eval $(call stamp,kernel,$(KSRC) $(KTEST)))
 $(eval $(call stamp,user,$(ULIB) $(PROGS)))

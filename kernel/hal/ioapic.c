@@ -44,6 +44,11 @@ struct PACKED table {
     char rest[28];
 };
 
+struct PACKED rsdt {
+    struct table table;
+    uint32_t tables[];
+};
+
 struct PACKED madt {
     struct table table;
     uint32_t lapic, flags;
@@ -99,11 +104,11 @@ static const struct madt *find_madt(void)
     const struct rsdp *rsdp = NULL;
     for (uint32_t at = BIOS_AREA; !rsdp && at < BIOS_AREA_END; at += RSDP_ALIGN)
         rsdp = find(at, "RSD PTR ", sizeof(*rsdp));
-    const struct table *rsdt = rsdp ? find(rsdp->rsdt, "RSDT", 0) : NULL;
+    const struct rsdt *rsdt = rsdp ? find(rsdp->rsdt, "RSDT", 0) : NULL;
     const struct madt *madt = NULL;
-    for (uint32_t at = sizeof(*rsdt); rsdt && !madt && at + 4 <= rsdt->length;
-         at += 4)
-        madt = find(*(const uint32_t *)((const char *)rsdt + at), "APIC", 0);
+    for (size_t i = 0; rsdt && !madt && offsetof(struct rsdt, tables[i + 1]) <=
+                                            rsdt->table.length; i++)
+        madt = find(rsdt->tables[i], "APIC", 0);
     return madt;
 }
 

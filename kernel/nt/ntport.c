@@ -97,8 +97,12 @@ NTSTATUS NtRemoveIoCompletionEx(HANDLE port,
         return STATUS_INVALID_PARAMETER;
     count = MIN(count, (uint32_t)MAXIMUM_ENTRIES);
     NT_TRY(NT_PROBE(removed));
+    // entries is what ring 3 says: it may be no pointer to anything.
+    uintptr_t iosb = (uintptr_t)entries +
+                     offsetof(FILE_IO_COMPLETION_INFORMATION, IoStatusBlock);
     for (uint32_t i = 0; i < count; i++)
-        NT_TRY(NT_PROBE(&entries[i].IoStatusBlock));
+        NT_TRY(nt_probe_output((void *)(iosb + i * sizeof(*entries)),
+                               sizeof(IO_STATUS_BLOCK)));
     NTSTATUS status = remove(port, nt_bool(alertable), timeout, batch, count,
                              &taken);
     NT_TRY(ke_copy_to_user(entries, batch, taken * sizeof(*batch)));
