@@ -132,8 +132,9 @@ endif
 KFLAGS  := $(CLANG) $(STD) $(WARN) -fno-pic -fno-pie -mcmodel=kernel \
            -mno-red-zone -mgeneral-regs-only -nostdinc -isystem $(CC_INC) -I.
 KFLAGS_free := $(KFLAGS) -DDBG=0
-# Undefined behaviour ends in tests/kernel/ubsan.c.
-KFLAGS_chk  := $(KFLAGS) -DDBG=1 -fsanitize=undefined -fno-sanitize-recover=undefined
+# Undefined behaviour ends in tests/kernel/ubsan.c; every caller has its frame.
+KFLAGS_chk  := $(KFLAGS) -DDBG=1 -fno-optimize-sibling-calls \
+               -fsanitize=undefined -fno-sanitize-recover=undefined
 LDFLAGS := -nostdlib -static -z max-page-size=0x1000 -z noexecstack --build-id=none
 
 # Programs lie above 4 GiB, hence -fpie; of the host's headers they see none.
@@ -220,8 +221,11 @@ $(foreach t,$(call outside,$(KTESTS)),$(eval \
 
 $(BUILD)/tint.elf: $(FREE_OBJ)
 $(BUILD)/tint-chk.elf: $(CHK_OBJ)
+# tests/kernel/poolguard.c stands in front of these.
+$(BUILD)/tint-chk.elf: WRAP = --wrap=ExAllocatePoolWithTag --wrap=ExFreePoolWithTag \
+        --wrap=hal_exit
 $(KERNELS): linker.ld $(BUILD)/stamp/kernel
-	$(call say,LD,$@)$(LD) $(LDFLAGS) -T linker.ld -o $@ $(filter %.o,$^)
+	$(call say,LD,$@)$(LD) $(LDFLAGS) $(WRAP) -T linker.ld -o $@ $(filter %.o,$^)
 
 # -------------------------------------------------- ring 3, initrd and disks
 

@@ -10,12 +10,14 @@ enum { BACKTRACE_DEPTH = 16 };
 // True if a frame pointer may be followed without a fault.
 bool (*ke_is_readable)(const void *address);
 
+const char *ke_bugcheck_note;
+
 static void print(const char *format, ...)
     __attribute__((format(printf, 1, 2)));
 
 static void print(const char *format, ...)
 {
-    char line[160];
+    char line[256];
     va_list args;
     va_start(args, format);
     rtl_vsnprintf(line, sizeof(line), format, args);
@@ -98,7 +100,7 @@ void KeBugCheckEx(uint32_t code, uintptr_t parameter1, uintptr_t parameter2,
 {
     stop(code, (unsigned long long[]){ parameter1, parameter2, parameter3,
                                        parameter4 },
-         NULL, NULL, __builtin_frame_address(0));
+         ke_bugcheck_note, NULL, __builtin_frame_address(0));
 }
 
 // Stops for a trap of ring 0, with its registers.

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import symbols
+
 from harness import boot, ktap
 
 HERE = Path(__file__).resolve().parent
@@ -49,4 +51,5 @@ def test_kernel(reported, name):
     if skipped:
         pytest.skip(text)
     if not passed:
-        pytest.fail(text, pytrace=False)
+        pytest.fail(f'{text}\n{symbols.names(text, boot.CHECKED)}',
+                    pytrace=False)
