@@ -67,7 +67,7 @@ def names(report, elf):
     out = []
     for (address, looked), place in zip(found.items(),
                                         lines(elf, found.values())):
-        start, _, name = table[bisect.bisect_right(starts, address) - 1]
+        start, _, name = table[bisect.bisect_right(starts, looked) - 1]
         out.append(f'{address:#018x}  {name}+{address - start:#x}'
                    + (f'  {place}' if place else ''))
     return '\n'.join(out)

@@ -110,8 +110,10 @@ HANDLER(type_mismatch_v1_abort, , uintptr_t address)
     uintptr_t mask = ((uintptr_t)1 << found->alignment) - 1;
     const char *what = !address ? "null" : address & mask ? "misaligned"
                                                           : "too small";
-    report(&found->at, "undefined: %s %s: %s 0x%llx", accesses[found->access],
-           found->type->name, what, (unsigned long long)address);
+    // The name of the type comes last: clang's may be long, and is cut.
+    report(&found->at, "undefined: %s 0x%llx: %s %s", what,
+           (unsigned long long)address, accesses[found->access],
+           found->type->name);
 }
 
 HANDLER(pointer_overflow_abort, TWO_WORDS)

@@ -21,8 +21,8 @@ CASES = {           # what is said, as gcc or clang has it
     'division': r"overflow of 'int': 1 / 0",
     'shift': r"shift of 'int': 1 by 32",
     'index': r"index 32 of 'int *\[4\]'",
-    'null_member': r"member access in '(struct )?IRP'.*: null 0x\d+",
-    'alignment': r"load of 'int': misaligned 0xffff\w+",
+    'null_member': r"null 0x\d+: member access in '(struct )?IRP'.*",
+    'alignment': r"misaligned 0xffff\w+: load of 'int'",
     'bool': r"2 is no '(_Bool|bool)'",
     'unreachable': 'what cannot be reached was',
 }
