@@ -133,7 +133,9 @@ endif
 KFLAGS  := $(CLANG) $(STD) $(WARN) -fno-pic -fno-pie -mcmodel=kernel \
            -mno-red-zone -mgeneral-regs-only -nostdinc -isystem $(CC_INC) -I.
 KFLAGS_free := $(KFLAGS) -DDBG=0
-KFLAGS_chk  := $(KFLAGS) -DDBG=1
+# Undefined behaviour ends in tests/kernel/ubsan.c; every caller has its frame.
+KFLAGS_chk  := $(KFLAGS) -DDBG=1 -fno-optimize-sibling-calls \
+               -fsanitize=undefined -fno-sanitize-recover=undefined
 LDFLAGS := -nostdlib -static -z max-page-size=0x1000 -z noexecstack --build-id=none
 
 # Programs lie above 4 GiB, hence -fpie; of the host's headers they see none.
@@ -184,7 +186,7 @@ $(BUILD)/stamp/$(1): FORCE
 	 printf '%s\n' '$(subst ','\'',$(2))' > $$@
 endef
 .PHONY: FORCE
-$(eval $(call stamp,cc,$(CC_ID) $(KFLAGS) $(UFLAGS) $(ASFLAGS)))
+$(eval $(call stamp,cc,$(CC_ID) $(KFLAGS_chk) $(UFLAGS) $(ASFLAGS)))
 $(eval $(call stamp,version,$(VERSION)))
 $(eval $(call stamp,kernel,$(KSRC) $(KTEST)))
 $(eval $(call stamp,user,$(ULIB) $(PROGS)))
@@ -220,8 +222,9 @@ $(foreach t,$(call outside,$(KTESTS)),$(eval \
 
 $(BUILD)/tint.elf: $(FREE_OBJ)
 $(BUILD)/tint-chk.elf: $(CHK_OBJ)
-# Calls of these go through tests/kernel/verify.c first.
-VERIFIED := IoCallDriver IoCompleteRequest IoCancelIrp
+# Calls of these go through tests/kernel/verify.c or poolguard.c first.
+VERIFIED := IoCallDriver IoCompleteRequest IoCancelIrp ExAllocatePoolWithTag \
+            ExFreePoolWithTag hal_exit
 $(BUILD)/tint-chk.elf: LDFLAGS += $(VERIFIED:%=--wrap=%)
 $(KERNELS): linker.ld $(BUILD)/stamp/kernel
 	$(call say,LD,$@)$(LD) $(LDFLAGS) -T linker.ld -o $@ $(filter %.o,$^)

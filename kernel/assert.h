@@ -34,6 +34,9 @@ _Noreturn void KeBugCheckEx(uint32_t code, uintptr_t parameter1,
                             uintptr_t parameter2, uintptr_t parameter3,
                             uintptr_t parameter4);
 
+// What it shall say beyond its parameters, or NULL; set just before.
+extern const char *ke_bugcheck_note;
+
 // The same, with the text of an assertion. expression, file: static strings.
 _Noreturn void ke_assertion_failed(const char *expression, const char *file,
                                    uint32_t line);

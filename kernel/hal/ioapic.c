@@ -65,6 +65,14 @@ static void write(uint32_t index, uint32_t value)
     io_apic[WINDOW] = value;
 }
 
+// Firmware aligns nothing.
+static uint32_t word_at(const char *at)
+{
+    uint32_t word;
+    memcpy(&word, at, sizeof(word));
+    return word;
+}
+
 // Does something begin here with signature whose size bytes sum up to zero?
 static bool is_valid(const char *at, const char *signature, uint32_t size)
 {
@@ -96,12 +104,10 @@ static const struct table *find_madt(hal_map *map)
         at += RSDP_ALIGN;
     const struct table *rsdt = NULL, *madt = NULL;
     if (at < BIOS_AREA_SIZE)
-        rsdt = find_table(map, *(const uint32_t *)(bios + at + RSDP_RSDT),
-                          "RSDT");
+        rsdt = find_table(map, word_at(bios + at + RSDP_RSDT), "RSDT");
     for (at = offsetof(struct table, body); rsdt && !madt &&
          at + sizeof(uint32_t) <= rsdt->length; at += sizeof(uint32_t))
-        madt = find_table(map, *(const uint32_t *)((const char *)rsdt + at),
-                          "APIC");
+        madt = find_table(map, word_at((const char *)rsdt + at), "APIC");
     return madt;
 }
 

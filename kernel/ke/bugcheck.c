@@ -30,6 +30,8 @@ static void stop_others(KPRCB *self)
 // True if a frame pointer may be followed without a fault.
 bool (*ke_is_readable)(const void *address);
 
+const char *ke_bugcheck_note;
+
 #define BUGCHECK_ROW(name, code, rule) { code, #name, rule },
 
 static const struct bugcheck {
@@ -100,7 +102,7 @@ void KeBugCheckEx(uint32_t code, uintptr_t parameter1, uintptr_t parameter2,
 {
     stop(code, (unsigned long long[]){ parameter1, parameter2, parameter3,
                                        parameter4 },
-         NULL, NULL, __builtin_frame_address(0));
+         ke_bugcheck_note, NULL, __builtin_frame_address(0));
 }
 
 // Stops for a trap of ring 0, with its registers.

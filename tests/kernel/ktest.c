@@ -3,6 +3,7 @@
 #include "tests/kernel/ktest.h"
 
 #include "tests/kernel/driver.h"
+#include "tests/kernel/poolguard.h"
 
 enum { COM2 = 0x2F8, LINE_STATUS = 5, TRANSMITTER_EMPTY = 0x20,
        MAXIMUM_SPINS = 100000, KEPT_IRPS = 64, SETTLE_ROUNDS = 200,
@@ -271,7 +272,7 @@ static bool same(const counts *a, const counts *b)
 
 // The idle thread may have been preempted while it freed what a dead thread
 // left: it goes on while we sleep. A leak does not go away.
-static void expect_no_leak(const counts *before)
+static void expect_no_leak(const counts *before, uint64_t mark)
 {
     counts after = count();
     for (int i = 0; i < SETTLE_ROUNDS && !same(before, &after); i++) {
@@ -289,6 +290,7 @@ static void expect_no_leak(const counts *before)
         (long long)(after.handles - before->handles),
         (long long)(after.irps - before->irps),
         (long long)(after.threads - before->threads));
+    poolguard_report(mark, put);
 }
 
 static void expect_same_state(void)
@@ -311,9 +313,11 @@ static void run_one(void)
     ktest_log_reset();
     ktest_driver_reset();
     counts before = count();
+    uint64_t mark = poolguard_mark();
     current->run();
+    poolguard_check();
     expect_same_state();
-    expect_no_leak(&before);
+    expect_no_leak(&before, mark);
     say_result();
 }
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import symbols
+
 from harness import boot, ktap
 
 HERE = Path(__file__).resolve().parent
@@ -63,4 +65,5 @@ def test_kernel(reported, name):
             pytest.fail(f'skipped with {processors}: {text}', pytrace=False)
         pytest.skip(text)
     if not passed:
-        pytest.fail(text, pytrace=False)
+        pytest.fail(f'{text}\n{symbols.names(text, boot.CHECKED)}',
+                    pytrace=False)

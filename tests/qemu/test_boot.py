@@ -82,7 +82,7 @@ def test_the_initrd_may_lie_where_the_firmware_keeps_memory(run, scratch, mem):
     assert m.console.replace('\r', '').endswith(readme)
 
 
-@pytest.mark.parametrize('mem', ['8M', '16M', '24M', '30M'])
+@pytest.mark.parametrize('mem', ['12M', '16M', '24M', '30M'])
 def test_less_memory_is_refused(run, mem):
     m = run('true', mem=mem, expect=qemu.BUGCHECK)
     assert 'less than 32 MiB of memory' in m.console
