@@ -9,6 +9,7 @@
 ##   make test         all tests; the last line is `N passed, N failed`
 ##   make stress       the tests with their full numbers (STRESS=1)
 ##   make lint         only the rules of the house
+##   make rules        write docs/RULES.md: which test holds which rule of NT
 ##   make iso          build/tint.iso, for GRUB
 ##   make size         code lines against their limits
 ##   make clean        remove what was built, but not the disks
@@ -92,7 +93,7 @@ $(error EXTRA and KTESTS name C sources: what is $(filter-out %.c,$(EXTRA) $(KTE
 endif
 
 # These goals compile nothing and must work without a compiler.
-ifneq ($(filter-out help clean distclean size,$(or $(MAKECMDGOALS),all)),)
+ifneq ($(filter-out help clean distclean size rules,$(or $(MAKECMDGOALS),all)),)
 need = $(if $(shell command -v $(firstword $(1))),,$(error \
          $(or $(firstword $(1)),$(2)) is missing: `make setup` installs it (package $(2))))
 $(call need,$(CC),gcc)
@@ -132,7 +133,9 @@ endif
 KFLAGS  := $(CLANG) $(STD) $(WARN) -fno-pic -fno-pie -mcmodel=kernel \
            -mno-red-zone -mgeneral-regs-only -nostdinc -isystem $(CC_INC) -I.
 KFLAGS_free := $(KFLAGS) -DDBG=0
-KFLAGS_chk  := $(KFLAGS) -DDBG=1
+# Undefined behaviour ends in tests/kernel/ubsan.c; every caller has its frame.
+KFLAGS_chk  := $(KFLAGS) -DDBG=1 -fno-optimize-sibling-calls \
+               -fsanitize=undefined -fno-sanitize-recover=undefined
 LDFLAGS := -nostdlib -static -z max-page-size=0x1000 -z noexecstack --build-id=none
 
 # Programs lie above 4 GiB, hence -fpie; of the host's headers they see none.
@@ -183,7 +186,7 @@ $(BUILD)/stamp/$(1): FORCE
 	 printf '%s\n' '$(subst ','\'',$(2))' > $$@
 endef
 .PHONY: FORCE
-$(eval $(call stamp,cc,$(CC_ID) $(KFLAGS) $(UFLAGS) $(ASFLAGS)))
+$(eval $(call stamp,cc,$(CC_ID) $(KFLAGS_chk) $(UFLAGS) $(ASFLAGS)))
 $(eval $(call stamp,version,$(VERSION)))
 $(eval $(call stamp,kernel,$(KSRC) $(KTEST)))
 $(eval $(call stamp,user,$(ULIB) $(PROGS)))
@@ -219,6 +222,10 @@ $(foreach t,$(call outside,$(KTESTS)),$(eval \
 
 $(BUILD)/tint.elf: $(FREE_OBJ)
 $(BUILD)/tint-chk.elf: $(CHK_OBJ)
+# Calls of these go through tests/kernel/verify.c or poolguard.c first.
+VERIFIED := IoCallDriver IoCompleteRequest IoCancelIrp ExAllocatePoolWithTag \
+            ExFreePoolWithTag hal_exit
+$(BUILD)/tint-chk.elf: LDFLAGS += $(VERIFIED:%=--wrap=%)
 $(KERNELS): linker.ld $(BUILD)/stamp/kernel
 	$(call say,LD,$@)$(LD) $(LDFLAGS) -T linker.ld -o $@ $(filter %.o,$^)
 
@@ -281,7 +288,7 @@ pytest_py := for p in python3 /usr/bin/python3; do \
 PYTEST     = $(or $(shell $(pytest_py)),$(error pytest is missing: \
                  `make setup` installs it (package python3-pytest)))
 
-.PHONY: test stress lint
+.PHONY: test stress lint rules
 ifneq ($(filter-out $(LEVELS),$(LEVEL)),)
 $(error LEVEL is one of: $(LEVELS))
 endif
@@ -293,6 +300,8 @@ stress: all
 	@STRESS=1 $(PYTEST) -m pytest -q $(TESTS) $(if $(T),-k '$(T)')
 lint: $(KERNELS)
 	@$(PYTHON) tests/lint/lint.py
+rules:
+	@$(PYTHON) tests/lint/lint.py --write-rules
 
 # ------------------------------------------------------------- housekeeping
 

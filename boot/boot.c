@@ -12,9 +12,9 @@
 #define PVH               0x336EC578u    // the first word of hvm_start_info
 #define CPUID_STANDARD    1u
 #define CPUID_EXTENDED    0x80000001u
-#define MSR_EFER          0xC0000080u
-#define EFER_SYSCALL_NX   (1u << 0 | 1u << 11)
 #define LOWEST_RAM        0x10000u       // below are the BIOS's variables
+#define HIGHEST_RAM       (1ull << (32 + PAGE_SHIFT))    // of a PFN_NUMBER
+#define FOUR_GIB          (1ull << 32)
 
 // A piece of the memory map, in the form that both loaders took from the
 // BIOS (E820).
@@ -84,16 +84,16 @@ static const char *missing_feature(void)
 // not, or overlap, only what lies above the last is used: no page ever twice.
 static void add_memory(const memory_entry *memory)
 {
-    MEMORY_RANGE *next = &block->ranges[block->range_count];
-    uint64_t lowest = block->range_count ? next[-1].base + next[-1].length
-                                         : LOWEST_RAM;
-    uint64_t base = PAGE_ALIGN_UP(MAX(memory->base, lowest));
-    uint64_t end = PAGE_ALIGN_DOWN(memory->base + memory->length);
-    if (memory->type != MEMORY_RAM || base >= end ||
+    if (memory->type != MEMORY_RAM || memory->base >= HIGHEST_RAM ||
         block->range_count == LOADER_MAX_RANGES)
         return;
-    *next = (MEMORY_RANGE){ base, end - base };
-    block->range_count++;
+    MEMORY_RANGE *next = &block->ranges[block->range_count];
+    uint64_t lowest = block->range_count ? next[-1].end : LOWEST_RAM;
+    uint64_t length = MIN(memory->length, HIGHEST_RAM - memory->base);
+    next->start = PAGE_ALIGN_UP(MAX(memory->base, lowest));
+    next->end = PAGE_ALIGN_DOWN(memory->base + length);
+    if (next->start < next->end)
+        block->range_count++;
 }
 
 // The command line ends with a zero, or after size characters.
@@ -112,7 +112,8 @@ static void read_pvh(const hvm_start_info *info)
         set_command_line(physical(info->command_line), SIZE_MAX);
     const hvm_module *module = physical(info->modules);
     if (info->module_count)
-        block->initrd = (MEMORY_RANGE){ module->base, module->length };
+        block->initrd = (MEMORY_RANGE){ module->base,
+                                        module->base + module->length };
 }
 
 static void read_tag(const boot_tag *tag)
@@ -120,28 +121,30 @@ static void read_tag(const boot_tag *tag)
     const char *end = (const char *)tag + tag->size;
     if (tag->type == TAG_COMMAND_LINE)
         set_command_line(tag->command_line, (size_t)(end - tag->command_line));
-    if (tag->type == TAG_MODULE && !block->initrd.length)
-        block->initrd = (MEMORY_RANGE){ tag->module.start,
-                                        tag->module.end - tag->module.start };
+    if (tag->type == TAG_MODULE && !block->initrd.end)
+        block->initrd = (MEMORY_RANGE){ tag->module.start, tag->module.end };
     if (tag->type == TAG_MEMORY_MAP)
         for (const char *at = tag->memory.entries;
-             at + sizeof(memory_entry) <= end; at += tag->memory.entry_size)
+             at + sizeof(memory_entry) <= end;
+             at += MAX(tag->memory.entry_size, sizeof(memory_entry)))
             add_memory((const memory_entry *)at);
 }
 
 static void read_multiboot2(const uint32_t *total_size)
 {
-    const char *at = (const char *)total_size + TAG_ALIGN;
-    const char *end = (const char *)total_size + *total_size;
-    for (const boot_tag *tag = (void *)at; at < end && tag->type != TAG_END;
-         tag = (void *)at) {
+    const char *start = (const char *)total_size;
+    const boot_tag *tag;
+    for (uint64_t at = TAG_ALIGN; at + TAG_ALIGN <= *total_size;
+         at += ((uint64_t)tag->size + TAG_ALIGN - 1) & ~(TAG_ALIGN - 1ull)) {
+        tag = (const void *)(start + at);
+        if (tag->type == TAG_END || tag->size < TAG_ALIGN ||
+            tag->size > *total_size - at)
+            return;
         read_tag(tag);
-        at += (tag->size + TAG_ALIGN - 1) & ~(TAG_ALIGN - 1u);
     }
 }
 
-// Copies what the loader left at the physical address info into to, and turns
-// on what the kernel's page tables and system calls need.
+// Copies what the loader left at the physical address info into to.
 //
 // Returns: why the kernel cannot start, or NULL
 const char *boot_read_loader(uint32_t magic, uint32_t info,
@@ -150,10 +153,6 @@ const char *boot_read_loader(uint32_t magic, uint32_t info,
     const char *missing = missing_feature();
     if (missing)
         return missing;
-    uint32_t low, high;
-    __asm__ volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(MSR_EFER));
-    __asm__ volatile("wrmsr" ::"a"(low | EFER_SYSCALL_NX), "d"(high),
-                     "c"(MSR_EFER));
 
     block = to;
     if (magic == MULTIBOOT2)
@@ -166,10 +165,10 @@ const char *boot_read_loader(uint32_t magic, uint32_t info,
         return "the command line is too long";
     if (!block->range_count)
         return "no memory map with free memory";
-    const MEMORY_RANGE *last = &block->ranges[block->range_count - 1];
-    const MEMORY_RANGE *initrd = &block->initrd;
-    if (!initrd->length || initrd->length > last->base + last->length ||
-        initrd->base > last->base + last->length - initrd->length)
+    // It may lie in RAM that the map does not call free: QEMU puts it where
+    // the firmware keeps what it needs for a disk that it knows (NVMe).
+    if (block->initrd.start >= block->initrd.end ||
+        block->initrd.end > FOUR_GIB)
         return "no initrd (qemu -initrd build/initrd.tar, GRUB module2)";
     return NULL;
 }

@@ -10,7 +10,6 @@ extern kernel_main
 
 MULTIBOOT2_HEADER equ 0xE85250D6
 TAG_END           equ 0
-TAG_MODULE_ALIGN  equ 6
 XEN_NOTE_ENTRY    equ 18            ; XEN_ELFNOTE_PHYS32_ENTRY
 MAGIC_PVH         equ 0x336EC578    ; PVH in boot.c
 
@@ -43,8 +42,6 @@ section .boot.header progbits alloc noexec nowrite align=8
 header:
     dd MULTIBOOT2_HEADER, 0, header_end - header
     dd 0x100000000 - (MULTIBOOT2_HEADER + (header_end - header))
-    dw TAG_MODULE_ALIGN, 0
-    dd 8
     dw TAG_END, 0
     dd 8
 header_end:
@@ -101,20 +98,15 @@ boot_multiboot2_entry:
 no_long_mode:
     mov esi, no_long_mode_text
 .next:
-    lodsb
-    test al, al
-    jz .exit
-    mov ah, al
     mov edx, COM1_STATUS
 .wait:
     in al, dx
     test al, COM1_READY
     jz .wait
     mov edx, COM1_DATA
-    mov al, ah
-    out dx, al
-    jmp .next
-.exit:
+    outsb
+    cmp byte [esi], 0
+    jne .next
     mov al, EXIT_BUGCHECK
     out EXIT_PORT, al
 .halt:
@@ -137,23 +129,22 @@ enter64:
 
 section .boot.data progbits alloc noexec write align=4096
 
-; The first 4 GiB at address 0 and at MM_DIRECT_MAP (entry 256), and the first
-; of them again 2 GiB below the end, where the kernel is linked.
+; The first 4 GiB at address 0, at MM_DIRECT_MAP (entry 256) and, where nobody
+; uses them, 512 GiB below the end: all by one table, in which the first of them
+; comes again 2 GiB below its end, where the kernel is linked.
 pml4:
     dq pdpt + TABLE
     times 255 dq 0
     dq pdpt + TABLE
     times 254 dq 0
-    dq pdpt_kernel + TABLE
+    dq pdpt + TABLE
 pdpt:
 %assign i 0
 %rep 4
     dq directories + i * PAGE + TABLE
 %assign i i + 1
 %endrep
-    times 508 dq 0
-pdpt_kernel:
-    times 510 dq 0
+    times 506 dq 0
     dq directories + TABLE
     dq 0
 directories:

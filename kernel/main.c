@@ -20,13 +20,13 @@
 enum { UNITS_PER_SECOND = 10000000, DEFAULT_IO_TIMEOUT = 30,
        MAXIMUM_IO_TIMEOUT = 3600, MEBIBYTE = 1 << 20,
        TRACE_RECORDS = 16384, TRACE_RECORDS_SMALL = 2048,
-       SMALL_MACHINE = 64 * MEBIBYTE, WORD_LENGTH = 256,
-       LINE_LENGTH = WORD_LENGTH + 80 };
+       SMALL_MACHINE = 64 * MEBIBYTE, WORD_LENGTH = 256 };
 
 // ---- Drivers: one line each -----------------------------------------------
 
 void initrd_set_archive(const void *base, size_t length);
-DRIVER_INITIALIZE initrd_driver_entry, con_driver_entry, ide_driver_entry;
+DRIVER_INITIALIZE initrd_driver_entry, con_driver_entry, ide_driver_entry,
+    nvme_driver_entry;
 
 static const struct {
     const char *name;
@@ -35,6 +35,7 @@ static const struct {
     { "con", con_driver_entry },
     { "initrd", initrd_driver_entry },
     { "ide", ide_driver_entry },
+    { "nvme", nvme_driver_entry },
 };
 
 #if DBG
@@ -49,61 +50,40 @@ static uint64_t io_timeout = DEFAULT_IO_TIMEOUT;    // seconds
 static char test_pattern[64];                       // empty: none
 static const char *program = "sh";                  // the words behind "--"
 
-// What may stand before "--": key=word sets its value, key=number (no word)
-// the number, if it is in its bounds.
+// What may stand before "--": a whole word, which sets its value, or with most
+// the beginning of one, on which a number from value to most must follow.
 static const struct {
-    const char *key, *word;
-    uint64_t *to, value, most;    // value: the least one for a number
+    const char *text;
+    uint64_t *to, value, most;
 } options[] = {
-    { "then", "poweroff", &power_off, true, 0 },
-    { "port", "apc", &road, false, 0 },
-    { "port", "direct", &road, true, 0 },
-    { "trace", "off", &trace_mask, 0, 0 },
-    { "trace", "on", &trace_mask, KI_TRACE_DEFAULT, 0 },
-    { "trace", "all", &trace_mask, UINT32_MAX, 0 },
-    { "iotimeout", NULL, &io_timeout, 1, MAXIMUM_IO_TIMEOUT },
-    { "seed", NULL, &seed, 0, UINT64_MAX },
-    { "cpus", NULL, &cpus, 1, MAXIMUM_PROCESSORS },
+    { "then=poweroff", &power_off, true, 0 },
+    { "port=apc", &road, false, 0 },
+    { "port=direct", &road, true, 0 },
+    { "trace=off", &trace_mask, 0, 0 },
+    { "trace=on", &trace_mask, KI_TRACE_DEFAULT, 0 },
+    { "trace=all", &trace_mask, UINT32_MAX, 0 },
+    { "iotimeout=", &io_timeout, 1, MAXIMUM_IO_TIMEOUT },
+    { "seed=", &seed, 0, UINT64_MAX },
+    { "cpus=", &cpus, 1, MAXIMUM_PROCESSORS },
 };
-
-static void print(const char *format, ...)
-    __attribute__((format(printf, 1, 2)));
-
-static void print(const char *format, ...)
-{
-    char line[LINE_LENGTH];
-    va_list args;
-    va_start(args, format);
-    rtl_vsnprintf(line, sizeof(line), format, args);
-    va_end(args);
-    for (const char *c = line; *c; c++)
-        hal_put_char(*c);
-}
 
 static _Noreturn void refuse(const char *what)
 {
-    print("TINT cannot start: %s\n", what);
+    hal_print("TINT cannot start: %s\n", what);
     hal_exit(HAL_EXIT_BUGCHECK);
 }
 
-// value: what stands behind "key=". False if it is not a value of that key.
-static bool set_option(const char *key, const char *value)
+static bool set_option(const char *word)
 {
-    if (DBG && !rtl_strcmp(key, "ktest")) {
-        rtl_strcpy(test_pattern, value, sizeof(test_pattern));
-        return true;
-    }
     for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
-        if (rtl_strcmp(key, options[i].key))
+        uint64_t number = options[i].value, least = number;
+        bool whole = !options[i].most;
+        size_t length = rtl_strlen(options[i].text);
+        if (memcmp(word, options[i].text, length + whole))
             continue;
-        uint64_t number = options[i].value;
-        bool valid = options[i].word
-                         ? !rtl_strcmp(value, options[i].word)
-                         : rtl_parse_number(value, &number) &&
-                               number >= options[i].value &&
-                               number <= options[i].most;
-        if (!valid)
-            continue;
+        if (!whole && (!rtl_parse_number(word + length, &number) ||
+                       number < least || number > options[i].most))
+            return false;
         *options[i].to = number;
         return true;
     }
@@ -112,17 +92,13 @@ static bool set_option(const char *key, const char *value)
 
 static void parse_command_line(const char *line)
 {
-    char word[WORD_LENGTH];
-    while (rtl_next_word(&line, word, sizeof(word)) && rtl_strcmp(word, "--")) {
-        char *value = word;
-        while (*value && *value != '=')
-            value++;
-        bool has_value = *value == '=';
-        *value = '\0';
-        if (!has_value || !set_option(word, value + 1))
-            print("TINT: ignored option '%s%s%s'\n", word,
-                  has_value ? "=" : "", has_value ? value + 1 : "");
-    }
+    const size_t key = sizeof("ktest=") - 1;
+    char word[WORD_LENGTH] = { 0 };
+    while (rtl_next_word(&line, word, sizeof(word)) && rtl_strcmp(word, "--"))
+        if (DBG && !memcmp(word, "ktest=", key))
+            rtl_strcpy(test_pattern, word + key, sizeof(test_pattern));
+        else if (!set_option(word))
+            hal_print("TINT: ignored option '%s'\n", word);
     while (*line == ' ')
         line++;
     if (*line)
@@ -190,7 +166,8 @@ static void start_processors(void)
         uint32_t apic_id = hal_processor_apic_id[i];
         if (apic_id != ki_processor[0]->apic_id &&
             !start_processor(apic_id, parameters))
-            print("TINT: processor with APIC id %u did not start\n", apic_id);
+            hal_print("TINT: the processor with APIC id %u did not start\n",
+                      apic_id);
     }
     mm_unmap_page(&space, BOOT_SECOND_PAGE);
     mm_delete_space(&space);
@@ -201,11 +178,11 @@ static void start_processors(void)
 
 static void print_banner(void)
 {
-    print("TINT " TINT_VERSION " (%s build): %u processor%s, %llu MiB, "
-          "%u disk%s\n", DBG ? "checked" : "free", KeNumberProcessors,
-          KeNumberProcessors == 1 ? "" : "s",
-          (unsigned long long)((mm_total_frames << PAGE_SHIFT) / MEBIBYTE),
-          io_disk_count(), io_disk_count() == 1 ? "" : "s");
+    hal_print("TINT " TINT_VERSION " (%s build): %u processor%s, %u MiB, "
+              "%u disk%s\n", DBG ? "checked" : "free", KeNumberProcessors,
+              KeNumberProcessors == 1 ? "" : "s",
+              (uint32_t)((mm_total_frames << PAGE_SHIFT) / MEBIBYTE),
+              io_disk_count(), io_disk_count() == 1 ? "" : "s");
 }
 
 // Starts the first program and waits for its end. False if it never ran.
@@ -214,11 +191,11 @@ static bool run_first_program(NTSTATUS *exit_status)
     char word[WORD_LENGTH], image[WORD_LENGTH];
     const char *line = program;
     rtl_next_word(&line, word, sizeof(word));
-    bool is_path = false;
+    const char *folder = "B:\\bin\\";    // of a word that is no path
     for (const char *c = word; *c; c++)
-        is_path |= *c == '\\' || *c == '/';
-    rtl_snprintf(image, sizeof(image), "\\??\\%s%s", is_path ? "" : "B:\\bin\\",
-                 word);
+        if (*c == '\\' || *c == '/')
+            folder = "";
+    rtl_snprintf(image, sizeof(image), "\\??\\%s%s", folder, word);
     EPROCESS *process;
     ETHREAD *thread;
     NTSTATUS status = ps_create_process(
@@ -226,10 +203,11 @@ static bool run_first_program(NTSTATUS *exit_status)
                      .first_program = true, .restarts = !power_off },
         &process, &thread);
     if (!NT_SUCCESS(status)) {
-        print("TINT: cannot start '%s': status 0x%08X\n", word,
-              (uint32_t)status);
+        hal_print("TINT: cannot start '%s': status 0x%08X\n", word,
+                  (uint32_t)status);
         return false;
     }
+    KeResumeThread(&thread->Tcb);
     ObDereferenceObject(thread);
     KeWaitForSingleObject(process, Executive, KernelMode, false, NULL);
     *exit_status = process->ExitStatus;
@@ -243,13 +221,13 @@ static void system_thread(void *context)
     start_processors();
     io_init(io_timeout * UNITS_PER_SECOND);
     io_direct_road = road;
-    initrd_set_archive(mm_phys_to_virt(loader->initrd.base),
-                       loader->initrd.length);
+    initrd_set_archive(mm_phys_to_virt(loader->initrd.start),
+                       loader->initrd.end - loader->initrd.start);
     for (size_t i = 0; i < ARRAY_SIZE(drivers); i++) {
         NTSTATUS status = io_load_driver(drivers[i].name, drivers[i].entry);
         if (!NT_SUCCESS(status) && status != STATUS_NO_SUCH_DEVICE)
-            print("TINT: driver %s: status 0x%08X\n", drivers[i].name,
-                  (uint32_t)status);
+            hal_print("TINT: driver %s: status 0x%08X\n", drivers[i].name,
+                      (uint32_t)status);
         if (status == STATUS_DATA_ERROR)
             refuse("the initrd is damaged, or no ustar archive with files");
     }
@@ -265,8 +243,8 @@ static void system_thread(void *context)
         if (power_off)
             hal_exit(status == STATUS_SUCCESS ? HAL_EXIT_SUCCESS
                                               : HAL_EXIT_FAILURE);
-        print("\nTINT: the first program ended with status 0x%08X; "
-              "starting it again\n", (uint32_t)status);
+        hal_print("\nTINT: the first program ended with status 0x%08X; "
+                  "starting it again\n", (uint32_t)status);
     }
     hal_exit(HAL_EXIT_FAILURE);
 }
@@ -282,7 +260,6 @@ _Noreturn void kernel_main(uint32_t magic, uint32_t info)
     static LOADER_PARAMETER_BLOCK loader;
 
     ke_init_boot_processor();    // first: from here on a fault is a bugcheck
-    hal_init_serial();
     const char *missing = boot_read_loader(magic, info, &loader);
     if (missing)
         refuse(missing);
@@ -306,7 +283,7 @@ _Noreturn void kernel_main(uint32_t magic, uint32_t info)
     nt_version = TINT_VERSION;
     ke_set_services(nt_services, NT_SERVICE_COUNT);
     ke_hook = (ke_hooks){ .user_fault = ps_user_fault,
-                          .thread_dead = ps_thread_dead, .reap = ps_reap };
+                          .thread_dead = ps_thread_dead, .reap = ob_reap };
     if (!NT_SUCCESS(ps_create_system_thread(system_thread, &loader)))
         refuse("no memory for the first thread");
     ke_idle();

@@ -45,7 +45,7 @@ enum {
 #define MM_LOWEST_USER_ADDRESS  0x0000000100000000ull
 #define MM_HIGHEST_USER_ADDRESS 0x00007FFFFFFEFFFFull
 
-// All physical memory, and what ACPI keeps in it, appears from here on.
+// All RAM, and the initrd, appears from here on.
 #define MM_DIRECT_MAP 0xFFFF800000000000ull
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
@@ -89,10 +89,9 @@ typedef struct KTRAP_FRAME KTRAP_FRAME;
 typedef struct MDL MDL;
 typedef struct OBJECT_TYPE OBJECT_TYPE;
 
-// One stretch of physical memory, in bytes.
+// One stretch of physical memory, from start up to end.
 typedef struct MEMORY_RANGE {
-    uint64_t base;
-    uint64_t length;
+    uint64_t start, end;
 } MEMORY_RANGE;
 
 #define LOADER_MAX_RANGES 32
@@ -101,9 +100,9 @@ typedef struct MEMORY_RANGE {
 // What either boot loader told, copied before any frame is used.
 typedef struct LOADER_PARAMETER_BLOCK {
     uint32_t range_count;
-    MEMORY_RANGE ranges[LOADER_MAX_RANGES];    // free RAM, sorted; may hold
-                                               // kernel and initrd, see mm_init
-    MEMORY_RANGE initrd;
+    MEMORY_RANGE ranges[LOADER_MAX_RANGES];    // free RAM: whole pages, sorted;
+                                               // may hold kernel and initrd
+    MEMORY_RANGE initrd;                       // below 4 GiB
     char command_line[LOADER_COMMAND_LINE];
 } LOADER_PARAMETER_BLOCK;
 

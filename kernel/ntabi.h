@@ -40,9 +40,8 @@ typedef uint32_t ACCESS_MASK;
     X(INVALID_SYSTEM_SERVICE, 0xC000001C) X(ILLEGAL_INSTRUCTION, 0xC000001D) \
     X(ACCESS_DENIED, 0xC0000022) X(BUFFER_TOO_SMALL, 0xC0000023)             \
     X(OBJECT_TYPE_MISMATCH, 0xC0000024) X(OBJECT_NAME_INVALID, 0xC0000033)   \
-    X(OBJECT_NAME_NOT_FOUND, 0xC0000034)                                     \
-    X(OBJECT_NAME_COLLISION, 0xC0000035) X(DATA_ERROR, 0xC000003E)           \
-    X(CRC_ERROR, 0xC000003F) X(QUOTA_EXCEEDED, 0xC0000044)                   \
+    X(OBJECT_NAME_NOT_FOUND, 0xC0000034) X(OBJECT_NAME_COLLISION, 0xC0000035)\
+    X(DATA_ERROR, 0xC000003E) X(CRC_ERROR, 0xC000003F)                       \
     X(INVALID_PAGE_PROTECTION, 0xC0000045) X(MUTANT_NOT_OWNED, 0xC0000046)   \
     X(SEMAPHORE_LIMIT_EXCEEDED, 0xC0000047)                                  \
     X(SUSPEND_COUNT_EXCEEDED, 0xC000004A)                                    \
@@ -57,9 +56,8 @@ typedef uint32_t ACCESS_MASK;
     X(NOT_SUPPORTED, 0xC00000BB) X(INTERNAL_ERROR, 0xC00000E5)               \
     X(STACK_OVERFLOW, 0xC00000FD) X(NOT_A_DIRECTORY, 0xC0000103)             \
     X(PROCESS_IS_TERMINATING, 0xC000010A) X(CANCELLED, 0xC0000120)           \
-    X(FILE_CLOSED, 0xC0000128) X(CONTROL_C_EXIT, 0xC000013A)                 \
-    X(IO_DEVICE_ERROR, 0xC0000185) X(NOT_FOUND, 0xC0000225)                  \
-    X(ASSERTION_FAILURE, 0xC0000420)
+    X(CONTROL_C_EXIT, 0xC000013A) X(IO_DEVICE_ERROR, 0xC0000185)             \
+    X(NOT_FOUND, 0xC0000225) X(ASSERTION_FAILURE, 0xC0000420)
 
 #define NT_STATUS_CODE(name, code) STATUS_##name = (NTSTATUS)(code),
 enum { NT_STATUS_CODES(NT_STATUS_CODE) STATUS_WAIT_0 = STATUS_SUCCESS };
@@ -151,7 +149,6 @@ enum {
 typedef enum FILE_INFORMATION_CLASS {
     FileStandardInformation = 5,
     FilePositionInformation = 14,
-    FileEndOfFileInformation = 20,
     FileCompletionInformation = 30,
     FileIoCompletionNotificationInformation = 41,
 } FILE_INFORMATION_CLASS;
@@ -209,7 +206,6 @@ typedef struct FILE_IO_COMPLETION_INFORMATION {
 typedef struct DISK_GEOMETRY {
     uint64_t DiskSize;    // bytes
     uint32_t BytesPerSector;
-    uint32_t HasVolume;   // 1: a boot sector with a file system was seen
 } DISK_GEOMETRY;
 
 // ---- Dispatcher objects ---------------------------------------------------
@@ -324,7 +320,6 @@ typedef struct SYSTEM_PERFORMANCE_INFORMATION {
     uint64_t Handles, Objects;
     uint64_t Irps;           // allocated and not freed
     uint64_t Threads, Processes;
-    uint64_t SpuriousInterrupts, UnknownInterrupts;
     uint64_t PoolPages;      // how many hold small blocks depends on how those
                              // came and went: add it to AvailablePages
 } SYSTEM_PERFORMANCE_INFORMATION;
@@ -365,7 +360,7 @@ typedef struct SNAPSHOT_THREAD {
     uint32_t WaitObjects;    // how many it waits for
     char WaitObject[16];     // the type of the first
     uint32_t IrpId;          // the IRP that its call or APC belongs to, or 0
-    uint32_t IrpsIssued;     // pending IRPs that it asked for
+    uint32_t reserved;
     uint64_t RunTime;        // ticks
     uint64_t Switches;
 } SNAPSHOT_THREAD;
@@ -382,9 +377,6 @@ typedef struct SNAPSHOT_IRP {
     uint8_t State;           // SNAPSHOT_IRP_STATE
     uint16_t reserved;
     char Device[16];
-    uint64_t Offset;
-    uint32_t Length;
-    uint32_t reserved2;
 } SNAPSHOT_IRP;
 
 // ---- The trace ring -------------------------------------------------------
@@ -467,6 +459,8 @@ typedef enum TRACE_EVENT {
       IO_STATUS_BLOCK *iosb, uint32_t code, void *input,                     \
       uint32_t input_length, void *output, uint32_t output_length))          \
     X(NtCancelIoFile, 2, (HANDLE file, IO_STATUS_BLOCK *iosb))               \
+    X(NtCancelSynchronousIoFile, 3, (HANDLE thread,                          \
+      IO_STATUS_BLOCK *request, IO_STATUS_BLOCK *iosb))                      \
     X(NtCancelIoFileEx, 3,                                                   \
       (HANDLE file, IO_STATUS_BLOCK *request, IO_STATUS_BLOCK *iosb))        \
     X(NtQueryInformationFile, 5,                                             \

@@ -2,6 +2,8 @@
 """initrd.py - packs the initrd, a ustar archive: same files, same archive.
 
 initrd.py OUT NAME=PATH...        (such as bin/sh=build/user/sh)
+
+Directories have members of their own: the kernel does not guess them.
 """
 import os
 import sys
@@ -20,6 +22,11 @@ def main(out, pairs):
             sys.exit(f'initrd: the name {name} is too long')
         members[name] = path
     with tarfile.open(out, 'w', format=tarfile.USTAR_FORMAT) as tar:
+        for name in sorted({name[:at] for name in members
+                            for at in range(len(name)) if name[at] == '/'}):
+            info = tarfile.TarInfo(name)
+            info.type, info.mode = tarfile.DIRTYPE, 0o755
+            tar.addfile(info)
         for name, path in sorted(members.items()):
             info = tarfile.TarInfo(name)        # mtime, uid and gid are 0
             info.size = os.path.getsize(path)

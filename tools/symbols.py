@@ -5,10 +5,10 @@ import re
 import shutil
 import subprocess
 
-STOP = re.compile(r'^\*\*\* STOP', re.M)
+STOP = re.compile(r'^\*\*\* (?:STOP|POOL)', re.M)
 ADDRESS = re.compile(r'\b0x(ffffffff[89a-f][0-9a-f]{7})\b', re.I)
 EXACT = re.compile(r'STOP|\brip\b')     # elsewhere: the address behind a call
-MAX_LINES = 60                          # of a bugcheck's report
+MAX_LINES = 120                         # of a report
 
 
 def tool(name):
@@ -44,12 +44,15 @@ def lines(elf, addresses):
 
 
 def explain(console, elf):
-    """The addresses of the last bugcheck in console, with names; '' without
-    a bugcheck or without symbols."""
-    stops = list(STOP.finditer(console.replace('\r', '')))
-    if not stops:
-        return ''
-    report = console.replace('\r', '')[stops[-1].start():]
+    """The addresses of the last bugcheck in console, or of the list of pool's
+    owners, with names; '' without one or without symbols."""
+    console = console.replace('\r', '')
+    stops = list(STOP.finditer(console))
+    return names(console[stops[-1].start():], elf) if stops else ''
+
+
+def names(report, elf):
+    """A line for each of the kernel's addresses in report, with its name."""
     table = load(elf)
     starts = [entry[0] for entry in table]
     found = {}          # address -> the address to look up, in order
@@ -64,7 +67,7 @@ def explain(console, elf):
     out = []
     for (address, looked), place in zip(found.items(),
                                         lines(elf, found.values())):
-        start, _, name = table[bisect.bisect_right(starts, address) - 1]
+        start, _, name = table[bisect.bisect_right(starts, looked) - 1]
         out.append(f'{address:#018x}  {name}+{address - start:#x}'
                    + (f'  {place}' if place else ''))
     return '\n'.join(out)

@@ -1,15 +1,15 @@
 // con.h - serial ports: the console on COM1, and COM2 for tools.
 //
-// Both ways are driven by interrupts. Writes stand in the device's queue, one
-// is at the UART; reads are a list of pending IRPs, the oldest first, that
-// meets the bytes that came in:
+// Both ways are driven by interrupts, and both keep their requests in a list
+// of pending IRPs, the oldest first, where they can be cancelled. A read stays
+// there until it meets bytes that came in; a write, until it is its turn:
 //
 //   UART --ISR--> ring --DPC--> oldest read --> IoCompleteRequest
-//   write IRP --StartIo--> out --ISR, 16 bytes at a time--> UART
-//                             '--the last one--> DPC --> IoCompleteRequest
+//   oldest write --> writing --ISR, 16 bytes at a time--> UART
+//                       '--the last one--> DPC --> IoCompleteRequest
 //
 // Bytes are raw: no echo, no line editing, that is the library's. Before the
-// driver's time, and in a bugcheck, text goes by hal_put_char.
+// driver's time, and in a bugcheck, text goes by hal_print.
 
 #ifndef TINT_DRIVERS_CON_CON_H
 #define TINT_DRIVERS_CON_CON_H
@@ -37,26 +37,25 @@ typedef struct con_port {
     // reference: the driver's dispatch, the ISR, the DPC.
     EPROCESS *volatile foreground;    // whom Ctrl-C ends
     EPROCESS *volatile victim;        // was foreground: the DPC ends it
-    volatile bool write_done;         // the DPC completes the current write
+    volatile bool write_done;         // the DPC completes what was writing
 
     // The ring: put by the ISR at head, taken at tail under the cancel lock.
     char ring[CON_RING_SIZE];
     volatile uint32_t head, tail;    // bytes ever put, taken
     uint32_t dropped;                // found the ring full; for the debugger
 
-    // Guarded by the cancel lock: what is on it can be cancelled.
-    LIST_ENTRY reads;    // of IRP.Tail.ListEntry
+    // Guarded by the cancel lock: what is on a list can be cancelled.
+    LIST_ENTRY reads, writes;    // of IRP.Tail.ListEntry
+    IRP *writing;                // off its list, at the UART
 } con_port;
 
 // init.c
 NTSTATUS con_driver_entry(DRIVER_OBJECT *driver);
 
 // io.c
-NTSTATUS con_write(DEVICE_OBJECT *device, IRP *irp);
-NTSTATUS con_read(DEVICE_OBJECT *device, IRP *irp);
+NTSTATUS con_read_write(DEVICE_OBJECT *device, IRP *irp);
 NTSTATUS con_device_control(DEVICE_OBJECT *device, IRP *irp);
 NTSTATUS con_cleanup(DEVICE_OBJECT *device, IRP *irp);
-void con_start_io(DEVICE_OBJECT *device, IRP *irp);
 void con_dpc(KDPC *dpc, DEVICE_OBJECT *device, IRP *irp, void *context);
 
 // uart.c

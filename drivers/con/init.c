@@ -16,29 +16,25 @@ static const struct place {
 
 static NTSTATUS create_port(DRIVER_OBJECT *driver, const struct place *place)
 {
+    DEVICE_OBJECT *device;
     if (!con_probe(place->base))
         return STATUS_NO_SUCH_DEVICE;
-    DEVICE_OBJECT *device;
-    NTSTATUS status = IoCreateDevice(driver, sizeof(con_port), place->name,
-                                     FILE_DEVICE_SERIAL_PORT, &device);
-    if (!NT_SUCCESS(status))
-        return status;
+    NT_TRY(IoCreateDevice(driver, sizeof(con_port), place->name,
+                          FILE_DEVICE_SERIAL_PORT, &device));
     device->Flags |= DO_BUFFERED_IO;
     con_port *port = device->DeviceExtension;
     port->device = device;
     port->base = place->base;
     port->is_console = place->is_console;
     InitializeListHead(&port->reads);
+    InitializeListHead(&port->writes);
     IoInitializeDpcRequest(device, con_dpc);
-    for (size_t i = 0; i < ARRAY_SIZE(place->links); i++)
-        if (place->links[i] && NT_SUCCESS(status))
-            status = IoCreateSymbolicLink(place->links[i], place->name);
-    if (NT_SUCCESS(status))
-        status = ke_connect_line(&port->interrupt, place->irq, CON_IRQL, false,
-                                 con_isr, port);
-    if (NT_SUCCESS(status))
-        con_enable(port);
-    return status;
+    for (size_t i = 0; i < ARRAY_SIZE(place->links) && place->links[i]; i++)
+        NT_TRY(IoCreateSymbolicLink(place->links[i], place->name));
+    NT_TRY(ke_connect_line(&port->interrupt, place->irq, CON_IRQL, false,
+                           con_isr, port));
+    con_enable(port);
+    return STATUS_SUCCESS;
 }
 
 // Entry routine: makes \Device\Serial0 (\??\CON, \??\COM1) and
@@ -52,12 +48,10 @@ NTSTATUS con_driver_entry(DRIVER_OBJECT *driver)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    driver->DriverStartIo = con_start_io;
-    driver->MajorFunction[IRP_MJ_READ] = con_read;
-    driver->MajorFunction[IRP_MJ_WRITE] = con_write;
+    driver->MajorFunction[IRP_MJ_READ] = con_read_write;
+    driver->MajorFunction[IRP_MJ_WRITE] = con_read_write;
     driver->MajorFunction[IRP_MJ_DEVICE_CONTROL] = con_device_control;
     driver->MajorFunction[IRP_MJ_CLEANUP] = con_cleanup;
-
     NTSTATUS status = STATUS_SUCCESS;
     for (size_t i = 0; i < ARRAY_SIZE(places) && NT_SUCCESS(status); i++) {
         status = create_port(driver, &places[i]);

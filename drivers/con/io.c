@@ -1,111 +1,37 @@
-// io.c - a serial port's requests: writes by StartIo, reads from a list.
+// io.c - a serial port's requests: two lists, and what takes them off.
 //
-// A write goes ide's way: queue, StartIo, interrupt, DPC. Reads show the other
-// way to keep requests, a list of our own. The cancel lock guards it: a
-// read is on the list exactly while it has a cancel routine, so no request can
-// be taken and cancelled at once.
+// Not StartIo's way, as ide goes, but the other one: lists of our own. The
+// cancel lock guards them: a request is on its list exactly while it has a
+// cancel routine, so none can be taken and cancelled at once.
 
 #include "drivers/con/con.h"
-
-static NTSTATUS complete(IRP *irp, NTSTATUS status, uintptr_t information)
-{
-    irp->IoStatus.Status = status;
-    irp->IoStatus.Information = information;
-    IoCompleteRequest(irp, NT_SUCCESS(status) ? IO_SERIAL_INCREMENT
-                                              : IO_NO_INCREMENT);
-    return status;
-}
 
 static uint32_t length_of(IRP *irp)
 {
     return IoGetCurrentIrpStackLocation(irp)->Parameters.Read.Length;
 }
 
-// ---- Writes ---------------------------------------------------------------
-
-// As in ide: a write in line is cancelled, one at the UART runs to its end.
-static void cancel_write(DEVICE_OBJECT *device, IRP *irp)
+static void complete_transfer(IRP *irp, uint32_t count)
 {
-    bool queued = KeRemoveEntryDeviceQueue(&device->DeviceQueue,
-                                           &irp->Tail.DeviceQueueEntry);
-    IoReleaseCancelSpinLock(irp->CancelIrql);    // last look at irp, if !queued
-    if (queued)
-        complete(irp, STATUS_CANCELLED, 0);
+    irp->IoStatus.Status = STATUS_SUCCESS;
+    irp->IoStatus.Information = count;
+    IoCompleteRequest(irp, IO_SERIAL_INCREMENT);
 }
 
-// IRP_MJ_WRITE.
-//
-// IRQL:    <= DISPATCH_LEVEL
-// Returns: STATUS_PENDING, or STATUS_SUCCESS if there is nothing to write
-NTSTATUS con_write(DEVICE_OBJECT *device, IRP *irp)
-{
-    ASSERT_IRQL(<=, DISPATCH_LEVEL);
-
-    if (!length_of(irp))
-        return complete(irp, STATUS_SUCCESS, 0);
-    IoMarkIrpPending(irp);
-    IoStartPacket(device, irp, NULL, cancel_write);
-    return STATUS_PENDING;
-}
-
-// Hands the current write to the ISR. A KSYNCHRONIZE_ROUTINE: it must not
-// turn the transmitter on while the ISR, done with an echo, turns it off.
-static bool begin_write(void *context)
-{
-    con_port *port = context;
-    IRP *irp = port->device->CurrentIrp;
-    port->out = irp->SystemBuffer;
-    port->out_length = length_of(irp);
-    con_transmit(port);
-    return true;
-}
-
-// StartIo: this write is next.
-//
-// IRQL:    == DISPATCH_LEVEL
-void con_start_io(DEVICE_OBJECT *device, IRP *irp)
-{
-    ASSERT_IRQL(==, DISPATCH_LEVEL);
-
-    con_port *port = device->DeviceExtension;
-    if (IoSetCancelRoutine(irp, NULL)) {
-        irp->IoStatus.Status = STATUS_SUCCESS;
-        KeSynchronizeExecution(&port->interrupt, begin_write, port);
-        return;
-    }
-    // cancel_write left it to us; wait until it has looked at irp for the last
-    // time. The DPC ends the request, so that StartIo does not nest.
-    KIRQL irql;
-    IoAcquireCancelSpinLock(&irql);
-    IoReleaseCancelSpinLock(irql);
-    irp->IoStatus.Status = STATUS_CANCELLED;
-    port->write_done = true;
-    IoRequestDpc(device, NULL, NULL);
-}
-
-static void end_write(DEVICE_OBJECT *device)
-{
-    IRP *irp = device->CurrentIrp;
-    NTSTATUS status = irp->IoStatus.Status;
-    IoStartNextPacket(device, true);
-    complete(irp, status, NT_SUCCESS(status) ? length_of(irp) : 0);
-}
-
-// ---- Reads ----------------------------------------------------------------
-
-static void cancel_read(DEVICE_OBJECT *device, IRP *irp)
+// A request in its list is cancelled; one at the UART runs to its end.
+static void cancel(DEVICE_OBJECT *device, IRP *irp)
 {
     (void)device;
     RemoveEntryList(&irp->Tail.ListEntry);
     IoReleaseCancelSpinLock(irp->CancelIrql);
-    complete(irp, STATUS_CANCELLED, 0);
+    io_complete(irp, STATUS_CANCELLED, 0);
 }
 
-// Takes the oldest read (of file, unless NULL) off the list, if there is one.
+// Takes the oldest request (of file, unless NULL) off a list, if there is one.
 // The cancel lock is held.
-static IRP *take_read(con_port *port, const FILE_OBJECT *file)
+static IRP *take(LIST_ENTRY *list, const FILE_OBJECT *file)
 {
-    RTL_FOR_EACH(entry, &port->reads)
+    RTL_FOR_EACH(entry, list)
     {
         IRP *irp = CONTAINING_RECORD(entry, IRP, Tail.ListEntry);
         if (!file || IoGetCurrentIrpStackLocation(irp)->FileObject == file) {
@@ -117,6 +43,30 @@ static IRP *take_read(con_port *port, const FILE_OBJECT *file)
     return NULL;
 }
 
+// Hands the write whose turn it is to the ISR. A KSYNCHRONIZE_ROUTINE: it must
+// not turn the transmitter on while the ISR, done with an echo, turns it off.
+static bool begin_write(void *context)
+{
+    con_port *port = context;
+    port->out = port->writing->SystemBuffer;
+    port->out_length = length_of(port->writing);
+    con_transmit(port);
+    return true;
+}
+
+// The oldest write to the UART, if that has none.
+static void next_write(con_port *port)
+{
+    KIRQL irql;
+    IoAcquireCancelSpinLock(&irql);
+    IRP *irp = port->writing ? NULL : take(&port->writes, NULL);
+    if (irp)
+        port->writing = irp;
+    IoReleaseCancelSpinLock(irql);
+    if (irp)
+        KeSynchronizeExecution(&port->interrupt, begin_write, port);
+}
+
 // Lets reads and bytes meet, until one of them is used up. Completes outside
 // the lock (IRP-07).
 static void hand_out(con_port *port)
@@ -125,7 +75,7 @@ static void hand_out(con_port *port)
         KIRQL irql;
         uint32_t count = 0;
         IoAcquireCancelSpinLock(&irql);
-        IRP *irp = port->tail != port->head ? take_read(port, NULL) : NULL;
+        IRP *irp = port->tail != port->head ? take(&port->reads, NULL) : NULL;
         if (irp) {
             char *to = irp->SystemBuffer;
             while (count < length_of(irp) && port->tail != port->head)
@@ -134,35 +84,41 @@ static void hand_out(con_port *port)
         IoReleaseCancelSpinLock(irql);
         if (!irp)
             return;
-        complete(irp, STATUS_SUCCESS, count);
+        complete_transfer(irp, count);
     }
 }
 
-// IRP_MJ_READ: completes with what is there as soon as that is one byte.
+// IRP_MJ_READ, which completes with what is there as soon as that is one byte,
+// and IRP_MJ_WRITE.
 //
 // IRQL:    <= DISPATCH_LEVEL
-// Returns: STATUS_PENDING, or STATUS_SUCCESS if nothing is asked for
-NTSTATUS con_read(DEVICE_OBJECT *device, IRP *irp)
+// Returns: STATUS_PENDING, or STATUS_SUCCESS if there is nothing to move
+NTSTATUS con_read_write(DEVICE_OBJECT *device, IRP *irp)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
     con_port *port = device->DeviceExtension;
+    bool write =
+        IoGetCurrentIrpStackLocation(irp)->MajorFunction == IRP_MJ_WRITE;
     if (!length_of(irp))
-        return complete(irp, STATUS_SUCCESS, 0);
+        return io_complete(irp, STATUS_SUCCESS, 0);
 
     KIRQL irql;
     IoMarkIrpPending(irp);
     IoAcquireCancelSpinLock(&irql);
     bool cancelled = irp->Cancel;    // on its way here: IoCancelIrp is through
     if (!cancelled) {
-        IoSetCancelRoutine(irp, cancel_read);
-        InsertTailList(&port->reads, &irp->Tail.ListEntry);
+        IoSetCancelRoutine(irp, cancel);
+        InsertTailList(write ? &port->writes : &port->reads,
+                       &irp->Tail.ListEntry);
     }
     IoReleaseCancelSpinLock(irql);
     if (cancelled)
-        complete(irp, STATUS_CANCELLED, 0);
+        io_complete(irp, STATUS_CANCELLED, 0);
+    else if (write)    // from here on irp may be gone
+        next_write(port);
     else
-        hand_out(port);    // irp may be gone
+        hand_out(port);
     return STATUS_PENDING;
 }
 
@@ -180,12 +136,12 @@ NTSTATUS con_cleanup(DEVICE_OBJECT *device, IRP *irp)
     do {
         KIRQL irql;
         IoAcquireCancelSpinLock(&irql);
-        pending = take_read(port, file);
+        pending = take(&port->reads, file);
         IoReleaseCancelSpinLock(irql);
         if (pending)
-            complete(pending, STATUS_CANCELLED, 0);
+            io_complete(pending, STATUS_CANCELLED, 0);
     } while (pending);
-    return complete(irp, STATUS_SUCCESS, 0);
+    return io_complete(irp, STATUS_SUCCESS, 0);
 }
 
 // ---- Ctrl-C ---------------------------------------------------------------
@@ -204,9 +160,9 @@ NTSTATUS con_device_control(DEVICE_OBJECT *device, IRP *irp)
     if (stack->Parameters.DeviceIoControl.IoControlCode !=
             IOCTL_CONSOLE_SET_FOREGROUND ||
         !port->is_console)
-        return complete(irp, STATUS_INVALID_DEVICE_REQUEST, 0);
+        return io_complete(irp, STATUS_INVALID_DEVICE_REQUEST, 0);
     if (stack->Parameters.DeviceIoControl.InputBufferLength < sizeof(HANDLE))
-        return complete(irp, STATUS_INVALID_PARAMETER, 0);
+        return io_complete(irp, STATUS_INVALID_PARAMETER, 0);
 
     HANDLE handle = *(HANDLE *)irp->SystemBuffer;
     void *process = NULL;
@@ -220,7 +176,7 @@ NTSTATUS con_device_control(DEVICE_OBJECT *device, IRP *irp)
         if (process)    // the one before
             ObDereferenceObject(process);
     }
-    return complete(irp, status, 0);
+    return io_complete(irp, status, 0);
 }
 
 // ---- Behind the interrupt -------------------------------------------------
@@ -232,11 +188,15 @@ NTSTATUS con_device_control(DEVICE_OBJECT *device, IRP *irp)
 void con_dpc(KDPC *dpc, DEVICE_OBJECT *device, IRP *irp, void *context)
 {
     ASSERT_IRQL(==, DISPATCH_LEVEL);
-    (void)dpc, (void)irp, (void)context;
+    (void)dpc, (void)context;
 
     con_port *port = device->DeviceExtension;
-    if (__atomic_exchange_n(&port->write_done, false, __ATOMIC_ACQ_REL))
-        end_write(device);
+    if (__atomic_exchange_n(&port->write_done, false, __ATOMIC_ACQ_REL)) {
+        irp = port->writing;
+        port->writing = NULL;    // the next may go, on any processor
+        next_write(port);
+        complete_transfer(irp, length_of(irp));
+    }
     EPROCESS *victim =
         __atomic_exchange_n(&port->victim, NULL, __ATOMIC_ACQ_REL);
     if (victim) {

@@ -1,8 +1,8 @@
 // ide.h - disks on a PIIX controller in compatibility mode: channels, disks.
 //
-// A channel (\Device\Ide\IdePort0, 1) is a device object that does one
-// request at a time for its two disks (\Device\Harddisk0\DR0 ...). What
-// becomes of a request, and who owns the channel meanwhile:
+// A channel is a device object without a name that does one request at a time
+// for its two disks (\Device\Harddisk0\DR0 ...). What becomes of a request,
+// and who owns the channel meanwhile:
 //
 //   dispatch --IoStartPacket--> queued --.
 //                  '---------------------+--> StartIo --command--> at device
@@ -11,11 +11,13 @@
 //   at device --time-out--> reset, a look per tick --> DPC, STATUS_IO_TIMEOUT
 //
 // Left out: programming transfer modes, which QEMU does not time and which
-// firmware sets elsewhere; ATAPI; sectors that are not of 512 bytes.
+// firmware sets elsewhere; ATAPI; sectors that are not of 512 bytes; disks of
+// before 2002, which do not know 48-bit addresses.
 
 #ifndef TINT_DRIVERS_IDE_IDE_H
 #define TINT_DRIVERS_IDE_IDE_H
 
+#include "drivers/disk/disk.h"
 #include "kernel/wdm.h"
 
 #define IDE_SECTOR_SIZE 512u
@@ -26,48 +28,32 @@
 // Registers behind the command block's base (ATA/ATAPI-6, clause 7). Reading
 // STATUS takes the interrupt back.
 enum {
-    IDE_DATA,
-    IDE_ERROR,
-    IDE_SECTOR_COUNT,
-    IDE_LBA_LOW,
-    IDE_LBA_MID,
-    IDE_LBA_HIGH,
-    IDE_DEVICE,
-    IDE_STATUS,
-    IDE_COMMAND = IDE_STATUS
+    IDE_DATA, IDE_ERROR, IDE_SECTOR_COUNT,
+    IDE_LBA_LOW, IDE_LBA_MID, IDE_LBA_HIGH, IDE_DEVICE,
+    IDE_STATUS, IDE_COMMAND = IDE_STATUS,
 };
 
 enum {
-    IDE_STATUS_ERROR = 0x01,
-    IDE_STATUS_DATA_REQUEST = 0x08,
+    IDE_STATUS_ERROR = 0x01, IDE_STATUS_DATA_REQUEST = 0x08,
     IDE_STATUS_BUSY = 0x80,
     IDE_STATUS_FLOATING = 0xFF,    // nothing drives the bus
-    IDE_DEVICE_LBA = 0x40,
-    IDE_DEVICE_UNIT_SHIFT = 4,
+    IDE_DEVICE_LBA = 0x40, IDE_DEVICE_UNIT_SHIFT = 4,
 };
 
-// The control block has one register: Device Control when written, Alternate
-// Status, which acknowledges nothing, when read.
-enum {
-    IDE_CONTROL_NO_INTERRUPT = 0x02,    // nIEN
-    IDE_CONTROL_RESET = 0x04,           // SRST
-};
+// The control block has one register: Device Control when written, of which
+// this bit is SRST; Alternate Status, which acknowledges nothing, when read.
+#define IDE_CONTROL_RESET 0x04u
 
 // Commands (ATA/ATAPI-6, clause 8).
 enum {
-    IDE_READ_SECTORS = 0x20,
-    IDE_READ_DMA_EXT = 0x25,
-    IDE_WRITE_DMA_EXT = 0x35,
-    IDE_READ_DMA = 0xC8,
-    IDE_WRITE_DMA = 0xCA,
-    IDE_FLUSH_CACHE = 0xE7,
-    IDE_FLUSH_CACHE_EXT = 0xEA,
-    IDE_IDENTIFY_DEVICE = 0xEC,
+    IDE_READ_DMA = 0xC8, IDE_READ_DMA_EXT = 0x25,
+    IDE_WRITE_DMA = 0xCA, IDE_WRITE_DMA_EXT = 0x35,
+    IDE_FLUSH_CACHE_EXT = 0xEA, IDE_IDENTIFY_DEVICE = 0xEC,
 };
 
 #define IDE_LBA28_SECTORS     (1ull << 28)    // that LBA28 can name
 #define IDE_LBA28_MAX_SECTORS 256u            // of one command
-#define IDE_LBA48_MAX_SECTORS 2048u           // ours: fits IDE_MAX_PRDS
+#define IDE_MAX_BYTES         (1u << 20)      // ours: fits IDE_MAX_PRDS
 
 // Bus master registers, one block a channel (PIIX3 data sheet, 2.7).
 enum {
@@ -85,13 +71,12 @@ enum {
 // 64 KiB boundary (PIIX3 data sheet, 2.7.3). The device reads it.
 typedef struct ide_prd {
     uint32_t base;
-    uint16_t length;    // 0: 64 KiB
+    uint16_t length;
     uint16_t flags;
 } ide_prd;
 
-#define IDE_PRD_LAST     0x8000u
-#define IDE_PRD_BOUNDARY 0x10000u
-#define IDE_MAX_PRDS     (PAGE_SIZE / sizeof(ide_prd))    // one page a channel
+#define IDE_PRD_LAST 0x8000u
+#define IDE_MAX_PRDS (PAGE_SIZE / sizeof(ide_prd))    // one page a channel
 
 typedef struct ide_channel {
     // Set at initialisation.
@@ -121,28 +106,19 @@ typedef struct ide_channel {
     KTIMER reset_timer;
     KDPC reset_dpc;
     uint32_t reset_ticks;
-    bool dead;    // a reset never ended
 } ide_channel;
 
 typedef struct ide_disk {
+    disk_common disk;    // first: the common part
     ide_channel *channel;
-    uint8_t unit;             // 0 or 1
-    uint8_t flush_command;    // 0: there is no cache to flush
-    bool has_volume;
-    uint32_t max_bytes;    // of one command
-    uint32_t number;       // among the IDE disks
-    uint64_t sectors;
+    uint8_t unit;    // 0 or 1
 } ide_disk;
 
 // init.c
 NTSTATUS ide_driver_entry(DRIVER_OBJECT *driver);
 
 // io.c
-NTSTATUS ide_create(DEVICE_OBJECT *device, IRP *irp);
-NTSTATUS ide_read_write(DEVICE_OBJECT *device, IRP *irp);
-NTSTATUS ide_flush(DEVICE_OBJECT *device, IRP *irp);
-NTSTATUS ide_query_information(DEVICE_OBJECT *device, IRP *irp);
-NTSTATUS ide_device_control(DEVICE_OBJECT *device, IRP *irp);
+NTSTATUS ide_send(DEVICE_OBJECT *device, IRP *irp);
 void ide_send_command(const ide_disk *disk, uint8_t command, uint64_t lba,
                       uint32_t sectors, bool lba48);
 void ide_start_io(DEVICE_OBJECT *device, IRP *irp);
@@ -156,6 +132,6 @@ void ide_reset_dpc(KDPC *dpc, void *context, void *argument1, void *argument2);
 
 // prd.c
 uint32_t ide_build_prds(const MDL *mdl, uint32_t offset, uint32_t length,
-                        ide_prd *table, uint32_t max);
+                        ide_prd *table);
 
 #endif

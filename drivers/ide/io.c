@@ -7,15 +7,6 @@
 
 #include "drivers/ide/ide.h"
 
-// Ends a request that the device did not answer, or need not.
-static NTSTATUS complete(IRP *irp, NTSTATUS status, uintptr_t information)
-{
-    irp->IoStatus.Status = status;
-    irp->IoStatus.Information = information;
-    IoCompleteRequest(irp, IO_NO_INCREMENT);
-    return status;
-}
-
 // A request that is still in line is cancelled; one at the device runs to its
 // end. Whoever takes a request off the queue ends it: if StartIo was quicker,
 // it finds the cancel routine gone and leaves the device alone. device is the
@@ -29,129 +20,24 @@ static void cancel_queued(DEVICE_OBJECT *device, IRP *irp)
                                            &irp->Tail.DeviceQueueEntry);
     IoReleaseCancelSpinLock(irp->CancelIrql);    // last look at irp, if !queued
     if (queued)
-        complete(irp, STATUS_CANCELLED, 0);
+        io_complete(irp, STATUS_CANCELLED, 0);
 }
 
-static NTSTATUS send_to_channel(const ide_disk *disk, IRP *irp)
+// A checked read or write, or IRP_MJ_FLUSH_BUFFERS: what was written lies on
+// the disk, not in its cache. The queue brings it behind every write that was
+// sent before it.
+//
+// IRQL:    <= DISPATCH_LEVEL
+// Returns: STATUS_PENDING
+NTSTATUS ide_send(DEVICE_OBJECT *device, IRP *irp)
 {
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+
     // From the first line on another processor may complete and free irp.
+    const ide_disk *disk = device->DeviceExtension;
     IoMarkIrpPending(irp);
     IoStartPacket(disk->channel->device, irp, NULL, cancel_queued);
     return STATUS_PENDING;
-}
-
-// IRP_MJ_CREATE: disks can be opened. A channel cannot, although it has a
-// name; so whatever other request arrives, its device is a disk.
-//
-// IRQL:    == PASSIVE_LEVEL
-// Returns: STATUS_SUCCESS, or STATUS_INVALID_DEVICE_REQUEST for a channel
-NTSTATUS ide_create(DEVICE_OBJECT *device, IRP *irp)
-{
-    ASSERT_IRQL(==, PASSIVE_LEVEL);
-
-    if (!device->SectorSize)
-        return complete(irp, STATUS_INVALID_DEVICE_REQUEST, 0);
-    return complete(irp, STATUS_SUCCESS, FILE_OPENED);
-}
-
-// IRP_MJ_READ, IRP_MJ_WRITE. A read across the end of the disk is shortened.
-//
-// IRQL:    <= DISPATCH_LEVEL
-// Returns: STATUS_PENDING            it is queued, or at the device
-//          STATUS_SUCCESS            nothing to move
-//          STATUS_INVALID_PARAMETER  not whole sectors, a write across the
-//                                    end, or a buffer at an odd address
-//          STATUS_END_OF_FILE        a read beyond the end
-NTSTATUS ide_read_write(DEVICE_OBJECT *device, IRP *irp)
-{
-    ASSERT_IRQL(<=, DISPATCH_LEVEL);
-
-    const ide_disk *disk = device->DeviceExtension;
-    IO_STACK_LOCATION *stack = IoGetCurrentIrpStackLocation(irp);
-    uint64_t size = disk->sectors * IDE_SECTOR_SIZE;
-    uint64_t offset = stack->Parameters.Read.ByteOffset;
-    uint32_t length = stack->Parameters.Read.Length;
-
-    if (length == 0)
-        return complete(irp, STATUS_SUCCESS, 0);
-    if (offset % IDE_SECTOR_SIZE || length % IDE_SECTOR_SIZE ||
-        irp->MdlAddress->ByteOffset % sizeof(uint16_t))
-        return complete(irp, STATUS_INVALID_PARAMETER, 0);
-    if (stack->MajorFunction == IRP_MJ_READ && offset >= size)
-        return complete(irp, STATUS_END_OF_FILE, 0);
-    if (offset > size || length > size - offset) {
-        if (stack->MajorFunction == IRP_MJ_WRITE)
-            return complete(irp, STATUS_INVALID_PARAMETER, 0);
-        stack->Parameters.Read.Length = (uint32_t)(size - offset);
-    }
-    return send_to_channel(disk, irp);
-}
-
-// IRP_MJ_FLUSH_BUFFERS: what was written lies on the disk, not in its cache.
-// The queue brings it behind every write that was sent before it.
-//
-// IRQL:    <= DISPATCH_LEVEL
-// Returns: STATUS_PENDING, or STATUS_SUCCESS where the disk has no cache
-NTSTATUS ide_flush(DEVICE_OBJECT *device, IRP *irp)
-{
-    ASSERT_IRQL(<=, DISPATCH_LEVEL);
-
-    const ide_disk *disk = device->DeviceExtension;
-    if (!disk->flush_command)
-        return complete(irp, STATUS_SUCCESS, 0);
-    return send_to_channel(disk, irp);
-}
-
-// IRP_MJ_QUERY_INFORMATION: FileStandardInformation, for the size.
-//
-// IRQL:    <= DISPATCH_LEVEL
-// Returns: STATUS_SUCCESS, STATUS_INVALID_INFO_CLASS,
-//          STATUS_INFO_LENGTH_MISMATCH
-NTSTATUS ide_query_information(DEVICE_OBJECT *device, IRP *irp)
-{
-    ASSERT_IRQL(<=, DISPATCH_LEVEL);
-
-    const ide_disk *disk = device->DeviceExtension;
-    const IO_STACK_LOCATION *stack = IoGetCurrentIrpStackLocation(irp);
-    uint64_t size = disk->sectors * IDE_SECTOR_SIZE;
-
-    if (stack->Parameters.QueryFile.information_class !=
-        FileStandardInformation)
-        return complete(irp, STATUS_INVALID_INFO_CLASS, 0);
-    if (stack->Parameters.QueryFile.Length < sizeof(FILE_STANDARD_INFORMATION))
-        return complete(irp, STATUS_INFO_LENGTH_MISMATCH, 0);
-    FILE_STANDARD_INFORMATION *out = irp->SystemBuffer;
-    memset(out, 0, sizeof(*out));    // ring 3 sees the padding, too
-    out->AllocationSize = out->EndOfFile = size;
-    out->NumberOfLinks = 1;
-    return complete(irp, STATUS_SUCCESS, sizeof(*out));
-}
-
-// IRP_MJ_DEVICE_CONTROL: IOCTL_DISK_GET_DRIVE_GEOMETRY.
-//
-// IRQL:    <= DISPATCH_LEVEL
-// Returns: STATUS_SUCCESS, STATUS_BUFFER_TOO_SMALL,
-//          STATUS_INVALID_DEVICE_REQUEST for any other code
-NTSTATUS ide_device_control(DEVICE_OBJECT *device, IRP *irp)
-{
-    ASSERT_IRQL(<=, DISPATCH_LEVEL);
-
-    const ide_disk *disk = device->DeviceExtension;
-    const IO_STACK_LOCATION *stack = IoGetCurrentIrpStackLocation(irp);
-
-    if (stack->Parameters.DeviceIoControl.IoControlCode !=
-        IOCTL_DISK_GET_DRIVE_GEOMETRY)
-        return complete(irp, STATUS_INVALID_DEVICE_REQUEST, 0);
-    if (stack->Parameters.DeviceIoControl.OutputBufferLength <
-        sizeof(DISK_GEOMETRY))
-        return complete(irp, STATUS_BUFFER_TOO_SMALL, 0);
-    DISK_GEOMETRY *out = irp->SystemBuffer;
-    *out = (DISK_GEOMETRY){
-        .DiskSize = disk->sectors * IDE_SECTOR_SIZE,
-        .BytesPerSector = IDE_SECTOR_SIZE,
-        .HasVolume = disk->has_volume,
-    };
-    return complete(irp, STATUS_SUCCESS, sizeof(*out));
 }
 
 // ---- At the device --------------------------------------------------------
@@ -193,17 +79,16 @@ void ide_send_command(const ide_disk *disk, uint8_t command, uint64_t lba,
 static NTSTATUS start_command(ide_channel *channel, IRP *irp)
 {
     static const uint8_t transfer_commands[2][2] = {
-        // [lba48][write]
-        { IDE_READ_DMA, IDE_WRITE_DMA },
+        { IDE_READ_DMA, IDE_WRITE_DMA },            // [lba48][write]
         { IDE_READ_DMA_EXT, IDE_WRITE_DMA_EXT },
     };
     const IO_STACK_LOCATION *stack = IoGetCurrentIrpStackLocation(irp);
     const ide_disk *disk = stack->DeviceObject->DeviceExtension;
     bool write = stack->MajorFunction == IRP_MJ_WRITE;
     bool lba48 = false;
-    uint8_t command = disk->flush_command;
+    uint8_t command = IDE_FLUSH_CACHE_EXT;
     uint64_t lba = 0;
-    uint32_t bytes = MIN(channel->length - channel->done, disk->max_bytes);
+    uint32_t bytes = MIN(channel->length - channel->done, IDE_MAX_BYTES);
     uint32_t sectors = bytes / IDE_SECTOR_SIZE;
 
     if (bytes) {    // not a flush
@@ -213,7 +98,7 @@ static NTSTATUS start_command(ide_channel *channel, IRP *irp)
                 lba + sectors > IDE_LBA28_SECTORS;
         command = transfer_commands[lba48][write];
         if (!ide_build_prds(irp->MdlAddress, channel->done, bytes,
-                            channel->prds, IDE_MAX_PRDS))
+                            channel->prds))
             return STATUS_INSUFFICIENT_RESOURCES;
     }
     channel->command_bytes = bytes;
@@ -226,7 +111,7 @@ static NTSTATUS start_command(ide_channel *channel, IRP *irp)
     channel->started = hal_read_tsc();
     ke_watchdog_progress(&channel->watchdog);
     channel->armed = true;
-    io_irp_at_device(irp, disk->number);
+    io_irp_at_device(irp, disk->disk.number);
     if (bytes)
         hal_out8(channel->bus_master + IDE_BM_COMMAND,
                  write ? IDE_BM_START : IDE_BM_START | IDE_BM_TO_MEMORY);
@@ -255,8 +140,6 @@ void ide_start_io(DEVICE_OBJECT *device, IRP *irp)
         IoAcquireCancelSpinLock(&irql);
         IoReleaseCancelSpinLock(irql);
         channel->failure = STATUS_CANCELLED;
-    } else if (channel->dead) {
-        channel->failure = STATUS_DEVICE_NOT_READY;
     } else {
         NTSTATUS status = start_command(channel, irp);
         if (status == STATUS_PENDING)

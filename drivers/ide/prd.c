@@ -7,8 +7,8 @@
 #include "drivers/ide/ide.h"
 
 // Describes length bytes at offset of the MDL's memory: one entry for each
-// physically contiguous piece, cut at 64 KiB boundaries. length is not 0, and
-// it and the memory's address are even: the bus master moves words.
+// page. length is not 0, and it and the memory's address are even: the bus
+// master moves words. IDE_MAX_BYTES always fit.
 //
 // The device has 32 address bits. QEMU's pc fills low memory first, so a frame
 // above 4 GiB needs a guest of more than 3 GiB; map registers, which would
@@ -16,12 +16,10 @@
 //
 // IRQL:    any level
 // Returns: the number of entries; 0 if a frame is out of the device's reach
-//          or max entries are not enough
 uint32_t ide_build_prds(const MDL *mdl, uint32_t offset, uint32_t length,
-                        ide_prd *table, uint32_t max)
+                        ide_prd *table)
 {
     uint64_t at = (uint64_t)mdl->ByteOffset + offset;
-    uint64_t end = 0;    // of the last entry
     uint32_t used = 0;
 
     while (length) {
@@ -31,16 +29,8 @@ uint32_t ide_build_prds(const MDL *mdl, uint32_t offset, uint32_t length,
         uint32_t piece = MIN(length, PAGE_SIZE - BYTE_OFFSET(at));
         if (address > UINT32_MAX)
             return 0;
-        if (used && address == end && address % IDE_PRD_BOUNDARY) {
-            // A full 64 KiB wraps to 0, which is how the device spells it.
-            table[used - 1].length = (uint16_t)(table[used - 1].length + piece);
-        } else {
-            if (used == max)
-                return 0;
-            table[used++] = (ide_prd){ .base = (uint32_t)address,
-                                       .length = (uint16_t)piece };
-        }
-        end = address + piece;
+        table[used++] = (ide_prd){ .base = (uint32_t)address,
+                                   .length = (uint16_t)piece };
         at += piece;
         length -= piece;
     }

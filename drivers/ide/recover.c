@@ -2,10 +2,10 @@
 //
 // The watchdog's DPC takes the request from the interrupt under the
 // interrupt's lock: only one of the two can clear armed. Then a timer DPC
-// looks at the channel once a tick until it is ready or given up; nobody polls.
-// The request fails with STATUS_IO_TIMEOUT by the usual DPC, those behind it
-// go on. (A write that timed out may still reach the disk: QEMU lets a held one
-// go when the bus master stops.)
+// looks at the channel once a tick until it is ready; nobody polls. The request
+// fails with STATUS_IO_TIMEOUT by the usual DPC, those behind it go on, and if
+// the disk is still deaf they time out as well. (A write that timed out may
+// still reach the disk: QEMU lets a held one go when the bus master stops.)
 
 #include "drivers/ide/ide.h"
 
@@ -66,8 +66,8 @@ void ide_reset_dpc(KDPC *dpc, void *context, void *argument1, void *argument2)
         look_again(channel);
         return;
     }
-    channel->dead = hal_in8(channel->control) & IDE_STATUS_BUSY;
-    if (channel->dead && channel->reset_ticks < RESET_MAX_TICKS) {
+    if (hal_in8(channel->control) & IDE_STATUS_BUSY &&
+        channel->reset_ticks < RESET_MAX_TICKS) {
         look_again(channel);
         return;
     }

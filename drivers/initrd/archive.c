@@ -7,14 +7,8 @@
 
 // A header is one block; where its fields lie, and how long they are.
 enum {
-    BLOCK = 512,
-    NAME_LENGTH = 100,
-    SIZE = 124,
-    SIZE_LENGTH = 12,
-    CHECKSUM = 148,
-    CHECKSUM_LENGTH = 8,
-    TYPE = 156,
-    MAGIC = 257,
+    BLOCK = 512, NAME_LENGTH = 100, SIZE = 124, SIZE_LENGTH = 12,
+    CHECKSUM = 148, CHECKSUM_LENGTH = 8, TYPE = 156, MAGIC = 257,
     PREFIX = 345,    // of longer names; not supported
 };
 

@@ -9,6 +9,7 @@
 #ifndef TINT_DRIVERS_INITRD_INITRD_H
 #define TINT_DRIVERS_INITRD_INITRD_H
 
+#include "drivers/disk/disk.h"
 #include "kernel/wdm.h"
 
 // With the final zero: ustar's limit, and that of FILE_NAMES_INFORMATION.

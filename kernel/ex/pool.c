@@ -1,11 +1,10 @@
 // pool.c - the pool: one allocator for all small things of the kernel.
 //
-// Every block has a header with the size and the tag it was asked with. Small
-// ones share a page, whose own header knows their size class and the free ones
-// among them. Pages with a free block are on their class's list; one that
+// A page is cut into as many equal blocks as the size allows, and that number
+// is its class. Pages with a free block are on their class's list; one that
 // becomes empty goes back to mm unless it is the only one there. They lie in
-// the direct map, so no TLB is ever flushed for them. Blocks above
-// EX_POOL_LARGE are system pages. One lock, a leaf but for mm's.
+// the direct map, so no TLB is ever flushed for them. A block that no page has
+// room for is system pages. Each class has a lock, a leaf but for mm's.
 
 #include "kernel/ex/ex.h"
 
@@ -14,28 +13,31 @@
 #include "kernel/rtl/rtl.h"
 
 typedef struct pool_block {
-    uint32_t tag;     // 0: free
-    uint32_t size;    // as asked for
-    char body[];      // 16-aligned; of a free block: the next free one
+    uint32_t tag;          // 0: free
+    uint32_t size;         // as asked for
+    struct pool_block *next;    // while it is free
+    char body[];
 } pool_block;
 
+typedef struct pool_class {
+    KSPIN_LOCK lock;       // guards the list and its pages
+    LIST_ENTRY pages;
+} pool_class;
+
+// A body is 16-aligned, and so are both headers and the distance of blocks.
 typedef struct pool_page {
-    LIST_ENTRY entry;    // on its class's list while one is free
+    LIST_ENTRY entry;      // on its class's list while a block is free
+    pool_class *class;
     pool_block *free;
-    uint32_t class, used;
-    uint64_t pad;        // the first block's body is 16-aligned
+    uint64_t used, pad;
 } pool_page;
 
-// Distances of blocks; most divide what a page has without a rest.
-static const uint16_t strides[] = { 32,  48,  64,  80,  96,  128,  160,
-                                    192, 256, 336, 448, 576, 672,  800,
-                                    1008, 1344, 2016 };
+enum { ALIGNMENT = 16, ROOM = PAGE_SIZE - sizeof(pool_page) };
+_Static_assert(EX_POOL_LARGE == ROOM - sizeof(pool_block), "one in a page");
 
-static KSPIN_LOCK pool_lock;    // guards the lists and their pages
-static LIST_ENTRY partial[ARRAY_SIZE(strides)];
+static pool_class classes[ROOM / ALIGNMENT + 1];    // [blocks of a page]
 
 uint64_t ex_pool_bytes, ex_pool_blocks, ex_pool_pages;
-void (*ex_pool_hook)(void *block, size_t size, bool live);
 
 // Makes an empty pool.
 //
@@ -44,86 +46,77 @@ void ex_init_pool(void)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
-    for (uint32_t i = 0; i < ARRAY_SIZE(strides); i++)
-        InitializeListHead(&partial[i]);
+    for (size_t i = 0; i < ARRAY_SIZE(classes); i++)
+        InitializeListHead(&classes[i].pages);
 }
 
 static void push_free(pool_page *page, pool_block *block)
 {
     block->tag = 0;
-    *(pool_block **)block->body = page->free;
+    block->next = page->free;
     page->free = block;
 }
 
 // Cuts a page into blocks and puts it on its class's list. Lock held.
-static bool add_page(uint32_t class)
+static bool add_page(pool_class *class)
 {
     PFN_NUMBER frame = mm_allocate_frame(0);
     if (!frame)
         return false;
     pool_page *page = mm_frame_to_virt(frame);
+    size_t count = (size_t)(class - classes);
+    size_t stride = ROOM / count / ALIGNMENT * ALIGNMENT;
     page->class = class;
-    for (uint32_t at = sizeof(*page); at + strides[class] <= PAGE_SIZE;
-         at += strides[class])
-        push_free(page, (pool_block *)((char *)page + at));
-    InsertHeadList(&partial[class], &page->entry);
-    ex_pool_pages++;
+    for (char *at = (char *)(page + 1); count--; at += stride)
+        push_free(page, (pool_block *)at);
+    InsertHeadList(&class->pages, &page->entry);
+    __atomic_fetch_add(&ex_pool_pages, 1, __ATOMIC_RELAXED);
     return true;
 }
 
 static pool_block *take_small(size_t size)
 {
-    uint32_t class = 0;
-    while (strides[class] < size + sizeof(pool_block))
-        class++;
+    size_t stride = sizeof(pool_block) + size + ALIGNMENT - 1;
+    pool_class *class = &classes[ROOM / (stride / ALIGNMENT * ALIGNMENT)];
     pool_block *block = NULL;
     KIRQL old;
-    KeAcquireSpinLock(&pool_lock, &old);
-    LIST_ENTRY *list = &partial[class];
-    if (!IsListEmpty(list) || add_page(class)) {
-        pool_page *page = CONTAINING_RECORD(list->Flink, pool_page, entry);
+    KeAcquireSpinLock(&class->lock, &old);
+    if (!IsListEmpty(&class->pages) || add_page(class)) {
+        pool_page *page = CONTAINING_RECORD(class->pages.Flink, pool_page,
+                                            entry);
         block = page->free;
-        page->free = *(pool_block **)block->body;
+        page->free = block->next;
         page->used++;
         if (!page->free)
             RemoveEntryList(&page->entry);
     }
-    KeReleaseSpinLock(&pool_lock, old);
+    KeReleaseSpinLock(&class->lock, old);
     return block;
 }
 
 static void give_small(pool_block *block)
 {
     pool_page *page = (pool_page *)PAGE_ALIGN_DOWN(block);
+    pool_class *class = page->class;
     KIRQL old;
-    KeAcquireSpinLock(&pool_lock, &old);
-    LIST_ENTRY *list = &partial[page->class];
+    KeAcquireSpinLock(&class->lock, &old);
     if (!page->free)
-        InsertHeadList(list, &page->entry);
+        InsertHeadList(&class->pages, &page->entry);
     push_free(page, block);
-    bool empty = !--page->used && list->Flink != list->Blink;
-    if (empty) {
+    if (--page->used == 0 && class->pages.Flink != class->pages.Blink) {
         RemoveEntryList(&page->entry);
-        ex_pool_pages--;
+        __atomic_fetch_sub(&ex_pool_pages, 1, __ATOMIC_RELAXED);
+        mm_release_frame((PFN_NUMBER)(((uintptr_t)page - MM_DIRECT_MAP) >>
+                                      PAGE_SHIFT));
     }
-    KeReleaseSpinLock(&pool_lock, old);
-    if (empty)
-        mm_release_frame(
-            (PFN_NUMBER)(((uintptr_t)page - MM_DIRECT_MAP) >> PAGE_SHIFT));
+    KeReleaseSpinLock(&class->lock, old);
 }
 
-// Pages of a large block, which begins where the first block of a page may.
+// System pages of a large block. More than there can be stays more.
 static uint32_t large_pages(size_t size)
 {
-    return (uint32_t)BYTES_TO_PAGES(size + 2 * sizeof(pool_block));
-}
-
-static pool_block *take_large(size_t size)
-{
-    if (size > (size_t)MM_SYSTEM_PAGE_COUNT * PAGE_SIZE)
-        return NULL;
-    pool_block *pages = mm_allocate_system_pages(large_pages(size));
-    return pages ? pages + 1 : NULL;
+    size = MIN(size, (size_t)MM_SYSTEM_PAGE_COUNT * PAGE_SIZE);
+    return (uint32_t)BYTES_TO_PAGES(sizeof(pool_block) + size);
 }
 
 // Allocates size bytes, 16-aligned, not cleared.
@@ -137,16 +130,15 @@ void *ExAllocatePoolWithTag(POOL_TYPE type, size_t size, uint32_t tag)
 
     ASSERT(type == NonPagedPool && tag);
     (void)type;
-    pool_block *block = size > EX_POOL_LARGE ? take_large(size)
-                                             : take_small(size);
+    pool_block *block = size <= EX_POOL_LARGE
+                            ? take_small(size)
+                            : mm_allocate_system_pages(large_pages(size));
     if (!block)
         return NULL;
     block->tag = tag;
     block->size = (uint32_t)size;
     __atomic_fetch_add(&ex_pool_bytes, size, __ATOMIC_RELAXED);
     __atomic_fetch_add(&ex_pool_blocks, 1, __ATOMIC_RELAXED);
-    if (ex_pool_hook)
-        ex_pool_hook(block->body, size, true);
     return block->body;
 }
 
@@ -163,12 +155,10 @@ void ExFreePoolWithTag(void *body, uint32_t tag)
     pool_block *block = CONTAINING_RECORD(body, pool_block, body);
     if (block->tag != tag)
         KeBugCheckEx(BAD_POOL_CALLER, (uintptr_t)body, tag, block->tag, 0);
-    if (ex_pool_hook)
-        ex_pool_hook(body, block->size, false);
     __atomic_fetch_sub(&ex_pool_bytes, block->size, __ATOMIC_RELAXED);
     __atomic_fetch_sub(&ex_pool_blocks, 1, __ATOMIC_RELAXED);
     if (block->size > EX_POOL_LARGE)
-        mm_free_system_pages(block - 1, large_pages(block->size));
+        mm_free_system_pages(block, large_pages(block->size));
     else
         give_small(block);
 }

@@ -11,17 +11,15 @@ enum { ID_SHIFT = 24, SPURIOUS_ENABLE = 1 << 8, LVT_NMI = 4 << 8,
 volatile uint32_t *halp_lapic;
 
 // Enables this processor's local APIC: nothing arrives but IPIs, what the I/O
-// APIC sends, the timer once it is armed, and the NMI button (LINT1).
+// APIC sends, the timer once it is armed, and the NMI button (LINT1). Firmware
+// has left the PIC at LINT0; all else is masked since the reset.
 //
 // IRQL:    any level
 void hal_init_lapic(void)
 {
     halp_lapic[LAPIC_SPURIOUS] = SPURIOUS_ENABLE | HAL_VECTOR_SPURIOUS;
-    halp_lapic[LAPIC_LVT_THERMAL] = LVT_MASKED;
-    halp_lapic[LAPIC_LVT_COUNTERS] = LVT_MASKED;
     halp_lapic[LAPIC_LVT_LINT0] = LVT_MASKED;
     halp_lapic[LAPIC_LVT_LINT1] = LVT_NMI;
-    halp_lapic[LAPIC_LVT_ERROR] = LVT_MASKED;
     hal_disarm_timer();
     halp_lapic[LAPIC_LVT_TIMER] = HAL_VECTOR_CLOCK;
 }

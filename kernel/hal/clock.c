@@ -16,19 +16,30 @@ enum {
     PIT_OUTPUT = 0x80,            // in the status: zero was reached
     PIT_HZ = 1193182, ROUNDS = 3, ROUND_TICKS = PIT_HZ / 100,    // 10 ms
     DIVIDE_SHIFT_MAX = 7,         // by 128
-    TO_UNITS_SHIFT = 40, TO_TICKS_SHIFT = 30, RATE_SHIFT = 32,
 };
 
 uint64_t hal_tsc_frequency;
-static uint64_t units_per_tick;    // times 2^TO_UNITS_SHIFT
-static uint64_t ticks_per_unit;    // times 2^TO_TICKS_SHIFT
-// Timer ticks per TSC tick, times 2^RATE_SHIFT.
-static uint64_t timer_rate = 1ull << RATE_SHIFT;
+static uint64_t timer_frequency;    // of the local APIC's, undivided
 
-static uint64_t multiply(uint64_t value, uint64_t rate, uint32_t shift)
+// value * to / from, rounded up: who waits for the result does not wake before
+// its time. UINT64_MAX if it is more than that.
+static uint64_t scale(uint64_t value, uint64_t to, uint64_t from)
 {
-    unsigned __int128 product = (unsigned __int128)value * rate >> shift;
-    return product > UINT64_MAX ? UINT64_MAX : (uint64_t)product;
+    unsigned __int128 product = (unsigned __int128)value * to + from - 1;
+    uint64_t quotient, rest = (uint64_t)(product >> 64);
+    if (rest >= from)
+        return UINT64_MAX;
+    __asm__("divq %3" : "=a"(quotient), "+d"(rest)
+            : "a"((uint64_t)product), "r"(from) : "cc");
+    return quotient;
+}
+
+static void start_timer(uint64_t count, uint32_t shift)
+{
+    // The code of 2^shift: 1 is 1011b, 2 is 0000b, 4 is 0001b, and so on.
+    uint32_t code = (shift - 1) & DIVIDE_SHIFT_MAX;
+    halp_lapic[LAPIC_TIMER_DIVIDE] = (code & 3) | (code & 4) << 1;
+    halp_lapic[LAPIC_TIMER_INITIAL] = (uint32_t)MIN(count, UINT32_MAX);
 }
 
 // Arms this processor's timer for ticks of the TSC from now, with the smallest
@@ -37,14 +48,11 @@ static uint64_t multiply(uint64_t value, uint64_t rate, uint32_t shift)
 // IRQL:    any level
 void hal_arm_timer(uint64_t tsc_ticks)
 {
-    uint64_t count = multiply(tsc_ticks, timer_rate, RATE_SHIFT);
+    uint64_t count = scale(tsc_ticks, timer_frequency, hal_tsc_frequency);
     uint32_t shift = 0;
     for (; count > UINT32_MAX && shift < DIVIDE_SHIFT_MAX; shift++)
         count >>= 1;
-    // The code of 2^shift: 1 is 1011b, 2 is 0000b, 4 is 0001b, and so on.
-    uint32_t code = (shift - 1) & DIVIDE_SHIFT_MAX;
-    halp_lapic[LAPIC_TIMER_DIVIDE] = (code & 3) | (code & 4) << 1;
-    halp_lapic[LAPIC_TIMER_INITIAL] = (uint32_t)MAX(MIN(count, UINT32_MAX), 1);
+    start_timer(MAX(count, 1u), shift);
 }
 
 // Stops this processor's timer.
@@ -55,22 +63,13 @@ void hal_disarm_timer(void)
     halp_lapic[LAPIC_TIMER_INITIAL] = 0;
 }
 
-static uint8_t pit_status(uint16_t *count)
-{
-    hal_out8(PIT_COMMAND, PIT_READ_BACK0);
-    uint8_t status = hal_in8(PIT_CHANNEL0);
-    uint8_t low = hal_in8(PIT_CHANNEL0);
-    *count = (uint16_t)(hal_in8(PIT_CHANNEL0) << 8 | low);
-    return status;
-}
-
 // Measures once, and keeps the smaller result. Whatever delays us makes both
 // too large, never too small, even if it outlasts the PIT's count: the clocks
 // are read before the PIT starts, and again after its count is. Inlined three
 // times, it would be slow three times: QEMU translates code when it first runs.
-static __attribute__((noinline)) void measure(uint64_t *timer_hz)
+static __attribute__((noinline)) void measure(void)
 {
-    hal_arm_timer(UINT32_MAX);    // seconds, as the rate is still 1
+    start_timer(UINT32_MAX, 0);    // more than it will count in a round
     uint32_t timer = halp_lapic[LAPIC_TIMER_CURRENT];
     uint64_t tsc = hal_read_tsc();
     hal_out8(PIT_COMMAND, PIT_MODE0);
@@ -80,14 +79,20 @@ static __attribute__((noinline)) void measure(uint64_t *timer_hz)
     // Any interrupt may wake us, and the PIT's may come before we sleep: what
     // counts is its output, looked at while nothing can arrive. Its count runs
     // on beneath zero.
+    uint8_t status;
     uint16_t count;
-    while (!(pit_status(&count) & PIT_OUTPUT))
+    do {
         __asm__ volatile("sti; hlt; cli" ::: "memory");
+        hal_out8(PIT_COMMAND, PIT_READ_BACK0);
+        status = hal_in8(PIT_CHANNEL0);
+        count = hal_in8(PIT_CHANNEL0);
+        count |= (uint16_t)(hal_in8(PIT_CHANNEL0) << 8);
+    } while (!(status & PIT_OUTPUT));
     uint64_t elapsed = ROUND_TICKS + (uint16_t)-count;
     tsc = hal_read_tsc() - tsc;
     timer -= halp_lapic[LAPIC_TIMER_CURRENT];
     hal_tsc_frequency = MIN(hal_tsc_frequency, tsc * PIT_HZ / elapsed);
-    *timer_hz = MIN(*timer_hz, (uint64_t)timer * PIT_HZ / elapsed);
+    timer_frequency = MIN(timer_frequency, (uint64_t)timer * PIT_HZ / elapsed);
 }
 
 // Measures TSC and local APIC timer, asleep; takes 30 ms, and the first device
@@ -99,20 +104,14 @@ void hal_calibrate_clock(void)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
-    uint64_t timer_hz = UINT32_MAX;
-    hal_tsc_frequency = UINT64_MAX;
+    hal_tsc_frequency = timer_frequency = UINT64_MAX;
     hal_connect_irq(PIT_IRQ, HAL_VECTOR_DEVICE_FIRST, hal_lapic_id(), false,
                     false);
     for (uint32_t i = 0; i < ROUNDS; i++)
-        measure(&timer_hz);
+        measure();
     hal_disconnect_irq(PIT_IRQ);
     hal_out8(PIT_COMMAND, PIT_MODE0);    // a mode without a count: stopped
     hal_disarm_timer();
-
-    units_per_tick =
-        ((uint64_t)HALP_UNITS << TO_UNITS_SHIFT) / hal_tsc_frequency;
-    ticks_per_unit = (hal_tsc_frequency << TO_TICKS_SHIFT) / HALP_UNITS;
-    timer_rate = (timer_hz << RATE_SHIFT) / hal_tsc_frequency;
 }
 
 // TSC ticks in units of 100 ns.
@@ -120,7 +119,7 @@ void hal_calibrate_clock(void)
 // IRQL:    any level
 uint64_t hal_tsc_to_100ns(uint64_t ticks)
 {
-    return multiply(ticks, units_per_tick, TO_UNITS_SHIFT);
+    return scale(ticks, HALP_UNITS, hal_tsc_frequency);
 }
 
 // Units of 100 ns in TSC ticks, or UINT64_MAX if they are more.
@@ -128,5 +127,5 @@ uint64_t hal_tsc_to_100ns(uint64_t ticks)
 // IRQL:    any level
 uint64_t hal_100ns_to_tsc(uint64_t interval)
 {
-    return multiply(interval, ticks_per_unit, TO_TICKS_SHIFT);
+    return scale(interval, hal_tsc_frequency, HALP_UNITS);
 }

@@ -60,11 +60,11 @@ enum {
 
 // ---- Set-up, in this order -------------------------------------------------
 
-void hal_init_serial(void);
 // Masks PIC and I/O APIC, and enables this processor's local APIC. Reads the
 // MADT; map: MmMapIoSpace.
 // Returns: STATUS_SUCCESS, or STATUS_NOT_FOUND without a usable MADT
-NTSTATUS hal_init_apics(void *(*map)(uint64_t physical, size_t length));
+typedef void *hal_map(uint64_t physical, size_t length);
+NTSTATUS hal_init_apics(hal_map *map);
 extern uint32_t hal_processor_count;           // in the MADT, usable, <= 32
 extern uint8_t hal_processor_apic_id[MAXIMUM_PROCESSORS];
 // Enables the local APIC of another processor.
@@ -107,8 +107,10 @@ uint64_t hal_read_rtc(void);
 
 typedef struct hal_pci_function {
     uint32_t number;    // bus * 256 + device * 8 + function
-    uint16_t vendor_id, device_id;
-    uint8_t class_code, subclass, programming_interface, interrupt_line;
+    // The first 16 bytes of its configuration space.
+    uint16_t vendor_id, device_id, command, status;
+    uint8_t revision, programming_interface, subclass, class_code;
+    uint8_t cache_line, latency, header_type, self_test;
 } hal_pci_function;
 
 uint32_t hal_pci_read(const hal_pci_function *pci, uint8_t offset);
@@ -120,7 +122,8 @@ void hal_pci_scan(bool (*each)(const hal_pci_function *pci, void *context),
 
 // ---- COM1 by polling: boot and bugcheck only -------------------------------
 
-void hal_put_char(char c);    // '\n' becomes CR LF
+// Formats as rtl_snprintf; '\n' becomes CR LF.
+void hal_print(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 // ---- The end ---------------------------------------------------------------
 
@@ -130,6 +133,8 @@ enum {
     HAL_EXIT_BUGCHECK = 0x12,   // 37
 };
 
+// Called by hal_exit, unless it ends a bugcheck; NULL: nothing.
+extern void (*hal_before_exit)(void);
 // Leaves QEMU through port 0xf4, else powers off by ACPI, else halts.
 _Noreturn void hal_exit(uint8_t code);
 

@@ -1,11 +1,12 @@
 // ioapic.c - which interrupt reaches which processor as what: MADT, I/O APIC.
 //
 // ACPI specification 6, chapter 5.2; Intel 82093AA data sheet, "Register
-// description". Firmware is input like any other: a table counts only if it
-// lies in the low 4 GiB, says a sane length and sums up to zero, and no entry
-// reaches past its table. Pins are numbered by their global system interrupt
-// (GSI); the MADT says which ISA interrupts do not arrive where their number
-// says. Of I/O APICs the one with GSI 0 is used: QEMU's machines have no other.
+// description". Firmware is input like any other: an address is mapped before
+// it is read, a table counts only if its length is sane and it sums up to zero,
+// and no entry reaches past its table. Pins are numbered by their global system
+// interrupt (GSI); the MADT says which ISA interrupts do not arrive where their
+// number says. Of I/O APICs the one with GSI 0 is used: QEMU's machines have no
+// other.
 
 #include "kernel/hal/halp.h"
 
@@ -14,7 +15,8 @@
 #define PACKED __attribute__((packed))
 
 enum {
-    BIOS_AREA = 0xE0000, BIOS_AREA_END = 0x100000, RSDP_ALIGN = 16,
+    BIOS_AREA = 0xE0000, BIOS_AREA_SIZE = 0x20000, RSDP_SIZE = 20,
+    RSDP_ALIGN = 16, RSDP_RSDT = 16,    // where it names the RSDT
     TABLE_MAX = 1 << 16,
     MADT_PROCESSOR = 0, MADT_IO_APIC = 1, MADT_OVERRIDE = 2,
     PROCESSOR_ENABLED = 1 << 0,
@@ -32,38 +34,26 @@ enum {
     ISA_IRQS = 16,
 };
 
-struct PACKED rsdp {
-    char signature[8];
-    uint8_t checksum, oem[6], revision;
-    uint32_t rsdt;
-};
-
 struct PACKED table {
     char signature[4];
     uint32_t length;
     char rest[28];
-};
+    uint32_t body[2];    // the first two words: of the RSDT, tables; of the
+};                       // MADT, local APIC and flags
 
-struct PACKED madt {
-    struct table table;
-    uint32_t lapic, flags;
-};
-
+// All entries that count have this form.
 struct PACKED madt_entry {
-    uint8_t type, length;
-    union PACKED {
-        struct PACKED { uint8_t acpi_id, id; uint32_t flags; } processor;
-        struct PACKED { uint16_t id; uint32_t address, gsi_base; } io_apic;
-        struct PACKED { uint8_t bus, irq; uint32_t gsi; uint16_t flags; } isa;
-    };
+    uint8_t type, length, not_used;
+    uint8_t id;        // of a local APIC; of an override: the ISA interrupt
+    uint32_t value;    // processor: flags; I/O APIC: address; override: GSI
+    uint32_t more;     // I/O APIC: its first GSI; override: 16 bits of flags
 };
 
 uint32_t hal_processor_count;
 uint8_t hal_processor_apic_id[MAXIMUM_PROCESSORS];
 
-static uint32_t io_apic_physical;
 static volatile uint32_t *io_apic;
-static uint32_t pin_count;
+static uint32_t io_apic_physical, pin_count;
 static struct {
     uint32_t pin;
     uint16_t flags;
@@ -75,82 +65,94 @@ static void write(uint32_t index, uint32_t value)
     io_apic[WINDOW] = value;
 }
 
-// What lies at a physical address, if it begins with signature and its length
-// bytes sum up to zero; length 0: it is a table, which says its own.
-static const void *find(uint32_t address, const char *signature,
-                        uint32_t length)
+// Firmware aligns nothing.
+static uint32_t word_at(const char *at)
 {
-    const struct table *table = (const void *)(MM_DIRECT_MAP + address);
-    if (!address || address > UINT32_MAX - TABLE_MAX ||
-        memcmp(table, signature, rtl_strlen(signature)))
-        return NULL;
-    uint32_t size = length ? length : table->length;
-    if (!length && (size < sizeof(*table) || size > TABLE_MAX))
-        return NULL;
-    uint8_t sum = 0;
-    for (uint32_t i = 0; i < size; i++)
-        sum += ((const uint8_t *)table)[i];
-    return sum ? NULL : table;
+    uint32_t word;
+    memcpy(&word, at, sizeof(word));
+    return word;
 }
 
-// The MADT, by way of the RSDT.
-static const struct madt *find_madt(void)
+// Does something begin here with signature whose size bytes sum up to zero?
+static bool is_valid(const char *at, const char *signature, uint32_t size)
 {
-    const struct rsdp *rsdp = NULL;
-    for (uint32_t at = BIOS_AREA; !rsdp && at < BIOS_AREA_END; at += RSDP_ALIGN)
-        rsdp = find(at, "RSD PTR ", sizeof(*rsdp));
-    const struct table *rsdt = rsdp ? find(rsdp->rsdt, "RSDT", 0) : NULL;
-    const struct madt *madt = NULL;
-    for (uint32_t at = sizeof(*rsdt); rsdt && !madt && at + 4 <= rsdt->length;
-         at += 4)
-        madt = find(*(const uint32_t *)((const char *)rsdt + at), "APIC", 0);
+    if (memcmp(at, signature, rtl_strlen(signature)))
+        return false;
+    uint8_t sum = 0;
+    for (uint32_t i = 0; i < size; i++)
+        sum += (uint8_t)at[i];
+    return sum == 0;
+}
+
+// The table at a physical address if it is valid, and this one.
+static const struct table *find_table(hal_map *map, uint32_t address,
+                                      const char *signature)
+{
+    const struct table *table = map(address, TABLE_MAX);
+    bool found = table && table->length >= sizeof(*table) &&
+                 table->length <= TABLE_MAX &&
+                 is_valid(table->signature, signature, table->length);
+    return found ? table : NULL;
+}
+
+// The MADT, by way of RSDP and RSDT.
+static const struct table *find_madt(hal_map *map)
+{
+    const char *bios = map(BIOS_AREA, BIOS_AREA_SIZE);
+    uint32_t at = 0;
+    while (at < BIOS_AREA_SIZE && !is_valid(bios + at, "RSD PTR ", RSDP_SIZE))
+        at += RSDP_ALIGN;
+    const struct table *rsdt = NULL, *madt = NULL;
+    if (at < BIOS_AREA_SIZE)
+        rsdt = find_table(map, word_at(bios + at + RSDP_RSDT), "RSDT");
+    for (at = offsetof(struct table, body); rsdt && !madt &&
+         at + sizeof(uint32_t) <= rsdt->length; at += sizeof(uint32_t))
+        madt = find_table(map, word_at((const char *)rsdt + at), "APIC");
     return madt;
 }
 
 static void read_entry(const struct madt_entry *e)
 {
-    if (e->type == MADT_PROCESSOR && e->processor.flags & PROCESSOR_ENABLED &&
+    if (e->type == MADT_PROCESSOR && e->value & PROCESSOR_ENABLED &&
         hal_processor_count < MAXIMUM_PROCESSORS)
-        hal_processor_apic_id[hal_processor_count++] = e->processor.id;
-    if (e->type == MADT_IO_APIC && e->io_apic.gsi_base == 0)
-        io_apic_physical = e->io_apic.address;
-    if (e->type == MADT_OVERRIDE && e->isa.irq < ISA_IRQS) {
-        isa[e->isa.irq].pin = e->isa.gsi;
-        isa[e->isa.irq].flags = e->isa.flags;
+        hal_processor_apic_id[hal_processor_count++] = e->id;
+    if (e->type == MADT_IO_APIC && e->more == 0)
+        io_apic_physical = e->value;
+    if (e->type == MADT_OVERRIDE && e->id < ISA_IRQS) {
+        isa[e->id].pin = e->value;
+        isa[e->id].flags = (uint16_t)e->more;
     }
 }
 
 // Takes over the interrupts: masks the PICs and all pins of the I/O APIC, and
-// enables this processor's local APIC. The MADT is read through the direct
-// map; map makes device registers visible (MmMapIoSpace). Once.
+// enables this processor's local APIC. map makes what lies at a physical
+// address visible (MmMapIoSpace). Once.
 //
 // IRQL:    any level
 // Returns: STATUS_SUCCESS
 //          STATUS_NOT_FOUND  no valid MADT, or it names no processor or no
 //                            I/O APIC
-NTSTATUS hal_init_apics(void *(*map)(uint64_t physical, size_t length))
+NTSTATUS hal_init_apics(hal_map *map)
 {
     hal_out8(PIC1_DATA, PIC_MASK_ALL);
     hal_out8(PIC2_DATA, PIC_MASK_ALL);
     for (uint32_t irq = 0; irq < ISA_IRQS; irq++)
         isa[irq].pin = irq;
-    const struct madt *madt = find_madt();
-    if (!madt)
-        return STATUS_NOT_FOUND;
-    uint32_t length = 0;    // of one entry, at least its head
-    for (uint32_t at = sizeof(*madt); at + 2 <= madt->table.length;
+    const struct table *madt = find_madt(map);
+    uint32_t length;    // of one entry, at least its head
+    for (uint32_t at = sizeof(*madt); madt && at + 2 <= madt->length;
          at += length) {
-        const char *from = (const char *)madt + at;
-        length = MAX((uint8_t)from[1], 2u);
         struct madt_entry entry = { 0 };
-        memcpy(&entry, from, MIN(length, sizeof(entry)));
-        if (length <= madt->table.length - at)
+        memcpy(&entry, (const char *)madt + at,
+               MIN(madt->length - at, sizeof(entry)));
+        length = MAX(entry.length, 2u);
+        if (length <= madt->length - at)
             read_entry(&entry);
     }
     if (!hal_processor_count || !io_apic_physical)
         return STATUS_NOT_FOUND;
 
-    halp_lapic = map(madt->lapic, PAGE_SIZE);
+    halp_lapic = map(madt->body[0], PAGE_SIZE);
     io_apic = map(io_apic_physical, PAGE_SIZE);
     io_apic[SELECT] = VERSION;
     pin_count = (io_apic[WINDOW] >> VERSION_LAST_PIN_SHIFT &

@@ -8,9 +8,8 @@
 enum {
     CONFIG_ADDRESS = 0xCF8, CONFIG_DATA = 0xCFC,
     FUNCTION_SHIFT = 8, OFFSET_MASK = 0xFC,
-    REGISTER_ID = 0x00, REGISTER_CLASS = 0x08, REGISTER_HEADER = 0x0C,
-    REGISTER_INTERRUPT = 0x3C,
-    HEADER_MULTI_FUNCTION = 1 << 23, VENDOR_NONE = 0xFFFF,
+    HEADER_SIZE = 16,      // of what hal_pci_function has of it
+    HEADER_MULTI_FUNCTION = 1 << 7, VENDOR_NONE = 0xFFFF,
     FUNCTIONS = 8,         // of a device; a bus has 32 devices
     FUNCTIONS_END = 1 << 16,
 };
@@ -43,22 +42,16 @@ void hal_pci_write(const hal_pci_function *pci, uint8_t offset, uint32_t value)
 void hal_pci_scan(bool (*each)(const hal_pci_function *pci, void *context),
                   void *context)
 {
-    for (uint32_t at = 0; at < FUNCTIONS_END; at++) {
+    uint32_t step;
+    for (uint32_t at = 0; at < FUNCTIONS_END; at += step) {
         hal_pci_function pci = { .number = at };
-        uint32_t id = hal_pci_read(&pci, REGISTER_ID);
-        uint32_t class = hal_pci_read(&pci, REGISTER_CLASS);
-        uint32_t header = hal_pci_read(&pci, REGISTER_HEADER);
-        pci.vendor_id = (uint16_t)id;
-        pci.device_id = (uint16_t)(id >> 16);
-        pci.class_code = (uint8_t)(class >> 24);
-        pci.subclass = (uint8_t)(class >> 16);
-        pci.programming_interface = (uint8_t)(class >> 8);
-        pci.interrupt_line = (uint8_t)hal_pci_read(&pci, REGISTER_INTERRUPT);
-        bool present = pci.vendor_id != VENDOR_NONE;
-        if (present && each(&pci, context))
+        uint32_t *header = (uint32_t *)&pci.vendor_id;
+        for (uint8_t offset = 0;
+             offset < HEADER_SIZE && pci.vendor_id != VENDOR_NONE; offset += 4)
+            *header++ = hal_pci_read(&pci, offset);
+        if (pci.vendor_id != VENDOR_NONE && each(&pci, context))
             return;
-        if (at % FUNCTIONS == 0 &&
-            !(present && header & HEADER_MULTI_FUNCTION))
-            at += FUNCTIONS - 1;
+        bool more = at % FUNCTIONS || pci.header_type & HEADER_MULTI_FUNCTION;
+        step = more ? 1 : FUNCTIONS;
     }
 }

@@ -8,12 +8,16 @@ enum {
     PM1_SLEEP = 1 << 13,       // sleep type 0 is S5 there
 };
 
+void (*hal_before_exit)(void);
+
 // Leaves QEMU with status 2 * code + 1; without that device powers off by
 // ACPI; else stops this processor.
 //
 // IRQL:    any level
 void hal_exit(uint8_t code)
 {
+    if (hal_before_exit && code != HAL_EXIT_BUGCHECK)
+        hal_before_exit();
     hal_out8(DEBUG_EXIT, code);
     hal_out16(PM1A_CONTROL, PM1_SLEEP);
     for (;;)

@@ -68,7 +68,9 @@ static bool matches(const IRP *irp, const io_filter *filter)
     return (!filter->file || irp->OriginalFileObject == filter->file) &&
            (!filter->thread || irp->Thread == filter->thread) &&
            (!filter->process || irp->Thread->Process == filter->process) &&
-           (!filter->iosb || irp->UserIosb == filter->iosb);
+           (!filter->iosb || irp->UserIosb == filter->iosb) &&
+           (!filter->synchronous || irp->flags & IRP_SYNCHRONOUS) &&
+           (!filter->without_event || !irp->UserEvent);
 }
 
 // Asks the requests that hang on a slot and match to end, one in each round:
@@ -132,6 +134,31 @@ void io_rundown_thread(void)
     }
 }
 
+// A file on which a request hangs that matches and has not been asked yet, or
+// NULL. The request keeps the file, so there is something to refer to.
+static FILE_OBJECT *find_file(const io_filter *filter)
+{
+    FILE_OBJECT *found = NULL;
+    KIRQL old;
+    KeAcquireSpinLock(&io_files_lock, &old);
+    RTL_FOR_EACH(link, &io_files) {
+        FILE_OBJECT *file = CONTAINING_RECORD(link, FILE_OBJECT, all_entry);
+        KeAcquireSpinLockAtDpcLevel(&file->io.lock);
+        RTL_FOR_EACH(entry, &file->io.irps) {
+            IRP *irp = CONTAINING_RECORD(entry, IRP, ThreadListEntry);
+            if (!irp->Cancel && matches(irp, filter))
+                found = file;
+        }
+        if (found)
+            ObReferenceObject(found);
+        KeReleaseSpinLockFromDpcLevel(&file->io.lock);
+        if (found)
+            break;
+    }
+    KeReleaseSpinLock(&io_files_lock, old);
+    return found;
+}
+
 // Cancels the port-bound requests of a process whose last thread is the
 // caller and whose handles are closed, wherever they hang, and waits until
 // they are done: no page of the process may go before.
@@ -140,13 +167,13 @@ void io_rundown_thread(void)
 void io_rundown_process(KPROCESS *process)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
+    const io_filter filter = { .process = process };
     while (is_busy(&process->io)) {
-        KIRQL old;
-        KeAcquireSpinLock(&io_files_lock, &old);
-        RTL_FOR_EACH(entry, &io_files)
-            io_cancel(&CONTAINING_RECORD(entry, FILE_OBJECT, all_entry)->io,
-                      &(io_filter){ .process = process });
-        KeReleaseSpinLock(&io_files_lock, old);
+        FILE_OBJECT *file;
+        while ((file = find_file(&filter)) != NULL) {
+            io_cancel(&file->io, &filter);    // with no lock held (IRP-07)
+            ObDereferenceObject(file);
+        }
         KeWaitForSingleObject(&process->io.none, Executive, KernelMode, false,
                               NULL);
     }

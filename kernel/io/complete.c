@@ -133,11 +133,13 @@ void iop_store_results(IRP *irp)
                                         length)))
             irp->IoStatus.Status = STATUS_ACCESS_VIOLATION;
     }
-    // Information first: whoever polls sees Status change last.
-    IO_STATUS_BLOCK *iosb = irp->UserIosb;
-    ke_put_user(&iosb->Information, &irp->IoStatus.Information);
+    // Information first: whoever polls sees Status change last. The address
+    // is what ring 3 says, so it is no pointer to anything yet.
+    uintptr_t iosb = (uintptr_t)irp->UserIosb;
+    ke_put_user((uintptr_t *)(iosb + offsetof(IO_STATUS_BLOCK, Information)),
+                &irp->IoStatus.Information);
     uint64_t word = (uint32_t)irp->IoStatus.Status;
-    ke_copy_to_user(&iosb->Pointer, &word, sizeof(word));
+    ke_copy_to_user((void *)iosb, &word, sizeof(word));
     irp->flags |= IRP_STORED;
 }
 

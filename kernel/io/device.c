@@ -9,10 +9,16 @@ static uint64_t request_timeout;
 
 // ---- Drivers and devices --------------------------------------------------
 
-static NTSTATUS complete_with(IRP *irp, NTSTATUS status)
+// Ends a request that needs, or gets, no device, as dispatch routines do in
+// their last line.
+//
+// IRQL:    <= DISPATCH_LEVEL, no spin lock held
+// Returns: status
+NTSTATUS io_complete(IRP *irp, NTSTATUS status, uintptr_t information)
 {
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
     irp->IoStatus.Status = status;
-    irp->IoStatus.Information = 0;
+    irp->IoStatus.Information = information;
     IoCompleteRequest(irp, IO_NO_INCREMENT);
     return status;
 }
@@ -20,13 +26,13 @@ static NTSTATUS complete_with(IRP *irp, NTSTATUS status)
 static NTSTATUS invalid_request(DEVICE_OBJECT *device, IRP *irp)
 {
     (void)device;
-    return complete_with(irp, STATUS_INVALID_DEVICE_REQUEST);
+    return io_complete(irp, STATUS_INVALID_DEVICE_REQUEST, 0);
 }
 
 static NTSTATUS succeed(DEVICE_OBJECT *device, IRP *irp)
 {
     (void)device;
-    return complete_with(irp, STATUS_SUCCESS);
+    return io_complete(irp, STATUS_SUCCESS, 0);
 }
 
 // Makes a driver's object and lets its entry routine fill it in. Drivers stay
@@ -95,7 +101,7 @@ NTSTATUS IoCreateDevice(DRIVER_OBJECT *driver, uint32_t extension_size,
     new->NextDevice = driver->DeviceObject;
     driver->DeviceObject = new;
     if (name)
-        status = ob_insert_name(name, new, NULL);
+        status = ob_insert_name(name, new);
     if (!NT_SUCCESS(status)) {
         ObDereferenceObject(new);
         return status;
@@ -109,11 +115,18 @@ NTSTATUS IoCreateDevice(DRIVER_OBJECT *driver, uint32_t extension_size,
 // IRQL:    == PASSIVE_LEVEL
 // Returns: STATUS_SUCCESS, STATUS_INSUFFICIENT_RESOURCES,
 //          STATUS_OBJECT_NAME_COLLISION
-// NT:      IoCreateSymbolicLink (WDK).
+//          STATUS_OBJECT_NAME_NOT_FOUND    target is no device's name
+// NT:      IoCreateSymbolicLink (WDK). Left out: a target that comes later.
 NTSTATUS IoCreateSymbolicLink(const char *link, const char *target)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    return ob_insert_name(link, NULL, target);
+    char rest[OB_MAX_NAME];
+    void *device;
+    NT_TRY(ob_lookup_name(target, &device, rest));
+    NTSTATUS status = rest[0] ? STATUS_OBJECT_NAME_NOT_FOUND
+                              : ob_insert_name(link, device);
+    ObDereferenceObject(device);
+    return status;
 }
 
 // Puts source on top of the stack that target is in.
@@ -139,10 +152,9 @@ DEVICE_OBJECT *IoAttachDeviceToDeviceStack(DEVICE_OBJECT *source,
 //
 // IRQL:    == PASSIVE_LEVEL
 // Returns: STATUS_SUCCESS, STATUS_INSUFFICIENT_RESOURCES (there are ten)
-NTSTATUS io_register_disk(DEVICE_OBJECT *device, const char *device_name)
+NTSTATUS io_register_disk(const char *device_name)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    (void)device;
     char link[LINK_LENGTH];
     if (disk_count == MAXIMUM_DISKS)
         return STATUS_INSUFFICIENT_RESOURCES;

@@ -54,8 +54,11 @@ DEVICE_OBJECT *IoAttachDeviceToDeviceStack(DEVICE_OBJECT *source,
 // Calls a driver's entry routine with its new DRIVER_OBJECT.
 NTSTATUS io_load_driver(const char *name, DRIVER_INITIALIZE *entry);
 // Disks in the order found, as \??\PhysicalDriveN and for the boot line.
-NTSTATUS io_register_disk(DEVICE_OBJECT *device, const char *device_name);
+NTSTATUS io_register_disk(const char *device_name);
 uint32_t io_disk_count(void);
+
+// Ends a request inside its dispatch routine, or without any device's answer.
+NTSTATUS io_complete(IRP *irp, NTSTATUS status, uintptr_t information);
 
 // ---- One request at a time ------------------------------------------------
 

@@ -96,14 +96,20 @@ static void tell_driver(FILE_OBJECT *file, uint8_t major)
                    NULL, NULL);
 }
 
-// A process closed its last handle, handles are left in others; the last of
-// all is the driver's cleanup, and the end of what only the port would have
-// told about (CAN-11).
+// A process closed its last handle. Others have some left: of its requests
+// only those end that nothing but the port would have told about (CAN-12).
+// The last of all is the driver's cleanup, and the end of all that hangs here
+// (CAN-11).
 static void close_file(EPROCESS *process, void *object, uint32_t handles)
 {
-    (void)process;
     FILE_OBJECT *file = object;
-    if (handles || file->Flags & FO_CLEANUP_DONE)
+    if (handles) {
+        // An EPROCESS begins with its KPROCESS, as any dispatcher object does.
+        io_cancel(&file->io, &(io_filter){ .process = (KPROCESS *)process,
+                                           .without_event = true });
+        return;
+    }
+    if (file->Flags & FO_CLEANUP_DONE)
         return;
     file->Flags |= FO_CLEANUP_DONE;
     io_cancel(&file->io, &(io_filter){ 0 });

@@ -78,6 +78,8 @@ typedef struct io_filter {        // NULL: any
     const KTHREAD *thread;
     const KPROCESS *process;
     const IO_STATUS_BLOCK *iosb;
+    bool synchronous;            // only those that their thread waits for
+    bool without_event;
 } io_filter;
 
 // Asks the pending requests that hang on a file's or a thread's slot and match

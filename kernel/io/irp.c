@@ -1,7 +1,8 @@
 // irp.c - allocating, sending and completing IRPs: the driver's side of one.
 //
 // IRPs come from a list per processor, touched with interrupts off and thus
-// without a lock, and from pool when it is empty. complete.c goes on where
+// without a lock, and from pool when it is empty. The checked build keeps none
+// there: its pool sees who uses a freed one. complete.c goes on where
 // IoCompleteRequest ends.
 
 #include "kernel/io/iop.h"
@@ -63,7 +64,7 @@ void IoFreeIrp(IRP *irp)
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
     uint64_t flags = ki_disable_interrupts();
     KPRCB *prcb = KeGetCurrentPrcb();
-    bool keep = irp->StackCount <= LOOKASIDE_LOCATIONS &&
+    bool keep = !DBG && irp->StackCount <= LOOKASIDE_LOCATIONS &&
                 prcb->irp_lookaside_depth < LOOKASIDE_DEPTH;
     if (keep) {
         prcb->irp_lookaside_depth++;
@@ -158,11 +159,11 @@ static bool walk_up(IRP *irp)
 // NT:      IoCompleteRequest (WDK).
 void IoCompleteRequest(IRP *irp, KPRIORITY boost)
 {
-    ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    if (irp->CurrentLocation > irp->StackCount + 1)
+    ASSERT_IRQL_RULE("IRP-07", <=, DISPATCH_LEVEL);
+    if (irp->CurrentLocation > irp->StackCount)    // never sent, or done
         KeBugCheckEx(MULTIPLE_IRP_COMPLETE_REQUESTS, (uintptr_t)irp,
                      irp->id, 0, 0);
-    ASSERT(irp->IoStatus.Status != STATUS_PENDING);    // IRP-07
+    ASSERT_RULE("IRP-07", irp->IoStatus.Status != STATUS_PENDING);
     if (irp->CancelRoutine)
         KeBugCheckEx(CANCEL_STATE_IN_COMPLETED_IRP, (uintptr_t)irp, irp->id,
                      0, 0);

@@ -115,20 +115,20 @@ struct IRP {
     IO_STACK_LOCATION stack[];   // [0] is the lowest driver's
 };
 
-#define IRP_KERNEL_WAIT 0x01u    // io_request waits on UserEvent; no APC
+#define IRP_KERNEL_WAIT 0x01u    // io_request waits on UserEvent; no stage 10
 #define IRP_ON_FILE     0x02u    // it hangs, or hung, on the file's slot
 #define IRP_STORED      0x04u    // stage 10 is over but for the packet
-#define IRP_SYNCHRONOUS 0x08u    // io_send waits for it
+#define IRP_SYNCHRONOUS 0x08u    // its thread waits for it in the same call
 
 static inline IO_STACK_LOCATION *IoGetCurrentIrpStackLocation(IRP *irp)
 {
-    ASSERT(irp->CurrentLocation <= irp->StackCount);
+    ASSERT_RULE("IRP-01", irp->CurrentLocation <= irp->StackCount);
     return &irp->stack[irp->CurrentLocation - 1];
 }
 
 static inline IO_STACK_LOCATION *IoGetNextIrpStackLocation(IRP *irp)
 {
-    ASSERT(irp->CurrentLocation > 1);
+    ASSERT_RULE("IRP-01", irp->CurrentLocation > 1);
     return &irp->stack[irp->CurrentLocation - 2];
 }
 

@@ -80,19 +80,16 @@ static NTSTATUS finish_inline(FILE_OBJECT *file, IRP *irp)
     return status;
 }
 
-// Waits until the synchronous request is done. An alert, a user APC on an
-// alertable handle, and the thread's end cancel it first (APC-27).
-static NTSTATUS wait_for_request(FILE_OBJECT *file)
+// Waits until a request of this thread is done. What ends a wait of this kind
+// cancels the request first (APC-27).
+static void wait_for_request(KEVENT *done, KPROCESSOR_MODE mode,
+                             bool alertable, const io_filter *filter)
 {
-    NTSTATUS status = KeWaitForSingleObject(
-        &file->Event, Executive, UserMode, file->Flags & FO_ALERTABLE_IO,
-        NULL);
-    if (status != STATUS_SUCCESS) {
-        io_cancel(&KeGetCurrentThread()->io, &(io_filter){ .file = file });
-        KeWaitForSingleObject(&file->Event, Executive, KernelMode, false,
-                              NULL);
-    }
-    return file->FinalStatus;
+    if (KeWaitForSingleObject(done, Executive, mode, alertable, NULL) ==
+        STATUS_SUCCESS)
+        return;
+    io_cancel(&KeGetCurrentThread()->io, filter);
+    KeWaitForSingleObject(done, Executive, KernelMode, false, NULL);
 }
 
 // Two threads on one synchronous handle take turns, for the position's sake.
@@ -113,8 +110,13 @@ static NTSTATUS send_synchronously(FILE_OBJECT *file, IRP *irp)
     iop_link_irp(irp);
     KeGetCurrentThread()->irp_id = irp->id;    // this thread works on this I/O
     status = IoCallDriver(file->DeviceObject, irp);
-    status = status == STATUS_PENDING ? wait_for_request(file)
-                                      : finish_inline(file, irp);
+    if (status == STATUS_PENDING) {
+        wait_for_request(&file->Event, UserMode, file->Flags & FO_ALERTABLE_IO,
+                         &(io_filter){ .file = file });
+        status = file->FinalStatus;
+    } else {
+        status = finish_inline(file, irp);
+    }
     KeGetCurrentThread()->irp_id = 0;
     KeSetEvent(&file->Lock, IO_NO_INCREMENT);
     return status;
@@ -142,11 +144,12 @@ NTSTATUS io_send(FILE_OBJECT *file, IRP *irp)
 }
 
 // Sends a kernel caller's request and waits in any case. The IRP lies on the
-// stack, so that a close cannot fail for want of memory. what: the major
+// stack, so that a close cannot fail for want of memory; it hangs on its thread
+// like any other, so that it can be cancelled (CAN-07). what: the major
 // function and its parameters; mdl, buffer, information: the caller's, or NULL.
 //
 // IRQL:    == PASSIVE_LEVEL
-// Returns: the request's final status
+// Returns: the request's final status; STATUS_CANCELLED
 NTSTATUS io_request(FILE_OBJECT *file, const IO_STACK_LOCATION *what, MDL *mdl,
                     void *buffer, uintptr_t *information)
 {
@@ -163,7 +166,7 @@ NTSTATUS io_request(FILE_OBJECT *file, const IO_STACK_LOCATION *what, MDL *mdl,
     ASSERT(file->DeviceObject->StackSize <= STACK_LOCATIONS);
     KeInitializeEvent(&done, NotificationEvent, false);
     iop_initialize_irp(irp, file->DeviceObject->StackSize);
-    irp->flags = IRP_KERNEL_WAIT;
+    irp->flags = IRP_KERNEL_WAIT | IRP_SYNCHRONOUS;
     irp->OriginalFileObject = file;
     irp->MdlAddress = mdl;
     irp->SystemBuffer = buffer;
@@ -173,10 +176,17 @@ NTSTATUS io_request(FILE_OBJECT *file, const IO_STACK_LOCATION *what, MDL *mdl,
     *location = *what;
     location->FileObject = file;
     ki_trace(TRACE_IRP_BUILT, what->MajorFunction, irp->id);
+    iop_link_irp(irp);
     IoCallDriver(file->DeviceObject, irp);
     // A close may be sent by the idle thread, which never blocks: the drivers
-    // complete that one in the call.
-    KeWaitForSingleObject(&done, Executive, KernelMode, false, NULL);
+    // complete that one in the call. It and its cleanup go through whoever
+    // sends them; all else ends early if its thread is to end: a flush may
+    // stand behind much that is slow.
+    bool closing = what->MajorFunction == IRP_MJ_CLEANUP ||
+                   what->MajorFunction == IRP_MJ_CLOSE;
+    wait_for_request(&done, closing ? KernelMode : UserMode, false,
+                     &(io_filter){ .iosb = &iosb });
+    iop_unlink_irp(irp);
     if (information)
         *information = iosb.Information;
     return iosb.Status;

@@ -33,7 +33,7 @@ static void insert_apc(KTHREAD *thread, KAPC *apc)
         while (before != head && CONTAINING_RECORD(before, KAPC, ApcListEntry)
                                      ->NormalRoutine)
             before = before->Blink;
-    rtl_insert_between(before, &apc->ApcListEntry, before->Flink);
+    InsertHeadList(before, &apc->ApcListEntry);    // that is, behind it
     apc->Inserted = true;
 }
 
@@ -204,7 +204,7 @@ void KiDeliverApc(KPROCESSOR_MODE mode, KTRAP_FRAME *frame)
 // a critical region around a guarded one still lets specials in.
 static void leave_region(KTHREAD *thread, int16_t *disable)
 {
-    ASSERT(*disable < 0);
+    ASSERT_RULE("REG-01", *disable < 0);
     if (++*disable || thread->SpecialApcDisable ||
         IsListEmpty(&thread->ApcState.ApcListHead[KernelMode]))
         return;

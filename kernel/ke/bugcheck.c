@@ -30,29 +30,14 @@ static void stop_others(KPRCB *self)
 // True if a frame pointer may be followed without a fault.
 bool (*ke_is_readable)(const void *address);
 
-static void print(const char *format, ...)
-    __attribute__((format(printf, 1, 2)));
+const char *ke_bugcheck_note;
 
-static void print(const char *format, ...)
-{
-    char line[160];
-    va_list args;
-    va_start(args, format);
-    rtl_vsnprintf(line, sizeof(line), format, args);
-    va_end(args);
-    for (const char *c = line; *c; c++)
-        hal_put_char(*c);
-}
+#define BUGCHECK_ROW(name, code, rule) { code, #name, rule },
 
-#define CASE(name, code) case code: return #name;
-
-static const char *name_of(uint32_t code)
-{
-    switch (code) {
-    BUGCHECK_CODES(CASE)
-    default: return "UNKNOWN";
-    }
-}
+static const struct bugcheck {
+    uint32_t code;
+    const char *name, *rule;
+} bugchecks[] = { BUGCHECK_CODES(BUGCHECK_ROW) { 0, "UNKNOWN", "" } };
 
 // A trap frame is an array of quadwords, in this order.
 static void print_registers(const KTRAP_FRAME *frame)
@@ -64,9 +49,9 @@ static void print_registers(const KTRAP_FRAME *frame)
     };
     const uint64_t *value = &frame->R15;
     for (size_t i = 0; i < ARRAY_SIZE(registers); i++)
-        print("  %-3s 0x%016llx%s", registers[i],
-              (unsigned long long)value[i], i % 3 == 2 ? "\n" : "");
-    print("  cr2 0x%016llx\n", (unsigned long long)KI_READ_CR(2));
+        hal_print("  %-3s 0x%016llx%s", registers[i],
+                  (unsigned long long)value[i], i % 3 == 2 ? "\n" : "");
+    hal_print("  cr2 0x%016llx\n", (unsigned long long)KI_READ_CR(2));
 }
 
 static void print_backtrace(const uint64_t *frame)
@@ -76,7 +61,7 @@ static void print_backtrace(const uint64_t *frame)
             !ke_is_readable(frame) || !ke_is_readable(frame + 1) ||
             frame[1] < MM_DIRECT_MAP)
             return;
-        print("  at 0x%016llx\n", (unsigned long long)frame[1]);
+        hal_print("  at 0x%016llx\n", (unsigned long long)frame[1]);
         frame = (const uint64_t *)frame[0];
     }
 }
@@ -89,16 +74,19 @@ static _Noreturn void stop(uint32_t code,
     ki_disable();
     KPRCB *prcb = KeGetCurrentPrcb();    // since ke_init_boot_processor
     stop_others(prcb);
-    print("\n*** STOP 0x%08X %s (0x%llx, 0x%llx, 0x%llx, 0x%llx)\n", code,
-          name_of(code), parameters[0], parameters[1], parameters[2],
-          parameters[3]);
-    if (text)
-        print("  %s\n", text);
-    print("  processor %u, thread %u, IRQL %u\n", prcb->Number,
-          prcb->CurrentThread->id, KeGetCurrentIrql());
+    const struct bugcheck *row = bugchecks;
+    while (row->code && row->code != code)
+        row++;
+    hal_print("\n*** STOP 0x%08X %s (0x%llx, 0x%llx, 0x%llx, 0x%llx)\n", code,
+              row->name, parameters[0], parameters[1], parameters[2],
+              parameters[3]);
+    if (text || *row->rule)
+        hal_print("  %s\n", text ? text : row->rule);
+    hal_print("  processor %u, thread %u, IRQL %u\n", prcb->Number,
+              prcb->CurrentThread->id, KeGetCurrentIrql());
     if (frame) {
         print_registers(frame);
-        print("  at 0x%016llx\n", (unsigned long long)frame->Rip);
+        hal_print("  at 0x%016llx\n", (unsigned long long)frame->Rip);
         rbp = (const uint64_t *)frame->Rbp;
     }
     print_backtrace(rbp);
@@ -114,7 +102,7 @@ void KeBugCheckEx(uint32_t code, uintptr_t parameter1, uintptr_t parameter2,
 {
     stop(code, (unsigned long long[]){ parameter1, parameter2, parameter3,
                                        parameter4 },
-         NULL, NULL, __builtin_frame_address(0));
+         ke_bugcheck_note, NULL, __builtin_frame_address(0));
 }
 
 // Stops for a trap of ring 0, with its registers.

@@ -68,7 +68,7 @@ KDEVICE_QUEUE_ENTRY *KeRemoveDeviceQueue(KDEVICE_QUEUE *queue)
     KDEVICE_QUEUE_ENTRY *entry = NULL;
     KIRQL old;
     KeAcquireSpinLock(&queue->Lock, &old);
-    ASSERT(queue->Busy);
+    ASSERT_RULE("DVQ-02", queue->Busy);
     if (IsListEmpty(&queue->DeviceListHead)) {
         queue->Busy = false;
     } else {

@@ -151,7 +151,7 @@ static bool run_one(ki_dpc_queue *queue)
     copy.DeferredRoutine(dpc, copy.DeferredContext, copy.SystemArgument1,
                          copy.SystemArgument2);
     ki_disable();
-    ASSERT(KeGetCurrentIrql() == DISPATCH_LEVEL);
+    ASSERT_IRQL_RULE("DPC-06", ==, DISPATCH_LEVEL);
     return true;
 }
 

@@ -18,7 +18,7 @@ static inline void ki_set_irql(KIRQL irql)
 static inline void KeRaiseIrql(KIRQL irql, KIRQL *old)
 {
     *old = KeGetCurrentIrql();
-    ASSERT(irql >= *old && irql <= HIGH_LEVEL);    // IRQL-03
+    ASSERT_RULE("IRQL-03", irql >= *old && irql <= HIGH_LEVEL);
     ki_set_irql(irql);
 }
 
@@ -31,7 +31,7 @@ static inline KIRQL KeRaiseIrqlToDpcLevel(void)
 
 static inline void KeLowerIrql(KIRQL irql)
 {
-    ASSERT(irql <= KeGetCurrentIrql());            // IRQL-03
+    ASSERT_RULE("IRQL-03", irql <= KeGetCurrentIrql());
     ki_set_irql(irql);
 }
 
@@ -47,11 +47,13 @@ static inline void KeAcquireSpinLockAtDpcLevel(KSPIN_LOCK *lock)
     while (__atomic_exchange_n(lock, 1, __ATOMIC_ACQUIRE))
         while (*lock)
             __builtin_ia32_pause();
+    ke_count_spin_lock(1);
 }
 
 static inline void KeReleaseSpinLockFromDpcLevel(KSPIN_LOCK *lock)
 {
-    ASSERT(*lock);
+    ASSERT_RULE("IRQL-06", *lock);
+    ke_count_spin_lock(-1);
     __atomic_store_n(lock, 0, __ATOMIC_RELEASE);
 }
 

@@ -218,7 +218,7 @@ NTSTATUS ke_remove_queue(KQUEUE *queue, KPROCESSOR_MODE mode, bool alertable,
                          const int64_t *timeout, LIST_ENTRY **entries,
                          uint32_t count, uint32_t *taken)
 {
-    ASSERT_IRQL(<=, APC_LEVEL);
+    ASSERT_IRQL_RULE("IRQL-05", <=, APC_LEVEL);
     KTHREAD *thread = KeGetCurrentThread();
     *taken = 0;
     if (thread->Queue == queue) {    // only this thread changes that

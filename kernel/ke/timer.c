@@ -9,7 +9,7 @@
 #include "kernel/ke/kep.h"
 
 enum { UNITS_PER_MS = 10000, POKE_DELAY = 10 * UNITS_PER_MS,
-       MAXIMUM_WATCHDOGS = 16 };
+       MAXIMUM_WATCHDOGS = 80 };
 
 static ki_watchdog *watchdogs[MAXIMUM_WATCHDOGS];    // grows only
 static uint32_t watchdog_count;

@@ -246,7 +246,8 @@ NTSTATUS KeWaitForMultipleObjects(uint32_t count, void **objects,
                                   KPROCESSOR_MODE mode, bool alertable,
                                   const int64_t *timeout, KWAIT_BLOCK *blocks)
 {
-    ASSERT_IRQL(<=, timeout && *timeout == 0 ? DISPATCH_LEVEL : APC_LEVEL);
+    ASSERT_IRQL_RULE("IRQL-05", <=,
+                     timeout && *timeout == 0 ? DISPATCH_LEVEL : APC_LEVEL);
     ASSERT(blocks || count <= THREAD_WAIT_OBJECTS);
     KTHREAD *thread = KeGetCurrentThread();
     uint64_t due = ki_due_time(timeout);
@@ -275,7 +276,8 @@ NTSTATUS KeWaitForSingleObject(void *object, KWAIT_REASON reason,
                                KPROCESSOR_MODE mode, bool alertable,
                                const int64_t *timeout)
 {
-    ASSERT_IRQL(<=, timeout && *timeout == 0 ? DISPATCH_LEVEL : APC_LEVEL);
+    ASSERT_IRQL_RULE("IRQL-05", <=,
+                     timeout && *timeout == 0 ? DISPATCH_LEVEL : APC_LEVEL);
     return KeWaitForMultipleObjects(1, &object, WaitAny, reason, mode,
                                     alertable, timeout, NULL);
 }
@@ -288,7 +290,7 @@ NTSTATUS KeWaitForSingleObject(void *object, KWAIT_REASON reason,
 NTSTATUS KeDelayExecutionThread(KPROCESSOR_MODE mode, bool alertable,
                                 const int64_t *interval)
 {
-    ASSERT_IRQL(<=, APC_LEVEL);
+    ASSERT_IRQL_RULE("IRQL-05", <=, APC_LEVEL);
     NTSTATUS status = KeWaitForMultipleObjects(
         0, NULL, WaitAny, DelayExecution, mode, alertable, interval, NULL);
     if (status == STATUS_TIMEOUT && *interval == 0 &&

@@ -1,9 +1,9 @@
 // mmp.h - what only kernel/mm knows: page table entries, and who owns frames.
 //
-// Locks: a space's mutex > the lock of the system pages > the PFN lock. The
-// page tables of the kernel's half are shared: every space copies the upper
-// half of the top table, and mm_init fills all entries that will ever be used.
-// All pages are small ones.
+// Locks: a space's mutex > the lock of the system pages > the PFN lock. Ranges
+// of addresses are MEMORY_RANGEs, too, of whole pages. The page tables of the
+// kernel's half are shared: every space copies the upper half of the top table,
+// and mm_init fills all entries that will ever be used. All pages are small.
 
 #ifndef TINT_MM_MMP_H
 #define TINT_MM_MMP_H
@@ -25,11 +25,12 @@
 #define MM_PTE_GLOBAL    (1ull << 8)
 #define MM_PTE_NX        (1ull << 63)
 #define MM_PTE_FRAME     0x000FFFFFFFFFF000ull
-#define MM_PTE_PROTECTION 9              // three bits of ours: space.c
 #define MM_PTE_FIRST     (1ull << 52)    // ours: an allocation begins here
+#define MM_PTE_PROTECTION 53             // ours: NT's protection begins here
 #define MM_PTE_KERNEL    (MM_PTE_PRESENT | MM_PTE_GLOBAL | MM_PTE_TOUCHED)
 
 #define MM_TABLE_ENTRIES 512u
+#define MM_PROTECTIONS   0x3Fu           // all bits that a protection has
 
 // Frames that programs cannot have: the kernel's own, to say no with.
 #define MM_RESERVED_FRAMES 64u
@@ -57,17 +58,19 @@ static inline void mm_write_cr3(uint64_t cr3)
 }
 
 // One walk, and what is made of it; see pages.c.
-volatile uint64_t *mm_find_entry(uint64_t cr3, uint64_t address,
-                                 uint32_t *shift);
 volatile uint64_t *mm_page_entry(uint64_t cr3, uint64_t address);
 volatile uint64_t *mm_make_entry(uint64_t cr3, uint64_t address);
+uint64_t mm_next_used(uint64_t cr3, uint64_t address, uint64_t end);
+uint64_t mm_find_room(uint64_t cr3, uint64_t *room, MEMORY_RANGE within,
+                      uint64_t size, uint64_t grain);
+bool mm_map(uint64_t address, MEMORY_RANGE physical, uint64_t bits);
+bool mm_commit(uint64_t cr3, MEMORY_RANGE pages, uint64_t bits);
 // users: the mask of processors that may know the pages, read when entries
-// have changed.
-bool mm_commit(uint64_t cr3, const volatile uint32_t *users, uint64_t base,
-               uint64_t pages, uint64_t bits);
-void mm_decommit(uint64_t cr3, const volatile uint32_t *users, uint64_t base,
-                 uint64_t pages);
-void mm_flush(const volatile uint32_t *users, uint64_t base, uint64_t pages);
+// have changed; NULL: all.
+void mm_change(uint64_t cr3, const volatile uint32_t *users,
+               MEMORY_RANGE pages, uint64_t keep, uint64_t set);
+void mm_decommit(uint64_t cr3, const volatile uint32_t *users,
+                 MEMORY_RANGE pages);
 
 // The page frame database: one of these per frame, up to the last of RAM.
 typedef struct mm_pfn {

@@ -11,10 +11,8 @@ enum { TOP_SHIFT = 39, LEVEL_SHIFT = 9 };    // bits of an address, by level
 
 // Walks from the table that cr3 names to the entry of the page at address, or
 // to the entry above it that is 0; an entry maps 1 << *shift bytes.
-//
-// IRQL:    any level
-volatile uint64_t *mm_find_entry(uint64_t cr3, uint64_t address,
-                                 uint32_t *shift)
+static volatile uint64_t *find_entry(uint64_t cr3, uint64_t address,
+                                     uint32_t *shift)
 {
     uint64_t table = cr3;
     for (*shift = TOP_SHIFT;; *shift -= LEVEL_SHIFT) {
@@ -32,7 +30,7 @@ volatile uint64_t *mm_find_entry(uint64_t cr3, uint64_t address,
 volatile uint64_t *mm_page_entry(uint64_t cr3, uint64_t address)
 {
     uint32_t shift;
-    volatile uint64_t *entry = mm_find_entry(cr3, address, &shift);
+    volatile uint64_t *entry = find_entry(cr3, address, &shift);
     return shift == PAGE_SHIFT ? entry : NULL;
 }
 
@@ -52,7 +50,7 @@ volatile uint64_t *mm_make_entry(uint64_t cr3, uint64_t address)
 
     for (;;) {
         uint32_t shift;
-        volatile uint64_t *entry = mm_find_entry(cr3, address, &shift);
+        volatile uint64_t *entry = find_entry(cr3, address, &shift);
         if (shift == PAGE_SHIFT)
             return entry;
         PFN_NUMBER frame = take_frame(address);
@@ -63,20 +61,87 @@ volatile uint64_t *mm_make_entry(uint64_t cr3, uint64_t address)
     }
 }
 
-// Unmaps pages. An entry keeps its frame until all processors in *users have
-// forgotten the page, and becomes 0 before the frame is free.
+// The first page from address on that is taken, or end.
 //
-// IRQL:    <= DISPATCH_LEVEL, no spin lock held if *users is not 0
-void mm_decommit(uint64_t cr3, const volatile uint32_t *users, uint64_t base,
-                 uint64_t pages)
+// IRQL:    any level
+uint64_t mm_next_used(uint64_t cr3, uint64_t address, uint64_t end)
+{
+    uint32_t shift;
+    while (address < end && !*find_entry(cr3, address, &shift))
+        address = ((address >> shift) + 1) << shift;
+    return MIN(address, end);
+}
+
+// Finds size bytes that begin at a multiple of grain, with a free page on both
+// sides: who overflows meets nobody. *room is where to look first (to begin at
+// the bottom each time would cost more with each allocation), and then where
+// room was found.
+//
+// IRQL:    any level; whoever takes pages in that range takes turns
+// Returns: 0 if there is none
+uint64_t mm_find_room(uint64_t cr3, uint64_t *room, MEMORY_RANGE within,
+                      uint64_t size, uint64_t grain)
+{
+    uint64_t start = *room;
+    for (int pass = 0; pass < 2; pass++, start = within.start)
+        while (start < within.end && size <= within.end - start) {
+            uint64_t end = start + size + PAGE_SIZE;
+            uint64_t used = mm_next_used(cr3, start - PAGE_SIZE, end);
+            if (used == end) {
+                *room = start;
+                return start;
+            }
+            start = (used + 2 * PAGE_SIZE + grain - 1) & ~(grain - 1);
+        }
+    return 0;
+}
+
+// Maps physical memory at address and beyond in the kernel's half, with these
+// bits; what is there has no count.
+//
+// IRQL:    <= DISPATCH_LEVEL
+// Returns: false if there is no memory for page tables
+bool mm_map(uint64_t address, MEMORY_RANGE physical, uint64_t bits)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
-    uint64_t end = base + pages * PAGE_SIZE;
-    for (uint64_t at = base; at < end; at += PAGE_SIZE)
-        *mm_page_entry(cr3, at) &= ~MM_PTE_PRESENT;
-    mm_flush(users, base, pages);
-    for (uint64_t at = base; at < end; at += PAGE_SIZE) {
+    for (; physical.start < physical.end; physical.start += PAGE_SIZE) {
+        volatile uint64_t *entry = mm_make_entry(mm_kernel_cr3, address);
+        if (!entry)
+            return false;
+        *entry = physical.start | bits;
+        address += PAGE_SIZE;
+    }
+    return true;
+}
+
+// Changes the entries of pages that are there: of the old bits only those in
+// keep remain. When it returns, no processor uses the old ones. Those that may
+// are in *users (NULL: all), which is read when the entries have changed: one
+// that enters later loads CR3 afterwards, and so finds them as they are now.
+//
+// IRQL:    <= DISPATCH_LEVEL, no spin lock held if *users is not 0, as it waits
+//          for the others
+void mm_change(uint64_t cr3, const volatile uint32_t *users,
+               MEMORY_RANGE pages, uint64_t keep, uint64_t set)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+
+    for (uint64_t at = pages.start; at < pages.end; at += PAGE_SIZE) {
+        volatile uint64_t *entry = mm_page_entry(cr3, at);
+        *entry = (*entry & keep) | set;
+    }
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    uint32_t mask = users ? *users : (uint32_t)((1ull << KeNumberProcessors) -
+                                                1);
+    if (mask)
+        ke_flush_tlb(mask, (void *)pages.start,
+                     (pages.end - pages.start) >> PAGE_SHIFT);
+}
+
+static void release_pages(uint64_t cr3, MEMORY_RANGE pages)
+{
+    for (uint64_t at = pages.start; at < pages.end; at += PAGE_SIZE) {
         volatile uint64_t *entry = mm_page_entry(cr3, at);
         PFN_NUMBER frame = mm_entry_frame(*entry);
         *entry = 0;
@@ -84,40 +149,43 @@ void mm_decommit(uint64_t cr3, const volatile uint32_t *users, uint64_t base,
     }
 }
 
-// Drops pages from the TLBs of the processors in *users.
+// Maps new pages with these bits in their entries, all or none. None is present
+// before all have their frames: no TLB has seen one that does not come about.
 //
 // IRQL:    <= DISPATCH_LEVEL
-void mm_flush(const volatile uint32_t *users, uint64_t base, uint64_t pages)
-{
-    ASSERT_IRQL(<=, DISPATCH_LEVEL);
-
-    // A processor that enters the mask after this has read it must see the
-    // entries as they are now.
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    if (*users)
-        ke_flush_tlb(*users, (void *)base, pages);
-}
-
-// Maps new pages with these bits in their entries, all or none.
-//
-// IRQL:    <= DISPATCH_LEVEL, as mm_decommit
 // Returns: false if there is no memory
-bool mm_commit(uint64_t cr3, const volatile uint32_t *users, uint64_t base,
-               uint64_t pages, uint64_t bits)
+bool mm_commit(uint64_t cr3, MEMORY_RANGE pages, uint64_t bits)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
-    for (uint64_t i = 0; i < pages; i++) {
-        volatile uint64_t *entry = mm_make_entry(cr3, base + i * PAGE_SIZE);
-        PFN_NUMBER frame = entry ? take_frame(base) : 0;
+    static const uint32_t nobody;
+    for (uint64_t at = pages.start; at < pages.end; at += PAGE_SIZE) {
+        volatile uint64_t *entry = mm_make_entry(cr3, at);
+        PFN_NUMBER frame = entry ? take_frame(at) : 0;
         if (!frame) {
-            mm_decommit(cr3, users, base, i);
+            release_pages(cr3, (MEMORY_RANGE){ pages.start, at });
             return false;
         }
         ASSERT(!*entry);
-        *entry = mm_frame_entry(frame, bits);
+        *entry = mm_frame_entry(frame, bits & ~MM_PTE_PRESENT);
     }
+    mm_change(cr3, &nobody, pages, UINT64_MAX, bits & MM_PTE_PRESENT);
     return true;
+}
+
+// Unmaps pages. An entry keeps its frame until all processors in *users have
+// forgotten the page, and becomes 0 before the frame is free. So whoever finds
+// a 0 may use the address again, and whoever gets the frame has it alone: but
+// for those that pinned it, see pin.c.
+//
+// IRQL:    <= DISPATCH_LEVEL, no spin lock held
+void mm_decommit(uint64_t cr3, const volatile uint32_t *users,
+                 MEMORY_RANGE pages)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+
+    mm_change(cr3, users, pages, ~MM_PTE_PRESENT, 0);
+    release_pages(cr3, pages);
 }
 
 // Makes an empty address space for process.

@@ -10,38 +10,33 @@
 #define PAGE_BITS (MM_PTE_PRESENT | MM_PTE_USER | MM_PTE_TOUCHED)
 #define USER_END  (MM_HIGHEST_USER_ADDRESS + 1)
 
-// Allocations that are placed here begin at multiples of this, as in NT, and
-// leave a page free below: a stack that overflows meets nobody.
+// Allocations that are placed here begin at multiples of this, as in NT.
 #define GRANULARITY 65536u
 
-// What the protection bits of an entry say: its index here.
-static const struct {
-    uint32_t protect;
-    uint64_t bits;
-} protections[] = {
-    { PAGE_NOACCESS, 0 },
-    { PAGE_READONLY, PAGE_BITS | MM_PTE_NX },
-    { PAGE_READWRITE, PAGE_BITS | MM_PTE_WRITE | MM_PTE_NX },
-    { PAGE_EXECUTE, PAGE_BITS },
-    { PAGE_EXECUTE_READ, PAGE_BITS },
-};
-
-// The bits of an entry with this protection, in *bits; false if there is none:
-// PAGE_EXECUTE_READWRITE, and everything that NT does not know.
-static bool find_protection(uint32_t protect, uint64_t *bits)
+// The bits of an entry with this protection, which itself is among them; 0 if
+// there is none: PAGE_EXECUTE_READWRITE, and everything that NT does not know.
+static uint64_t protection_bits(uint32_t protect)
 {
-    for (uint32_t i = 0; i < ARRAY_SIZE(protections); i++) {
-        *bits = protections[i].bits | (uint64_t)i << MM_PTE_PROTECTION;
-        if (protections[i].protect == protect)
-            return true;
+    uint64_t bits = (uint64_t)protect << MM_PTE_PROTECTION;
+    switch (protect) {
+    case PAGE_NOACCESS:
+        return bits;
+    case PAGE_READONLY:
+        return bits | PAGE_BITS | MM_PTE_NX;
+    case PAGE_READWRITE:
+        return bits | PAGE_BITS | MM_PTE_WRITE | MM_PTE_NX;
+    case PAGE_EXECUTE:
+    case PAGE_EXECUTE_READ:
+        return bits | PAGE_BITS;
+    default:
+        return 0;
     }
-    return false;
 }
 
 static uint32_t protection(mm_space *space, uint64_t address)
 {
     uint64_t entry = *mm_page_entry(space->cr3, address);
-    return protections[entry >> MM_PTE_PROTECTION & 7].protect;
+    return entry >> MM_PTE_PROTECTION & MM_PROTECTIONS;
 }
 
 // A thread must not be suspended while it owns the mutex: others of its
@@ -58,38 +53,15 @@ static void unlock_space(mm_space *space)
     KeLeaveCriticalRegion();
 }
 
-// Rounds *base and *size to whole pages of ring 3.
-static bool round_range(uint64_t *base, uint64_t *size)
+// Makes whole pages of ring 3 of base and size; false if they are not.
+static bool find_pages(uint64_t base, uint64_t size, MEMORY_RANGE *pages)
 {
-    uint64_t start = PAGE_ALIGN_DOWN(*base);
-    if (start < MM_LOWEST_USER_ADDRESS || start >= USER_END ||
-        *size > USER_END - *base || !*size)
+    if (base < MM_LOWEST_USER_ADDRESS || base >= USER_END || !size ||
+        size > USER_END - base)
         return false;
-    *size = PAGE_ALIGN_UP(*base + *size) - start;
-    *base = start;
+    pages->start = PAGE_ALIGN_DOWN(base);
+    pages->end = PAGE_ALIGN_UP(base + size);
     return true;
-}
-
-// The first page from address on that is allocated, or end.
-static uint64_t next_used(mm_space *space, uint64_t address, uint64_t end)
-{
-    uint32_t shift;
-    while (address < end && !*mm_find_entry(space->cr3, address, &shift))
-        address = ((address >> shift) + 1) << shift;
-    return MIN(address, end);
-}
-
-// Finds room for size bytes from start on, lowest first; 0 if there is none.
-static uint64_t find_room(mm_space *space, uint64_t start, uint64_t size)
-{
-    while (start < USER_END && size <= USER_END - start) {
-        uint64_t used = next_used(space, start, start + size);
-        if (used == start + size)
-            return start;
-        start = (used + 2 * PAGE_SIZE + GRANULARITY - 1) &
-                ~(uint64_t)(GRANULARITY - 1);
-    }
-    return 0;
 }
 
 // Is the page at address allocated and, unless begin, not where an allocation
@@ -109,6 +81,13 @@ static uint64_t allocation_end(mm_space *space, uint64_t address)
     return address;
 }
 
+// What the caller gets to know: the whole pages that it named.
+static void tell(MEMORY_RANGE pages, uint64_t *base, uint64_t *size)
+{
+    *base = pages.start;
+    *size = pages.end - pages.start;
+}
+
 // Allocates zeroed pages at *base, or where there is room if that is 0; both
 // are rounded to whole pages.
 //
@@ -123,33 +102,28 @@ NTSTATUS mm_allocate(mm_space *space, uint64_t *base, uint64_t *size,
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    uint64_t bits, start = *base ? *base : MM_LOWEST_USER_ADDRESS;
-    uint64_t length = *size;
-    if (!find_protection(protect, &bits))
+    const MEMORY_RANGE all = { MM_LOWEST_USER_ADDRESS, USER_END };
+    MEMORY_RANGE pages;
+    uint64_t bits = protection_bits(protect);
+    if (!bits)
         return STATUS_INVALID_PAGE_PROTECTION;
-    if (!round_range(&start, &length))
+    if (!find_pages(*base ? *base : all.start, *size, &pages))
         return STATUS_INVALID_PARAMETER;
 
     lock_space(space);
+    uint64_t length = pages.end - pages.start;
+    if (!*base)
+        pages.start = mm_find_room(space->cr3, &space->room, all, length,
+                                   GRANULARITY);
+    pages.end = pages.start + length;
     NTSTATUS status = STATUS_NO_MEMORY;
-    if (*base) {
-        if (next_used(space, start, start + length) != start + length)
-            status = STATUS_CONFLICTING_ADDRESSES;
-    } else {
-        // To begin at the bottom each time would cost more with each one.
-        start = find_room(space, space->room, length);
-        if (!start)
-            start = find_room(space, MM_LOWEST_USER_ADDRESS, length);
-        space->room = start ? start : space->room;
-    }
+    if (*base && mm_next_used(space->cr3, pages.start, pages.end) != pages.end)
+        status = STATUS_CONFLICTING_ADDRESSES;
     // The number of frames spares everybody the attempt.
-    if (start && status == STATUS_NO_MEMORY &&
-        length >> PAGE_SHIFT <= mm_available_frames() &&
-        mm_commit(space->cr3, &space->process->ActiveProcessors, start,
-                  length >> PAGE_SHIFT, bits)) {
-        *mm_page_entry(space->cr3, start) |= MM_PTE_FIRST;
-        *base = start;
-        *size = length;
+    else if (pages.start && length >> PAGE_SHIFT <= mm_available_frames() &&
+             mm_commit(space->cr3, pages, bits)) {
+        *mm_page_entry(space->cr3, pages.start) |= MM_PTE_FIRST;
+        tell(pages, base, size);
         status = STATUS_SUCCESS;
     }
     unlock_space(space);
@@ -168,26 +142,25 @@ NTSTATUS mm_free(mm_space *space, uint64_t *base, uint64_t *size)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    uint64_t start = *base, length = *size ? *size : 1;
-    if (!round_range(&start, &length))
+    MEMORY_RANGE pages;
+    if (!find_pages(*base, *size ? *size : 1, &pages))
         return STATUS_INVALID_PARAMETER;
 
     lock_space(space);
-    uint64_t end = allocation_end(space, start);
+    uint64_t end = allocation_end(space, pages.start);
     NTSTATUS status = STATUS_SUCCESS;
-    if (length > end - start)
+    if (pages.end > end)
         status = STATUS_CONFLICTING_ADDRESSES;
-    else if (!*size && goes_on(space, start, false))
+    else if (!*size && goes_on(space, pages.start, false))
         status = STATUS_INVALID_PARAMETER;
     if (NT_SUCCESS(status)) {
-        length = *size ? length : end - start;
-        if (start + length < end)
-            *mm_page_entry(space->cr3, start + length) |= MM_PTE_FIRST;
-        mm_decommit(space->cr3, &space->process->ActiveProcessors, start,
-                    length >> PAGE_SHIFT);
-        space->room = MIN(space->room, start & ~(uint64_t)(GRANULARITY - 1));
-        *base = start;
-        *size = length;
+        pages.end = *size ? pages.end : end;
+        if (pages.end < end)
+            *mm_page_entry(space->cr3, pages.end) |= MM_PTE_FIRST;
+        mm_decommit(space->cr3, &space->process->ActiveProcessors, pages);
+        space->room = MIN(space->room,
+                          pages.start & ~(uint64_t)(GRANULARITY - 1));
+        tell(pages, base, size);
     }
     unlock_space(space);
     return status;
@@ -204,24 +177,20 @@ NTSTATUS mm_protect(mm_space *space, uint64_t *base, uint64_t *size,
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    uint64_t bits, start = *base, length = *size;
-    if (!find_protection(protect, &bits))
+    MEMORY_RANGE pages;
+    uint64_t bits = protection_bits(protect);
+    if (!bits)
         return STATUS_INVALID_PAGE_PROTECTION;
-    if (!round_range(&start, &length))
+    if (!find_pages(*base, *size, &pages))
         return STATUS_INVALID_PARAMETER;
 
     lock_space(space);
-    bool found = length <= allocation_end(space, start) - start;
+    bool found = pages.end <= allocation_end(space, pages.start);
     if (found) {
-        *old = protection(space, start);
-        for (uint64_t at = start; at < start + length; at += PAGE_SIZE) {
-            volatile uint64_t *entry = mm_page_entry(space->cr3, at);
-            *entry = (*entry & (MM_PTE_FRAME | MM_PTE_FIRST)) | bits;
-        }
-        mm_flush(&space->process->ActiveProcessors, start,
-                 length >> PAGE_SHIFT);
-        *base = start;
-        *size = length;
+        *old = protection(space, pages.start);
+        mm_change(space->cr3, &space->process->ActiveProcessors, pages,
+                  MM_PTE_FRAME | MM_PTE_FIRST, bits);
+        tell(pages, base, size);
     }
     unlock_space(space);
     return found ? STATUS_SUCCESS : STATUS_CONFLICTING_ADDRESSES;
@@ -245,7 +214,7 @@ NTSTATUS mm_query(mm_space *space, uint64_t address,
     lock_space(space);
     uint64_t end = allocation_end(space, start);
     if (end == start) {
-        end = next_used(space, start, USER_END);
+        end = mm_next_used(space->cr3, start, USER_END);
     } else {
         while (goes_on(space, first, false))
             first -= PAGE_SIZE;

@@ -1,30 +1,24 @@
 // system.c - system pages: kernel addresses with frames or devices behind.
 //
 // An address is free if its page table entry is 0: there is no other record.
-// Page tables are made as the area is first needed, and stay. A page below and
-// one above every run stay unmapped, so who overflows meets nobody.
+// Page tables are made as the area is first needed, and stay. Entries become
+// taken under the lock; they become 0 without it, which at worst is seen late.
 
 #include "kernel/mm/mmp.h"
 
-static KSPIN_LOCK system_lock;    // guards entries that become taken
+#define WRITABLE (MM_PTE_KERNEL | MM_PTE_WRITE | MM_PTE_NX)
 
-// The lowest pages with a free one on both sides; 0 if there are none, or no
-// memory for a page table. Lock held.
-static uint64_t find_run(uint64_t pages)
+static KSPIN_LOCK system_lock;
+static uint64_t room = MM_SYSTEM_PAGES;    // where to look first; lock
+
+// Finds this many free bytes; 0 if there are none. Lock held.
+static uint64_t find_run(uint64_t size)
 {
-    uint64_t run = 0;
-    volatile uint64_t *entry = NULL;
-    for (uint64_t i = 0; i < MM_SYSTEM_PAGE_COUNT; i++, entry++) {
-        uint64_t address = MM_SYSTEM_PAGES + i * PAGE_SIZE;
-        if (i % MM_TABLE_ENTRIES == 0)
-            entry = mm_make_entry(mm_kernel_cr3, address);
-        if (!entry)
-            return 0;
-        run = *entry ? 0 : run + 1;
-        if (run == pages + 2)
-            return address - pages * PAGE_SIZE;
-    }
-    return 0;
+    const MEMORY_RANGE area = {
+        MM_SYSTEM_PAGES,
+        MM_SYSTEM_PAGES + (uint64_t)MM_SYSTEM_PAGE_COUNT * PAGE_SIZE,
+    };
+    return mm_find_room(mm_kernel_cr3, &room, area, size, PAGE_SIZE);
 }
 
 // Returns contiguous pages, zeroed.
@@ -35,14 +29,14 @@ void *mm_allocate_system_pages(uint32_t pages)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
-    static const uint32_t nobody;    // has seen pages that do not come about
     if (pages > mm_available_frames())
         return NULL;
+    uint64_t size = (uint64_t)pages * PAGE_SIZE;
     KIRQL old;
     KeAcquireSpinLock(&system_lock, &old);
-    uint64_t base = find_run(pages);
-    if (base && !mm_commit(mm_kernel_cr3, &nobody, base, pages,
-                           MM_PTE_KERNEL | MM_PTE_WRITE | MM_PTE_NX))
+    uint64_t base = find_run(size);
+    if (base && !mm_commit(mm_kernel_cr3, (MEMORY_RANGE){ base, base + size },
+                           WRITABLE))
         base = 0;
     KeReleaseSpinLock(&system_lock, old);
     return (void *)base;
@@ -56,27 +50,31 @@ void mm_free_system_pages(void *address, uint32_t pages)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
-    uint32_t all = (uint32_t)((1ull << KeNumberProcessors) - 1);
-    mm_decommit(mm_kernel_cr3, &all, (uintptr_t)address, pages);
+    uint64_t base = (uintptr_t)address;
+    mm_decommit(mm_kernel_cr3, NULL, (MEMORY_RANGE){
+        base, base + (uint64_t)pages * PAGE_SIZE });
+    KIRQL old;
+    KeAcquireSpinLock(&system_lock, &old);
+    room = MIN(room, base);
+    KeReleaseSpinLock(&system_lock, old);
 }
 
 // Maps device registers, uncached, for ever.
 //
 // IRQL:    <= DISPATCH_LEVEL
-// Returns: NULL when no addresses are left
+// Returns: NULL when no addresses are left, or no memory for page tables
 // NT:      MmMapIoSpace (WDK). Left out: CacheType, always MmNonCached.
 void *MmMapIoSpace(uint64_t physical, size_t length)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
-    uint64_t pages = BYTES_TO_PAGES(BYTE_OFFSET(physical) + length);
+    const MEMORY_RANGE range = { PAGE_ALIGN_DOWN(physical),
+                                 PAGE_ALIGN_UP(physical + length) };
     KIRQL old;
     KeAcquireSpinLock(&system_lock, &old);
-    uint64_t base = find_run(pages);
-    for (uint64_t i = 0; base && i < pages; i++)
-        *mm_page_entry(mm_kernel_cr3, base + i * PAGE_SIZE) =
-            (PAGE_ALIGN_DOWN(physical) + i * PAGE_SIZE) | MM_PTE_KERNEL |
-            MM_PTE_WRITE | MM_PTE_NX | MM_PTE_UNCACHED;
+    uint64_t base = find_run(range.end - range.start);
+    if (base && !mm_map(base, range, WRITABLE | MM_PTE_UNCACHED))
+        base = 0;
     KeReleaseSpinLock(&system_lock, old);
     return base ? (char *)base + BYTE_OFFSET(physical) : NULL;
 }

@@ -2,9 +2,6 @@
 
 #include "kernel/nt/ntp.h"
 
-#include "kernel/ex/ex.h"
-#include "kernel/ps/ps.h"
-
 // The APC leaves its thread's list, one way or the other.
 static void apc_rundown(KAPC *apc)
 {
@@ -31,7 +28,7 @@ NTSTATUS NtQueueApcThread(HANDLE handle, PS_APC_ROUTINE *routine,
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    NT_REFERENCE(ETHREAD, thread, handle, THREAD_SET_CONTEXT, ps_thread_type);
+    NT_REFERENCE(ETHREAD, thread, handle, THREAD_SET_CONTEXT);
     if (thread->Tcb.Header.SignalState)
         return STATUS_UNSUCCESSFUL;    // it has ended (APC-25)
     if (!routine)
@@ -69,7 +66,7 @@ NTSTATUS NtAlertThread(HANDLE handle)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    NT_REFERENCE(ETHREAD, thread, handle, THREAD_ALERT, ps_thread_type);
+    NT_REFERENCE(ETHREAD, thread, handle, THREAD_ALERT);
     KeAlertThread(&thread->Tcb, UserMode);
     return STATUS_SUCCESS;
 }

@@ -2,10 +2,6 @@
 
 #include "kernel/nt/ntp.h"
 
-#include "kernel/ex/ex.h"
-#include "kernel/io/io.h"
-#include "kernel/rtl/rtl.h"
-
 enum { MAXIMUM_DIRECTORY_BUFFER = 65536 };
 
 // Opens or creates a file or a device.
@@ -38,16 +34,21 @@ NTSTATUS NtCreateFile(HANDLE *file, ACCESS_MASK access,
     NT_TRY(io_create_file(name, access, disposition, options, &object,
                           &information));
     NT_TRY(nt_put_iosb(iosb, STATUS_SUCCESS, information));
-    ObReferenceObject(object);
     return ob_insert_for_user(object, access, file);
 }
 
-// Stores information and status; both or an error.
-static NTSTATUS store(void *buffer, const void *information, size_t length,
-                      IO_STATUS_BLOCK *iosb, NTSTATUS status)
+// Sends a request for information, and waits for it, whatever the handle is
+// like; stores up to length bytes of what came, and the status.
+static NTSTATUS ask(FILE_OBJECT *file, const IO_STACK_LOCATION *what,
+                    void *information, size_t length, void *buffer,
+                    IO_STATUS_BLOCK *iosb)
 {
-    NT_TRY(ke_copy_to_user(buffer, information, length));
-    return nt_put_iosb(iosb, status, length);
+    uintptr_t size = 0;
+    NTSTATUS status = io_request(file, what, NULL, information, &size);
+    NT_TRY(status);
+    size = MIN(size, length);
+    NT_TRY(ke_copy_to_user(buffer, information, size));
+    return nt_put_iosb(iosb, status, size);
 }
 
 // Asks for FileStandardInformation or FilePositionInformation.
@@ -60,36 +61,31 @@ static NTSTATUS store(void *buffer, const void *information, size_t length,
 // NT:      NtQueryInformationFile (WDK).
 NTSTATUS NtQueryInformationFile(HANDLE file, IO_STATUS_BLOCK *iosb,
                                 void *buffer, uint32_t length,
-                                FILE_INFORMATION_CLASS information_class)
+                                FILE_INFORMATION_CLASS class)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     FILE_STANDARD_INFORMATION standard = { 0 };
-    FILE_POSITION_INFORMATION position = { 0 };
-    bool is_position = information_class == FilePositionInformation;
-    uint32_t size = is_position ? sizeof(position) : sizeof(standard);
-    if (!is_position && information_class != FileStandardInformation)
+    FILE_POSITION_INFORMATION position;
+    bool is_position = class == FilePositionInformation;
+    if (!is_position && class != FileStandardInformation)
         return STATUS_INVALID_INFO_CLASS;
-    if (length < size)
+    if (length < (is_position ? sizeof(position) : sizeof(standard)))
         return STATUS_INFO_LENGTH_MISMATCH;
-    NT_REFERENCE(FILE_OBJECT, object, file, 0, io_file_type);
-    if (is_position) {
-        position.CurrentByteOffset = object->CurrentByteOffset;
-        return store(buffer, &position, size, iosb, STATUS_SUCCESS);
-    }
-    NTSTATUS status = io_request(
-        object, &(IO_STACK_LOCATION){
-            .MajorFunction = IRP_MJ_QUERY_INFORMATION,
-            .Parameters.QueryFile = { (uint32_t)size, information_class }
-        }, NULL, &standard, NULL);
-    NT_TRY(status);
-    return store(buffer, &standard, size, iosb, status);
+    NT_REFERENCE(FILE_OBJECT, object, file, 0);
+    if (!is_position)
+        return ask(object, &(IO_STACK_LOCATION){
+            IRP_MJ_QUERY_INFORMATION,
+            .Parameters.QueryFile = { sizeof(standard), class }
+        }, &standard, sizeof(standard), buffer, iosb);
+    position.CurrentByteOffset = object->CurrentByteOffset;
+    NT_TRY(ke_copy_to_user(buffer, &position, sizeof(position)));
+    return nt_put_iosb(iosb, STATUS_SUCCESS, sizeof(position));
 }
 
 static NTSTATUS bind_port(FILE_OBJECT *file,
                           const FILE_COMPLETION_INFORMATION *completion)
 {
-    NT_REFERENCE(KQUEUE, port, completion->Port, IO_COMPLETION_MODIFY_STATE,
-                 io_port_type);
+    NT_REFERENCE(KQUEUE, port, completion->Port, IO_COMPLETION_MODIFY_STATE);
     return io_bind_port(file, port, completion->Key);
 }
 
@@ -128,7 +124,7 @@ static NTSTATUS set_position(FILE_OBJECT *file, uint64_t offset)
 // NT:      NtSetInformationFile (WDK).
 NTSTATUS NtSetInformationFile(HANDLE file, IO_STATUS_BLOCK *iosb,
                               void *buffer, uint32_t length,
-                              FILE_INFORMATION_CLASS information_class)
+                              FILE_INFORMATION_CLASS class)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     static const uint8_t sizes[] = {
@@ -141,23 +137,20 @@ NTSTATUS NtSetInformationFile(HANDLE file, IO_STATUS_BLOCK *iosb,
         FILE_POSITION_INFORMATION position;
         FILE_COMPLETION_INFORMATION completion;
         FILE_IO_COMPLETION_NOTIFICATION_INFORMATION modes;
-    } information = { 0 };
-    uint32_t class = (uint32_t)information_class;
-    if (class >= ARRAY_SIZE(sizes) || !sizes[class])
+    } information;
+    if ((size_t)class >= ARRAY_SIZE(sizes) || !sizes[class])
         return STATUS_INVALID_INFO_CLASS;
     if (length < sizes[class])
         return STATUS_INFO_LENGTH_MISMATCH;
     NT_TRY(ke_copy_from_user(&information, buffer, sizes[class]));
-    NT_REFERENCE(FILE_OBJECT, object, file, 0, io_file_type);
-    NTSTATUS status;
-    if (class == FilePositionInformation)
-        status = set_position(object, information.position.CurrentByteOffset);
-    else if (class == FileCompletionInformation)
-        status = bind_port(object, &information.completion);
-    else
-        status = add_modes(object, information.modes.Flags);
-    NT_TRY(status);
-    return nt_put_iosb(iosb, status, 0);
+    NT_REFERENCE(FILE_OBJECT, object, file, 0);
+    NT_TRY(NT_PROBE(iosb));    // a port stays bound
+    NT_TRY(class == FilePositionInformation
+               ? set_position(object, information.position.CurrentByteOffset)
+           : class == FileCompletionInformation
+               ? bind_port(object, &information.completion)
+               : add_modes(object, information.modes.Flags));
+    return nt_put_iosb(iosb, STATUS_SUCCESS, 0);
 }
 
 // Lists a directory: as many whole entries as fit, on from where the last
@@ -175,19 +168,10 @@ NTSTATUS NtQueryDirectoryFile(HANDLE file, IO_STATUS_BLOCK *iosb,
     length = MIN(length, (uint32_t)MAXIMUM_DIRECTORY_BUFFER);
     if (length < sizeof(FILE_NAMES_INFORMATION))
         return STATUS_BUFFER_TOO_SMALL;
-    NT_REFERENCE(FILE_OBJECT, object, file, FILE_LIST_DIRECTORY, io_file_type);
-    void *names = ExAllocatePoolWithTag(NonPagedPool, length, NT_POOL_TAG);
-    if (!names)
-        return STATUS_INSUFFICIENT_RESOURCES;
-    memset(names, 0, length);
-    uintptr_t size = 0;
-    NTSTATUS status = io_request(
-        object, &(IO_STACK_LOCATION){
-            .MajorFunction = IRP_MJ_DIRECTORY_CONTROL,
-            .Parameters.QueryDirectory = { length, nt_bool(restart) }
-        }, NULL, names, &size);
-    if (NT_SUCCESS(status))
-        status = store(buffer, names, MIN(size, length), iosb, status);
-    ExFreePoolWithTag(names, NT_POOL_TAG);
-    return status;
+    NT_REFERENCE(FILE_OBJECT, object, file, FILE_LIST_DIRECTORY);
+    NT_POOL(void, names, length);
+    return ask(object, &(IO_STACK_LOCATION){
+        IRP_MJ_DIRECTORY_CONTROL,
+        .Parameters.QueryDirectory = { length, nt_bool(restart) }
+    }, names, length, buffer, iosb);
 }

@@ -1,5 +1,5 @@
 // ntio.c - NtReadFile, NtWriteFile, NtDeviceIoControlFile: where a thread lets
-// go of its I/O; NtFlushBuffersFile; and NtCancelIoFile(Ex).
+// go of its I/O; NtFlushBuffersFile; and the three NtCancel...File.
 //
 // Each checks what ring 3 passed, pins or copies the buffer, sends one IRP and
 // returns. After STATUS_PENDING no thread waits for the device: the request is
@@ -7,31 +7,24 @@
 
 #include "kernel/nt/ntp.h"
 
-#include "kernel/io/io.h"
-#include "kernel/ps/ps.h"
-#include "kernel/rtl/rtl.h"
-
 enum { MAXIMUM_CONTROL_BUFFER = 65536 };
 
-// What all the calls that send a request have in common.
+// What all the calls that send a request have in common. A buffer that the
+// device reads is input, one that it fills is output.
 typedef struct nt_request {
-    uint8_t major;
-    ACCESS_MASK access;          // one of these is enough; 0: any handle
     HANDLE file, event;
     IO_APC_ROUTINE *apc;
     void *apc_context;
     IO_STATUS_BLOCK *iosb;
-    void *buffer;                // read, write
-    uint32_t length;
-    uint64_t offset;
-    uint32_t code;               // device control
+    ACCESS_MASK access;          // one of these is enough; 0: any handle
+    IO_STACK_LOCATION what;      // major function and parameters
     void *input, *output;
     uint32_t input_length, output_length;
 } nt_request;
 
 // Takes the references, which the caller owns even after a failure, and checks
-// what concerns them. The event is reset as
-// soon as the file's handle is known to be good, whatever comes next (CMP-01).
+// what concerns them. The event is reset as soon as the file's handle is known
+// to be good, whatever comes next (CMP-01).
 static NTSTATUS reference_targets(const nt_request *request,
                                   FILE_OBJECT **file, KEVENT **event)
 {
@@ -51,94 +44,63 @@ static NTSTATUS reference_targets(const nt_request *request,
                                                    : STATUS_SUCCESS;
 }
 
-// STATUS_ACCESS_VIOLATION if a page of what the result will be copied to
-// cannot be written.
-static NTSTATUS probe_pages(void *buffer, uint32_t length)
-{
-    uint64_t at = (uint64_t)buffer;
-    if (!ke_is_user_range(buffer, length))
-        return STATUS_ACCESS_VIOLATION;
-    NTSTATUS status = STATUS_SUCCESS;
-    for (uint64_t end = at + length; NT_SUCCESS(status) && at < end;
-         at = PAGE_ALIGN_DOWN(at) + PAGE_SIZE)
-        status = nt_probe_output((void *)at, 1);
-    return status;
-}
-
-// Pins the buffer, or copies it, as the device wants it.
-static NTSTATUS attach_buffer(IRP *irp, const nt_request *request)
-{
-    bool is_read = request->major == IRP_MJ_READ;
-    if (request->length == 0)
-        return STATUS_SUCCESS;
-    if (!ke_is_user_range(request->buffer, request->length))
-        return STATUS_ACCESS_VIOLATION;
-    if (irp->OriginalFileObject->DeviceObject->Flags & DO_BUFFERED_IO) {
-        if (!io_allocate_system_buffer(irp, request->length))
-            return STATUS_INSUFFICIENT_RESOURCES;
-        if (!is_read)
-            return ke_copy_from_user(irp->SystemBuffer, request->buffer,
-                                     request->length);
-        irp->UserBuffer = request->buffer;
-        irp->UserBufferLength = request->length;
-        return probe_pages(request->buffer, request->length);
-    }
-    irp->MdlAddress = IoAllocateMdl((uint64_t)request->buffer,
-                                    request->length);
-    if (!irp->MdlAddress)
-        return STATUS_INSUFFICIENT_RESOURCES;
-    return mm_lock_user_buffer(irp->MdlAddress, NULL,
-                               (uint64_t)request->buffer, request->length,
-                               is_read);
-}
-
-// Checks a transfer's offset: it is a place in the file, or one of two
+// Says whether a transfer's offset is a place in the file, or one of two
 // special values; on what has no places it means nothing (OVL-12).
-static bool is_valid_offset(const FILE_OBJECT *file, const nt_request *request)
+static bool is_valid_offset(const FILE_OBJECT *file,
+                            const IO_STACK_LOCATION *what)
 {
-    if (!file->DeviceObject->seekable || (int64_t)request->offset >= 0)
+    uint64_t offset = what->Parameters.Read.ByteOffset;
+    if (!file->DeviceObject->seekable || (int64_t)offset >= 0)
         return true;
-    return request->offset == FILE_USE_FILE_POINTER_POSITION
+    return offset == FILE_USE_FILE_POINTER_POSITION
                ? file->Flags & FO_SYNCHRONOUS_IO
-               : request->offset == FILE_WRITE_TO_END_OF_FILE &&
-                     request->major == IRP_MJ_WRITE;
+               : offset == FILE_WRITE_TO_END_OF_FILE &&
+                     what->MajorFunction == IRP_MJ_WRITE;
 }
 
-static NTSTATUS fill_transfer(IRP *irp, const nt_request *request)
-{
-    IO_STACK_LOCATION *location = IoGetNextIrpStackLocation(irp);
-    location->Parameters.Read.Length = request->length;
-    location->Parameters.Read.ByteOffset = request->offset;
-    return is_valid_offset(irp->OriginalFileObject, request)
-               ? attach_buffer(irp, request)
-               : STATUS_INVALID_PARAMETER;
-}
-
-static NTSTATUS fill_control(IRP *irp, const nt_request *request)
+// Says whether what the request says of itself makes sense.
+static NTSTATUS check(const FILE_OBJECT *file, const nt_request *request)
 {
     enum { METHOD_MASK = 3 };
-    IO_STACK_LOCATION *location = IoGetNextIrpStackLocation(irp);
-    location->Parameters.DeviceIoControl.IoControlCode = request->code;
-    location->Parameters.DeviceIoControl.InputBufferLength =
-        request->input_length;
-    location->Parameters.DeviceIoControl.OutputBufferLength =
-        request->output_length;
-    uint32_t size = MAX(request->input_length, request->output_length);
-    if ((request->code & METHOD_MASK) != METHOD_BUFFERED)
+    const IO_STACK_LOCATION *what = &request->what;
+    if (what->MajorFunction != IRP_MJ_DEVICE_CONTROL)
+        return is_valid_offset(file, what) ? STATUS_SUCCESS
+                                           : STATUS_INVALID_PARAMETER;
+    if ((what->Parameters.DeviceIoControl.IoControlCode & METHOD_MASK) !=
+        METHOD_BUFFERED)
         return STATUS_INVALID_DEVICE_REQUEST;
-    if (size > MAXIMUM_CONTROL_BUFFER)
-        return STATUS_INVALID_PARAMETER;
-    if (size == 0)
+    return MAX(request->input_length, request->output_length) <=
+                   MAXIMUM_CONTROL_BUFFER ? STATUS_SUCCESS
+                                          : STATUS_INVALID_PARAMETER;
+}
+
+// Pins the buffer of a transfer, unless its device wants it copied, as it is
+// for every control: then what goes in is copied now, and complete.c copies
+// what came out, to pages that are known to be there.
+static NTSTATUS attach_buffers(IRP *irp, const nt_request *request)
+{
+    uint32_t length = MAX(request->input_length, request->output_length);
+    if (length == 0)
         return STATUS_SUCCESS;
-    if (!io_allocate_system_buffer(irp, size))
+    if (!ke_is_user_range(request->input, request->input_length) ||
+        !ke_is_user_range(request->output, request->output_length))
+        return STATUS_ACCESS_VIOLATION;
+    if (request->what.MajorFunction == IRP_MJ_DEVICE_CONTROL ||
+        irp->OriginalFileObject->DeviceObject->Flags & DO_BUFFERED_IO) {
+        if (!io_allocate_system_buffer(irp, length))
+            return STATUS_INSUFFICIENT_RESOURCES;
+        irp->UserBuffer = request->output;
+        irp->UserBufferLength = request->output_length;
+        NT_TRY(nt_probe_output(request->output, request->output_length));
+        return ke_copy_from_user(irp->SystemBuffer, request->input,
+                                 request->input_length);
+    }
+    bool fills = request->output_length;
+    uint64_t buffer = (uint64_t)(fills ? request->output : request->input);
+    irp->MdlAddress = IoAllocateMdl(buffer, length);
+    if (!irp->MdlAddress)
         return STATUS_INSUFFICIENT_RESOURCES;
-    NTSTATUS status = probe_pages(request->output, request->output_length);
-    if (!NT_SUCCESS(status))
-        return status;
-    irp->UserBuffer = request->output;
-    irp->UserBufferLength = request->output_length;
-    return ke_copy_from_user(irp->SystemBuffer, request->input,
-                             request->input_length);
+    return mm_lock_user_buffer(irp->MdlAddress, NULL, buffer, length, fills);
 }
 
 // One request, from the handles to io_send.
@@ -147,17 +109,17 @@ static NTSTATUS send(const nt_request *request)
     NT_OWNED FILE_OBJECT *file = NULL;
     NT_OWNED KEVENT *event = NULL;
     NT_TRY(reference_targets(request, &file, &event));
-    IRP *irp = io_build_irp(file, request->major);
+    NT_TRY(check(file, request));
+    IRP *irp = io_build_irp(file, request->what.MajorFunction);
     if (!irp)
         return STATUS_INSUFFICIENT_RESOURCES;
+    IoGetNextIrpStackLocation(irp)->Parameters = request->what.Parameters;
     irp->UserEvent = event;    // the IRP owns it now
     event = NULL;
     irp->UserIosb = request->iosb;
     irp->UserApcRoutine = request->apc;
     irp->UserApcContext = request->apc_context;
-    NTSTATUS status = request->major == IRP_MJ_DEVICE_CONTROL
-                          ? fill_control(irp, request)
-                          : fill_transfer(irp, request);
+    NTSTATUS status = attach_buffers(irp, request);
     // Another processor may complete and free the IRP before io_send returns:
     // from here on it must not be touched.
     if (NT_SUCCESS(status))
@@ -187,9 +149,9 @@ NTSTATUS NtReadFile(HANDLE file, HANDLE event, IO_APC_ROUTINE *apc,
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     return send(&(nt_request){
-        .major = IRP_MJ_READ, .access = FILE_READ_DATA, .file = file,
-        .event = event, .apc = apc, .apc_context = apc_context, .iosb = iosb,
-        .buffer = buffer, .length = length, .offset = offset });
+        file, event, apc, apc_context, iosb, .access = FILE_READ_DATA,
+        .what = { IRP_MJ_READ, .Parameters.Read = { length, offset } },
+        .output = buffer, .output_length = length });
 }
 
 // Starts a write of length bytes at offset; otherwise as NtReadFile.
@@ -203,9 +165,10 @@ NTSTATUS NtWriteFile(HANDLE file, HANDLE event, IO_APC_ROUTINE *apc,
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     return send(&(nt_request){
-        .major = IRP_MJ_WRITE, .access = FILE_WRITE_DATA | FILE_APPEND_DATA,
-        .file = file, .event = event, .apc = apc, .apc_context = apc_context,
-        .iosb = iosb, .buffer = buffer, .length = length, .offset = offset });
+        file, event, apc, apc_context, iosb,
+        .access = FILE_WRITE_DATA | FILE_APPEND_DATA,
+        .what = { IRP_MJ_WRITE, .Parameters.Write = { length, offset } },
+        .input = buffer, .input_length = length });
 }
 
 // Sends a control code with buffers that are copied (METHOD_BUFFERED).
@@ -222,10 +185,12 @@ NTSTATUS NtDeviceIoControlFile(HANDLE file, HANDLE event, IO_APC_ROUTINE *apc,
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     return send(&(nt_request){
-        .major = IRP_MJ_DEVICE_CONTROL, .file = file, .event = event,
-        .apc = apc, .apc_context = apc_context, .iosb = iosb, .code = code,
-        .input = input, .input_length = input_length, .output = output,
-        .output_length = output_length });
+        file, event, apc, apc_context, iosb,
+        .what = { IRP_MJ_DEVICE_CONTROL,
+                  .Parameters.DeviceIoControl = { output_length, input_length,
+                                                  code } },
+        .input = input, .input_length = input_length,
+        .output = output, .output_length = output_length });
 }
 
 // Makes what was written durable; waits for the device.
@@ -254,13 +219,6 @@ typedef struct cancel_request {
     bool found;
 } cancel_request;
 
-static void cancel_on_thread(ETHREAD *thread, void *context)
-{
-    cancel_request *request = context;
-    if (thread->process == PsGetCurrentProcess())
-        request->found |= io_cancel(&thread->Tcb.io, &request->filter);
-}
-
 static NTSTATUS cancel(HANDLE handle, IO_STATUS_BLOCK *iosb,
                        cancel_request *request)
 {
@@ -270,11 +228,14 @@ static NTSTATUS cancel(HANDLE handle, IO_STATUS_BLOCK *iosb,
     request->filter.file = file;
     request->filter.process = &PsGetCurrentProcess()->Pcb;
     request->found = io_cancel(&file->io, &request->filter);
-    // One's own at PASSIVE_LEVEL, where each is gone before the next is asked.
+    // With no lock held: cancelling completes (IRP-07).
+    ETHREAD *thread = NULL;
     if (request->filter.thread)
-        cancel_on_thread(PsGetCurrentThread(), request);
+        request->found |= io_cancel(&PsGetCurrentThread()->Tcb.io,
+                                    &request->filter);
     else
-        ps_for_each_thread(cancel_on_thread, request);
+        while ((thread = ps_next_thread(PsGetCurrentProcess(), thread)) != NULL)
+            request->found |= io_cancel(&thread->Tcb.io, &request->filter);
     bool done = request->found || request->filter.thread;    // CAN-01
     return nt_put_iosb(iosb, done ? STATUS_SUCCESS : STATUS_NOT_FOUND, 0);
 }
@@ -304,4 +265,25 @@ NTSTATUS NtCancelIoFileEx(HANDLE file, IO_STATUS_BLOCK *request,
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     return cancel(file, iosb, &(cancel_request){ .filter.iosb = request });
+}
+
+// Asks the call that a thread is in to end, if that waits for a request;
+// request: only the one with this IOSB. What the thread sent and does not wait
+// for goes on (CAN-07).
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS: it was asked, and fails with STATUS_CANCELLED unless
+//          the device is quicker; STATUS_NOT_FOUND: it is in no such call;
+//          STATUS_INVALID_HANDLE, STATUS_OBJECT_TYPE_MISMATCH,
+//          STATUS_ACCESS_DENIED; STATUS_ACCESS_VIOLATION (iosb)
+// NT:      NtCancelSynchronousIoFile (native).
+NTSTATUS NtCancelSynchronousIoFile(HANDLE handle, IO_STATUS_BLOCK *request,
+                                   IO_STATUS_BLOCK *iosb)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    NT_REFERENCE(ETHREAD, thread, handle, THREAD_TERMINATE);
+    NT_TRY(NT_PROBE(iosb));
+    bool found = io_cancel(&thread->Tcb.io, &(io_filter){
+                               .iosb = request, .synchronous = true });
+    return nt_put_iosb(iosb, found ? STATUS_SUCCESS : STATUS_NOT_FOUND, 0);
 }

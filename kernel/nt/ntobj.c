@@ -2,8 +2,6 @@
 
 #include "kernel/nt/ntp.h"
 
-#include "kernel/ps/ps.h"
-
 // Closes a handle of the calling process.
 //
 // IRQL:    == PASSIVE_LEVEL
@@ -21,11 +19,11 @@ static NTSTATUS duplicate(EPROCESS *from, HANDLE source, HANDLE target_process,
 {
     NT_ACQUIRE(to, target_process, PROCESS_DUP_HANDLE);
     HANDLE handle = NULL;
-    NT_TRY(ob_duplicate_handle(from->ObjectTable, source, to->ObjectTable,
+    NT_TRY(ob_duplicate_handle(&from->ObjectTable, source, &to->ObjectTable,
                                access, options, &handle));
     NTSTATUS status = ke_put_user(target, &handle);
     if (!NT_SUCCESS(status))
-        ob_close_handle(to->ObjectTable, handle);
+        ob_close_handle(&to->ObjectTable, handle);
     return status;
 }
 
@@ -53,6 +51,6 @@ NTSTATUS NtDuplicateObject(HANDLE source_process, HANDLE source,
     NTSTATUS status = duplicate(from, source, target_process, target, access,
                                 options & DUPLICATE_SAME_ACCESS);
     if (options & DUPLICATE_CLOSE_SOURCE)    // whatever else went wrong
-        ob_close_handle(from->ObjectTable, source);
+        ob_close_handle(&from->ObjectTable, source);
     return status;
 }

@@ -2,9 +2,6 @@
 
 #include "kernel/nt/ntp.h"
 
-#include "kernel/io/io.h"
-#include "kernel/rtl/rtl.h"
-
 enum { MAXIMUM_ENTRIES = 64 };    // taken in one go; a caller may ask again
 
 // Makes a port. count: how many of its threads may run at once; 0: one a
@@ -19,7 +16,7 @@ NTSTATUS NtCreateIoCompletion(HANDLE *port, ACCESS_MASK access,
                               uint32_t count)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    KQUEUE *object;
+    NT_OWNED KQUEUE *object = NULL;
     NT_TRY(nt_check_unnamed(attributes));
     NT_TRY(io_create_port(count, &object));
     return ob_insert_for_user(object, access, port);
@@ -35,24 +32,8 @@ NTSTATUS NtSetIoCompletion(HANDLE port, void *key, void *apc_context,
                            NTSTATUS status, uintptr_t information)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    NT_REFERENCE(KQUEUE, object, port, IO_COMPLETION_MODIFY_STATE,
-                 io_port_type);
+    NT_REFERENCE(KQUEUE, object, port, IO_COMPLETION_MODIFY_STATE);
     return io_post(object, key, apc_context, status, information);
-}
-
-// What both removals do once their outputs are known to be writable: a packet
-// that was taken cannot be put back.
-static NTSTATUS remove(HANDLE port, bool alertable, const int64_t *timeout,
-                       FILE_IO_COMPLETION_INFORMATION *entries,
-                       uint32_t count, uint32_t *taken)
-{
-    int64_t value;
-    *taken = 0;
-    NT_TRY(nt_capture_timeout(timeout, &value, &timeout));
-    NT_REFERENCE(KQUEUE, object, port, IO_COMPLETION_MODIFY_STATE,
-                 io_port_type);
-    return io_remove_completion(object, alertable, timeout, entries, count,
-                                taken);
 }
 
 // Takes one packet; waits for it up to *timeout.
@@ -67,10 +48,14 @@ NTSTATUS NtRemoveIoCompletion(HANDLE port, void **key, void **apc_context,
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     FILE_IO_COMPLETION_INFORMATION entry;
     uint32_t taken;
+    // A packet that was taken cannot be put back: outputs are tried first.
     NT_TRY(NT_PROBE(key));
     NT_TRY(NT_PROBE(apc_context));
     NT_TRY(NT_PROBE(iosb));
-    NTSTATUS status = remove(port, false, timeout, &entry, 1, &taken);
+    NT_CAPTURE_TIMEOUT(timeout);
+    NT_REFERENCE(KQUEUE, object, port, IO_COMPLETION_MODIFY_STATE);
+    NTSTATUS status = io_remove_completion(object, false, timeout, &entry, 1,
+                                           &taken);
     if (!taken)
         return status;
     NT_TRY(ke_put_user(key, &entry.KeyContext));
@@ -92,15 +77,16 @@ NTSTATUS NtRemoveIoCompletionEx(HANDLE port,
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     FILE_IO_COMPLETION_INFORMATION batch[MAXIMUM_ENTRIES];
-    uint32_t taken;
+    uint32_t taken = 0;
     if (count == 0)
         return STATUS_INVALID_PARAMETER;
     count = MIN(count, (uint32_t)MAXIMUM_ENTRIES);
-    NT_TRY(NT_PROBE(removed));
-    for (uint32_t i = 0; i < count; i++)
-        NT_TRY(NT_PROBE(&entries[i].IoStatusBlock));
-    NTSTATUS status = remove(port, nt_bool(alertable), timeout, batch, count,
-                             &taken);
+    NT_TRY(ke_put_user(removed, &taken));    // whatever goes wrong
+    NT_TRY(nt_probe_output(entries, count * sizeof(*entries)));
+    NT_CAPTURE_TIMEOUT(timeout);
+    NT_REFERENCE(KQUEUE, object, port, IO_COMPLETION_MODIFY_STATE);
+    NTSTATUS status = io_remove_completion(object, nt_bool(alertable), timeout,
+                                           batch, count, &taken);
     NT_TRY(ke_copy_to_user(entries, batch, taken * sizeof(*batch)));
     NT_TRY(ke_put_user(removed, &taken));
     return status;
@@ -114,8 +100,7 @@ NTSTATUS NtRemoveIoCompletionEx(HANDLE port,
 NTSTATUS NtQueryIoCompletion(HANDLE port, uint32_t *depth)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    NT_REFERENCE(KQUEUE, object, port, IO_COMPLETION_QUERY_STATE,
-                 io_port_type);
+    NT_REFERENCE(KQUEUE, object, port, IO_COMPLETION_QUERY_STATE);
     uint32_t packets = (uint32_t)object->Header.SignalState;
     return ke_put_user(depth, &packets);
 }

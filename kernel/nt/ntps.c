@@ -6,37 +6,38 @@
 
 #include "kernel/nt/ntp.h"
 
-#include "kernel/ex/ex.h"
-#include "kernel/ps/ps.h"
-
 enum { MAXIMUM_COMMAND_LINE = 8192,    // with the final zero
        MAXIMUM_SUSPENSIONS = 127,
        PRIORITY_SPAN = 2 };            // ThreadBasePriority: -2 .. 2
 
 // Lets a suspended newcomer go on, or ends it before its first instruction if
-// status says that nobody has a handle to it. Drops the reference to it.
-static void release_newcomer(ETHREAD *thread, uint32_t flags, NTSTATUS status)
+// status says that nobody has a handle to it. Returns status.
+static NTSTATUS release_newcomer(ETHREAD *thread, uint32_t flags,
+                                 NTSTATUS status)
 {
     if (!NT_SUCCESS(status))
         ps_terminate_thread(thread, status);
     else if (!(flags & THREAD_CREATE_FLAGS_CREATE_SUSPENDED))
         KeResumeThread(&thread->Tcb);
-    ObDereferenceObject(thread);
+    return status;
 }
 
-// A handle to object in *handle; the caller keeps its own reference.
-static NTSTATUS insert_copy(void *object, ACCESS_MASK access, HANDLE *handle)
+static NTSTATUS capture_id(const OBJECT_ATTRIBUTES *attributes,
+                           const CLIENT_ID *from, CLIENT_ID *id)
 {
-    ObReferenceObject(object);
+    NT_TRY(nt_check_unnamed(attributes));
+    return ke_get_user(id, from);
+}
+
+// Opens process, or a thread of it; query is all that is allowed with those of
+// the system process, as they are the kernel's.
+static NTSTATUS open_object(void *object, const EPROCESS *process,
+                            ACCESS_MASK access, ACCESS_MASK query,
+                            HANDLE *handle)
+{
+    if (process == PsInitialSystemProcess && access & ~(query | SYNCHRONIZE))
+        return STATUS_ACCESS_DENIED;
     return ob_insert_for_user(object, access, handle);
-}
-
-// The system process and its threads are the kernel's.
-static bool may_open(const EPROCESS *process, ACCESS_MASK access,
-                     ACCESS_MASK query)
-{
-    return process != PsInitialSystemProcess ||
-           (access & ~(query | SYNCHRONIZE)) == 0;
 }
 
 // ---- Threads --------------------------------------------------------------
@@ -65,18 +66,16 @@ NTSTATUS NtCreateThreadEx(HANDLE *handle, ACCESS_MASK access,
         !ke_is_user_range(start_routine, 1))
         return STATUS_INVALID_PARAMETER;
     NT_TRY(nt_check_unnamed(attributes));
-    ETHREAD *thread = NULL;
-    NT_REFERENCE(EPROCESS, process, process_handle, PROCESS_CREATE_THREAD,
-                 ps_process_type);
+    NT_OWNED ETHREAD *thread = NULL;
+    NT_REFERENCE(EPROCESS, process, process_handle, PROCESS_CREATE_THREAD);
     NT_TRY(ps_create_thread(process, (uint64_t)start_routine,
-                            (uint64_t)argument, stack_size,
-                            THREAD_CREATE_FLAGS_CREATE_SUSPENDED, &thread));
-    NTSTATUS status = insert_copy(thread, access, handle);
-    release_newcomer(thread, flags, status);
-    return status;
+                            (uint64_t)argument, stack_size, &thread));
+    return release_newcomer(thread, flags,
+                            ob_insert_for_user(thread, access, handle));
 }
 
-// Ends a thread; the current one at once, another on its way to ring 3.
+// Ends a thread, on its way to ring 3; so this does not return to the current
+// one.
 //
 // IRQL:    == PASSIVE_LEVEL
 // Returns: STATUS_SUCCESS, STATUS_INVALID_HANDLE, STATUS_ACCESS_DENIED,
@@ -86,15 +85,8 @@ NTSTATUS NtTerminateThread(HANDLE handle, NTSTATUS exit_status)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    bool self;
-    {
-        NT_REFERENCE(ETHREAD, thread, handle, THREAD_TERMINATE, ps_thread_type);
-        self = thread == PsGetCurrentThread();
-        if (!self)
-            ps_terminate_thread(thread, exit_status);
-    }
-    if (self)    // holding no reference to itself
-        ps_exit_thread(exit_status);
+    NT_REFERENCE(ETHREAD, thread, handle, THREAD_TERMINATE);
+    ps_terminate_thread(thread, exit_status);
     return STATUS_SUCCESS;
 }
 
@@ -112,8 +104,7 @@ NTSTATUS NtSuspendThread(HANDLE handle, uint32_t *previous)
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
     NT_TRY(NT_PROBE_OPTIONAL(previous));
-    NT_REFERENCE(ETHREAD, thread, handle, THREAD_SUSPEND_RESUME,
-                 ps_thread_type);
+    NT_REFERENCE(ETHREAD, thread, handle, THREAD_SUSPEND_RESUME);
     uint32_t count = KeSuspendThread(&thread->Tcb);
     if (count >= MAXIMUM_SUSPENSIONS)
         return STATUS_SUSPEND_COUNT_EXCEEDED;
@@ -135,17 +126,9 @@ NTSTATUS NtResumeThread(HANDLE handle, uint32_t *previous)
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
     NT_TRY(NT_PROBE_OPTIONAL(previous));
-    NT_REFERENCE(ETHREAD, thread, handle, THREAD_SUSPEND_RESUME,
-                 ps_thread_type);
+    NT_REFERENCE(ETHREAD, thread, handle, THREAD_SUSPEND_RESUME);
     uint32_t count = KeResumeThread(&thread->Tcb);
     return NT_PUT_OPTIONAL(previous, &count);
-}
-
-static NTSTATUS capture_id(const OBJECT_ATTRIBUTES *attributes,
-                           const CLIENT_ID *from, CLIENT_ID *id)
-{
-    NT_TRY(nt_check_unnamed(attributes));
-    return ke_get_user(id, from);
 }
 
 // Opens a thread that has not ended by its id.
@@ -166,12 +149,12 @@ NTSTATUS NtOpenThread(HANDLE *handle, ACCESS_MASK access,
     CLIENT_ID cid;
     NT_OWNED ETHREAD *thread = NULL;
     NT_TRY(capture_id(attributes, id, &cid));
-    NT_TRY(ps_lookup_thread(cid.UniqueThread, &thread));
+    NT_TRY(ps_reference_by_id(cid.UniqueThread, &ps_thread_type,
+                              (void **)&thread));
     if (cid.UniqueProcess && cid.UniqueProcess != thread->Cid.UniqueProcess)
         return STATUS_INVALID_CID;
-    if (!may_open(thread->process, access, THREAD_QUERY_INFORMATION))
-        return STATUS_ACCESS_DENIED;
-    return insert_copy(thread, access, handle);
+    return open_object(thread, thread->process, access,
+                       THREAD_QUERY_INFORMATION, handle);
 }
 
 // Tells how a thread is. Its exit status counts from its end on (THR-01).
@@ -190,10 +173,8 @@ NTSTATUS NtQueryInformationThread(HANDLE handle, THREADINFOCLASS class,
 
     if (class != ThreadBasicInformation)
         return STATUS_INVALID_INFO_CLASS;
-    NT_REFERENCE(ETHREAD, thread, handle, THREAD_QUERY_INFORMATION,
-                 ps_thread_type);
+    NT_REFERENCE(ETHREAD, thread, handle, THREAD_QUERY_INFORMATION);
     const KTHREAD *tcb = &thread->Tcb;
-    NT_SOLID(THREAD_BASIC_INFORMATION, 40);
     THREAD_BASIC_INFORMATION basic = {
         .ExitStatus =
             tcb->Header.SignalState ? thread->ExitStatus : STATUS_PENDING,
@@ -201,8 +182,7 @@ NTSTATUS NtQueryInformationThread(HANDLE handle, THREADINFOCLASS class,
         .SuspendCount = tcb->SuspendCount, .ClientId = thread->Cid,
         .AffinityMask = tcb->Affinity,
     };
-    return nt_return_information(buffer, length, returned, &basic,
-                                 sizeof(basic));
+    return nt_answer(&basic, sizeof(basic), buffer, length, returned);
 }
 
 // Sets a thread's base priority, around its process's, or its processors.
@@ -226,8 +206,7 @@ NTSTATUS NtSetInformationThread(HANDLE handle, THREADINFOCLASS class,
         return STATUS_INFO_LENGTH_MISMATCH;
     NT_TRY(is_priority ? ke_get_user(&increment, buffer)
                        : ke_get_user(&mask, buffer));
-    NT_REFERENCE(ETHREAD, thread, handle, THREAD_SET_INFORMATION,
-                 ps_thread_type);
+    NT_REFERENCE(ETHREAD, thread, handle, THREAD_SET_INFORMATION);
     if (is_priority ? increment < -PRIORITY_SPAN || increment > PRIORITY_SPAN
                     : !mask || mask & ~all)
         return STATUS_INVALID_PARAMETER;
@@ -239,25 +218,6 @@ NTSTATUS NtSetInformationThread(HANDLE handle, THREADINFOCLASS class,
 }
 
 // ---- Processes ------------------------------------------------------------
-
-// Creates a process with its first thread suspended, and gives out handles to
-// both. If the second cannot be stored the first stays: ring 3 has it already.
-static NTSTATUS create_process(const ps_start *start, HANDLE *process_handle,
-                               HANDLE *thread_handle,
-                               ACCESS_MASK process_access,
-                               ACCESS_MASK thread_access)
-{
-    ps_start suspended = *start;
-    suspended.thread_flags = THREAD_CREATE_FLAGS_CREATE_SUSPENDED;
-    NT_OWNED EPROCESS *process = NULL;
-    ETHREAD *thread = NULL;
-    NT_TRY(ps_create_process(&suspended, &process, &thread));
-    NTSTATUS status = insert_copy(process, process_access, process_handle);
-    if (NT_SUCCESS(status) && thread_handle)
-        status = insert_copy(thread, thread_access, thread_handle);
-    release_newcomer(thread, start->thread_flags, status);
-    return status;
-}
 
 // Starts a program in a new process; see ntdll.h.
 //
@@ -271,7 +231,7 @@ static NTSTATUS create_process(const ps_start *start, HANDLE *process_handle,
 //          STATUS_ACCESS_VIOLATION, or why the image cannot be opened
 // NT:      NtCreateUserProcess (native). Left out: object attributes, process
 //          flags, CreateInfo, AttributeList. thread may be NULL.
-NTSTATUS NtCreateUserProcess(HANDLE *process, HANDLE *thread,
+NTSTATUS NtCreateUserProcess(HANDLE *process_handle, HANDLE *thread_handle,
                              ACCESS_MASK process_access,
                              ACCESS_MASK thread_access, uint32_t thread_flags,
                              const RTL_USER_PROCESS_PARAMETERS *parameters)
@@ -285,22 +245,21 @@ NTSTATUS NtCreateUserProcess(HANDLE *process, HANDLE *thread,
         return STATUS_INVALID_PARAMETER;
     char image[OB_MAX_NAME];
     NT_TRY(nt_capture_string(&copy.ImagePathName, image, sizeof(image)));
-    char *line = ExAllocatePoolWithTag(NonPagedPool, MAXIMUM_COMMAND_LINE,
-                                       NT_POOL_TAG);
-    if (!line)
-        return STATUS_INSUFFICIENT_RESOURCES;
-    ps_start start = {
-        .image = image, .command_line = line, .thread_flags = thread_flags,
+    NT_POOL(char, line, MAXIMUM_COMMAND_LINE);
+    NT_TRY(nt_capture_string(&copy.CommandLine, line, MAXIMUM_COMMAND_LINE));
+    NT_OWNED EPROCESS *process = NULL;
+    NT_OWNED ETHREAD *thread = NULL;
+    NT_TRY(ps_create_process(&(ps_start){
+        .image = image, .command_line = line,
         .standard = { copy.StandardInput, copy.StandardOutput,
-                      copy.StandardError },
-    };
-    NTSTATUS status =
-        nt_capture_string(&copy.CommandLine, line, MAXIMUM_COMMAND_LINE);
-    if (NT_SUCCESS(status))
-        status = create_process(&start, process, thread, process_access,
-                                thread_access);
-    ExFreePoolWithTag(line, NT_POOL_TAG);
-    return status;
+                      copy.StandardError } },
+        &process, &thread));
+    // If the second handle cannot be stored the first stays: ring 3 has it.
+    NTSTATUS status = ob_insert_for_user(process, process_access,
+                                         process_handle);
+    if (NT_SUCCESS(status) && thread_handle)
+        status = ob_insert_for_user(thread, thread_access, thread_handle);
+    return release_newcomer(thread, thread_flags, status);
 }
 
 // Opens a process that has not ended by its id.
@@ -317,13 +276,14 @@ NTSTATUS NtOpenProcess(HANDLE *handle, ACCESS_MASK access,
     CLIENT_ID cid;
     NT_OWNED EPROCESS *process = NULL;
     NT_TRY(capture_id(attributes, id, &cid));
-    NT_TRY(PsLookupProcessByProcessId(cid.UniqueProcess, &process));
-    if (!may_open(process, access, PROCESS_QUERY_INFORMATION))
-        return STATUS_ACCESS_DENIED;
-    return insert_copy(process, access, handle);
+    NT_TRY(ps_reference_by_id(cid.UniqueProcess, &ps_process_type,
+                              (void **)&process));
+    return open_object(process, process, access, PROCESS_QUERY_INFORMATION,
+                       handle);
 }
 
-// Ends a process (THR-03); if it is the caller's own, this does not return.
+// Ends a process (THR-03): its threads end on their way to ring 3, the current
+// one when this returns.
 //
 // IRQL:    == PASSIVE_LEVEL
 // Returns: STATUS_SUCCESS, STATUS_INVALID_HANDLE, STATUS_ACCESS_DENIED,
@@ -333,15 +293,8 @@ NTSTATUS NtTerminateProcess(HANDLE handle, NTSTATUS exit_status)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    bool self;
-    {
-        NT_REFERENCE(EPROCESS, process, handle, PROCESS_TERMINATE,
-                     ps_process_type);
-        self = process == PsGetCurrentProcess();
-        ps_terminate_process(process, exit_status);
-    }
-    if (self)
-        ps_exit_thread(exit_status);
+    NT_REFERENCE(EPROCESS, process, handle, PROCESS_TERMINATE);
+    ps_terminate_process(process, exit_status);
     return STATUS_SUCCESS;
 }
 
@@ -358,16 +311,13 @@ NTSTATUS NtQueryInformationProcess(HANDLE handle, PROCESSINFOCLASS class,
 
     if (class != ProcessBasicInformation)
         return STATUS_INVALID_INFO_CLASS;
-    NT_REFERENCE(EPROCESS, process, handle, PROCESS_QUERY_INFORMATION,
-                 ps_process_type);
-    NT_SOLID(PROCESS_BASIC_INFORMATION, 24);
+    NT_REFERENCE(EPROCESS, process, handle, PROCESS_QUERY_INFORMATION);
     PROCESS_BASIC_INFORMATION basic = {
         .ExitStatus = process->Pcb.Header.SignalState ? process->ExitStatus
                                                       : STATUS_PENDING,
-        .HandleCount = ob_table_count(process->ObjectTable),
+        .HandleCount = process->ObjectTable.count,
         .UniqueProcessId = process->UniqueProcessId,
         .InheritedFromUniqueProcessId = process->parent_id,
     };
-    return nt_return_information(buffer, length, returned, &basic,
-                                 sizeof(basic));
+    return nt_answer(&basic, sizeof(basic), buffer, length, returned);
 }

@@ -11,26 +11,16 @@ static void delete_mutant(void *object)
 }
 
 OBJECT_TYPE nt_event_type = {
-    .name = "Event",
-    .generic_read = EVENT_QUERY_STATE | SYNCHRONIZE,
-    .generic_write = EVENT_MODIFY_STATE | SYNCHRONIZE,
-    .valid_access = STANDARD_RIGHTS_ALL | EVENT_QUERY_STATE |
-                    EVENT_MODIFY_STATE,
+    .name = "Event", NT_RIGHTS(EVENT_QUERY_STATE, EVENT_MODIFY_STATE)
 };
 
 OBJECT_TYPE nt_semaphore_type = {
-    .name = "Semaphore",
-    .generic_read = SYNCHRONIZE,
-    .generic_write = SEMAPHORE_MODIFY_STATE | SYNCHRONIZE,
-    .valid_access = STANDARD_RIGHTS_ALL | SEMAPHORE_MODIFY_STATE,
+    .name = "Semaphore", NT_RIGHTS(0, SEMAPHORE_MODIFY_STATE)
 };
 
 OBJECT_TYPE nt_mutant_type = {
-    .name = "Mutant",
-    .generic_read = MUTANT_QUERY_STATE | SYNCHRONIZE,
-    .generic_write = MUTANT_QUERY_STATE | SYNCHRONIZE,
-    .valid_access = STANDARD_RIGHTS_ALL | MUTANT_QUERY_STATE,
-    .delete = delete_mutant,
+    .name = "Mutant", NT_RIGHTS(MUTANT_QUERY_STATE, MUTANT_QUERY_STATE),
+    .delete = delete_mutant
 };
 
 // ---- Events ---------------------------------------------------------------
@@ -50,9 +40,7 @@ NTSTATUS NtCreateEvent(HANDLE *event, ACCESS_MASK access,
 
     if (type != NotificationEvent && type != SynchronizationEvent)
         return STATUS_INVALID_PARAMETER;
-    void *object;
-    NT_TRY(nt_create_object(&nt_event_type, sizeof(KEVENT), attributes,
-                            &object));
+    NT_CREATE(KEVENT, object, attributes);
     KeInitializeEvent(object, type, nt_bool(state));
     return ob_insert_for_user(object, access, event);
 }
@@ -68,7 +56,7 @@ NTSTATUS NtSetEvent(HANDLE event, int32_t *previous)
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
     NT_TRY(NT_PROBE_OPTIONAL(previous));
-    NT_REFERENCE(KEVENT, object, event, EVENT_MODIFY_STATE, nt_event_type);
+    NT_REFERENCE(KEVENT, object, event, EVENT_MODIFY_STATE);
     int32_t old = KeSetEvent(object, EVENT_INCREMENT);
     return NT_PUT_OPTIONAL(previous, &old);
 }
@@ -83,7 +71,7 @@ NTSTATUS NtResetEvent(HANDLE event, int32_t *previous)
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
     NT_TRY(NT_PROBE_OPTIONAL(previous));
-    NT_REFERENCE(KEVENT, object, event, EVENT_MODIFY_STATE, nt_event_type);
+    NT_REFERENCE(KEVENT, object, event, EVENT_MODIFY_STATE);
     int32_t old = KeResetEvent(object);
     return NT_PUT_OPTIONAL(previous, &old);
 }
@@ -98,7 +86,7 @@ NTSTATUS NtPulseEvent(HANDLE event, int32_t *previous)
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
     NT_TRY(NT_PROBE_OPTIONAL(previous));
-    NT_REFERENCE(KEVENT, object, event, EVENT_MODIFY_STATE, nt_event_type);
+    NT_REFERENCE(KEVENT, object, event, EVENT_MODIFY_STATE);
     int32_t old = KePulseEvent(object, EVENT_INCREMENT);
     return NT_PUT_OPTIONAL(previous, &old);
 }
@@ -112,7 +100,7 @@ NTSTATUS NtQueryEvent(HANDLE event, EVENT_BASIC_INFORMATION *information)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    NT_REFERENCE(KEVENT, object, event, EVENT_QUERY_STATE, nt_event_type);
+    NT_REFERENCE(KEVENT, object, event, EVENT_QUERY_STATE);
     EVENT_BASIC_INFORMATION basic = {
         .EventType = object->Header.Type == EventNotificationObject
                          ? NotificationEvent : SynchronizationEvent,
@@ -138,9 +126,7 @@ NTSTATUS NtCreateSemaphore(HANDLE *semaphore, ACCESS_MASK access,
 
     if (maximum <= 0 || initial < 0 || initial > maximum)
         return STATUS_INVALID_PARAMETER;
-    void *object;
-    NT_TRY(nt_create_object(&nt_semaphore_type, sizeof(KSEMAPHORE), attributes,
-                            &object));
+    NT_CREATE(KSEMAPHORE, object, attributes);
     KeInitializeSemaphore(object, initial, maximum);
     return ob_insert_for_user(object, access, semaphore);
 }
@@ -160,8 +146,7 @@ NTSTATUS NtReleaseSemaphore(HANDLE semaphore, int32_t count, int32_t *previous)
     if (count <= 0)
         return STATUS_INVALID_PARAMETER;
     NT_TRY(NT_PROBE_OPTIONAL(previous));
-    NT_REFERENCE(KSEMAPHORE, object, semaphore, SEMAPHORE_MODIFY_STATE,
-                 nt_semaphore_type);
+    NT_REFERENCE(KSEMAPHORE, object, semaphore, SEMAPHORE_MODIFY_STATE);
     int32_t old = 0;
     return ke_release_semaphore(object, EVENT_INCREMENT, count, &old)
                ? NT_PUT_OPTIONAL(previous, &old)
@@ -180,9 +165,7 @@ NTSTATUS NtCreateMutant(HANDLE *mutant, ACCESS_MASK access,
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    void *object;
-    NT_TRY(nt_create_object(&nt_mutant_type, sizeof(KMUTANT), attributes,
-                            &object));
+    NT_CREATE(KMUTANT, object, attributes);
     ke_initialize_mutant(object, nt_bool(owned));
     return ob_insert_for_user(object, access, mutant);
 }
@@ -199,7 +182,7 @@ NTSTATUS NtReleaseMutant(HANDLE mutant, int32_t *previous)
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
     NT_TRY(NT_PROBE_OPTIONAL(previous));
-    NT_REFERENCE(KMUTANT, object, mutant, MUTANT_QUERY_STATE, nt_mutant_type);
+    NT_REFERENCE(KMUTANT, object, mutant, MUTANT_QUERY_STATE);
     int32_t old = 0;
     NT_TRY(ke_release_mutant(object, EVENT_INCREMENT, &old));
     return NT_PUT_OPTIONAL(previous, &old);

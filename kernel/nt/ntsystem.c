@@ -3,11 +3,8 @@
 #include "kernel/nt/ntp.h"
 
 #include "kernel/hal/hal.h"
-#include "kernel/ps/ps.h"
 
 #define MSR_FS_BASE 0xC0000100u    // Intel SDM 4, table 2-2
-
-enum { TRACE_CHUNK = 64 };    // records that are copied at a time
 
 // Tells the performance counter, which is the time stamp counter, and how
 // often it ticks in a second.
@@ -83,28 +80,8 @@ static uint64_t oldest(const ki_trace_ring *ring)
     return next > ring->mask ? next - ring->mask - 1 : 0;
 }
 
-// Takes up to count records from *position on, and moves it behind them. A
-// record counts only if its slot has not been reserved anew when it has been
-// copied; the others are added to *lost.
-static uint32_t take_records(const ki_trace_ring *ring, uint64_t *position,
-                             TRACE_RECORD *records, uint32_t count,
-                             uint32_t *lost)
-{
-    uint64_t next = __atomic_load_n(&ring->next, __ATOMIC_ACQUIRE);
-    uint64_t first = MAX(*position, oldest(ring));
-    uint64_t end = MIN(next, first + count);
-    for (uint64_t i = first; i < end; i++)
-        records[i - first] = ring->records[i & ring->mask];
-    __atomic_thread_fence(__ATOMIC_ACQUIRE);
-    uint64_t valid = MIN(MAX(first, oldest(ring)), MAX(end, first));
-    uint32_t taken = end > valid ? (uint32_t)(end - valid) : 0;
-    memmove(records, records + (valid - first), taken * sizeof(*records));
-    *lost += (uint32_t)(valid - *position);
-    *position = valid + taken;
-    return taken;
-}
-
-// Reads a processor's ring; see ntabi.h. The newest records of another
+// Reads a processor's ring; see ntabi.h. A record counts only if its slot has
+// not been reserved anew when it has been copied. The newest records of another
 // processor may be read a moment before they are complete.
 //
 // IRQL:    == PASSIVE_LEVEL
@@ -128,12 +105,19 @@ NTSTATUS nt_trace_read(uint32_t processor, uint64_t *position,
     if (!at)
         at = oldest(ring);    // these count as never asked for
 
-    TRACE_RECORD chunk[TRACE_CHUNK];
-    uint32_t done = 0, missed = 0, taken;
-    while ((taken = take_records(ring, &at, chunk,
-                                 MIN(count - done, TRACE_CHUNK), &missed))) {
-        NT_TRY(ke_copy_to_user(records + done, chunk, taken * sizeof(*chunk)));
-        done += taken;
+    uint32_t done = 0, missed = 0;
+    while (done < count && at < ring->next) {
+        TRACE_RECORD record = ring->records[at & ring->mask];
+        __atomic_thread_fence(__ATOMIC_ACQUIRE);    // copied before we look
+        uint64_t valid = oldest(ring);
+        if (at < valid) {
+            missed += (uint32_t)(valid - at);
+            at = valid;
+            continue;
+        }
+        NT_TRY(ke_put_user(&records[done], &record));
+        done++;
+        at++;
     }
     NT_TRY(ke_put_user(copied, &done));
     NT_TRY(ke_put_user(lost, &missed));

@@ -8,26 +8,11 @@
 
 #include "kernel/nt/ntp.h"
 
-#include "kernel/ps/ps.h"
-
-typedef struct nt_timer {
+struct nt_timer {
     KTIMER timer;                // first: what a wait looks at
     KDPC dpc;
     KSPIN_LOCK lock;             // guards all below
-    KAPC apc;
-    ETHREAD *thread;             // whom the APC goes to, referenced; or NULL
-    bool closed;                 // no handle is left: cannot be set any more
-} nt_timer;
-
-static void close_timer(EPROCESS *process, void *object, uint32_t handles);
-
-OBJECT_TYPE nt_timer_type = {
-    .name = "Timer",
-    .generic_read = TIMER_QUERY_STATE | SYNCHRONIZE,
-    .generic_write = TIMER_MODIFY_STATE | SYNCHRONIZE,
-    .valid_access = STANDARD_RIGHTS_ALL | TIMER_QUERY_STATE |
-                    TIMER_MODIFY_STATE,
-    .close = close_timer,
+    KAPC apc;                    // its thread is referenced; NULL: none is set
 };
 
 // The APC is part of the timer, which may be gone by now: it is left alone,
@@ -46,7 +31,7 @@ static void expire(KDPC *dpc, void *context, void *argument1, void *argument2)
     nt_timer *timer = context;
     uint64_t now = (uint64_t)ke_query_system_time();
     KeAcquireSpinLockAtDpcLevel(&timer->lock);
-    if (timer->thread)
+    if (timer->apc.Thread)
         KeInsertQueueApc(&timer->apc, (void *)(now & UINT32_MAX),
                          (void *)(now >> 32), EVENT_INCREMENT);
     KeReleaseSpinLockFromDpcLevel(&timer->lock);
@@ -57,11 +42,11 @@ static void disarm(nt_timer *timer)
 {
     KeCancelTimer(&timer->timer);
     KeRemoveQueueDpc(&timer->dpc);
-    if (!timer->thread)
+    if (!timer->apc.Thread)
         return;
     KeRemoveQueueApc(&timer->apc);
-    ObDereferenceObject(timer->thread);
-    timer->thread = NULL;
+    ObDereferenceObject(timer->apc.Thread);
+    timer->apc.Thread = NULL;
 }
 
 static void close_timer(EPROCESS *process, void *object, uint32_t handles)
@@ -72,11 +57,15 @@ static void close_timer(EPROCESS *process, void *object, uint32_t handles)
     nt_timer *timer = object;
     KIRQL old;
     KeAcquireSpinLock(&timer->lock, &old);
-    timer->closed = true;
     disarm(timer);
     KeReleaseSpinLock(&timer->lock, old);
     KeFlushQueuedDpcs();    // one that runs already waits for the lock
 }
+
+OBJECT_TYPE nt_timer_type = {
+    .name = "Timer", NT_RIGHTS(TIMER_QUERY_STATE, TIMER_MODIFY_STATE),
+    .close = close_timer
+};
 
 // Makes a timer that is not set.
 //
@@ -92,9 +81,7 @@ NTSTATUS NtCreateTimer(HANDLE *handle, ACCESS_MASK access,
 
     if (type != NotificationTimer && type != SynchronizationTimer)
         return STATUS_INVALID_PARAMETER;
-    nt_timer *timer;
-    NT_TRY(nt_create_object(&nt_timer_type, sizeof(*timer), attributes,
-                            (void **)&timer));
+    NT_CREATE(nt_timer, timer, attributes);
     KeInitializeTimerEx(&timer->timer, type);
     KeInitializeDpc(&timer->dpc, expire, timer);
     return ob_insert_for_user(timer, access, handle);
@@ -122,19 +109,18 @@ NTSTATUS NtSetTimer(HANDLE handle, const int64_t *due, TIMER_APC_ROUTINE *apc,
     int64_t time;
     NT_TRY(ke_get_user(&time, due));
     NT_TRY(NT_PROBE_OPTIONAL(previous));
-    NT_REFERENCE(nt_timer, timer, handle, TIMER_MODIFY_STATE, nt_timer_type);
+    NT_REFERENCE(nt_timer, timer, handle, TIMER_MODIFY_STATE);
 
     KIRQL old;
     KeAcquireSpinLock(&timer->lock, &old);
     bool was_set = timer->timer.Header.SignalState > 0;
-    bool closed = timer->closed;
+    // With no handle left nobody disarms it any more: it has been closed.
+    bool closed = !ob_header(timer)->HandleCount;
     disarm(timer);
     if (apc && !closed) {
-        ETHREAD *thread = PsGetCurrentThread();
-        KeInitializeApc(&timer->apc, &thread->Tcb, apc_kernel, NULL,
+        KeInitializeApc(&timer->apc, KeGetCurrentThread(), apc_kernel, NULL,
                         (KNORMAL_ROUTINE *)(void *)apc, UserMode, apc_context);
-        ObReferenceObject(thread);
-        timer->thread = thread;
+        ObReferenceObject(timer->apc.Thread);
     }
     if (!closed)
         KeSetTimerEx(&timer->timer, time, (uint32_t)period_ms, &timer->dpc);
@@ -153,7 +139,7 @@ NTSTATUS NtCancelTimer(HANDLE handle, bool *current)
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
     NT_TRY(NT_PROBE_OPTIONAL(current));
-    NT_REFERENCE(nt_timer, timer, handle, TIMER_MODIFY_STATE, nt_timer_type);
+    NT_REFERENCE(nt_timer, timer, handle, TIMER_MODIFY_STATE);
     KIRQL old;
     KeAcquireSpinLock(&timer->lock, &old);
     disarm(timer);

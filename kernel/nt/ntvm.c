@@ -5,13 +5,31 @@
 
 #include "kernel/nt/ntp.h"
 
-#include "kernel/ps/ps.h"
+typedef enum operation { ALLOCATE, FREE, PROTECT } operation;
 
-static NTSTATUS put_range(void **user_base, size_t *user_size,
-                          const uint64_t *base, const uint64_t *size)
+// Does something to the range at *user_base in a process, and stores what the
+// range became. user_old: PROTECT's alone.
+static NTSTATUS change(operation what, HANDLE handle, void **user_base,
+                       size_t *user_size, uint32_t protect, uint32_t *user_old)
 {
-    NT_TRY(ke_copy_to_user(user_base, base, sizeof(*base)));
-    return ke_put_user(user_size, size);
+    uint64_t base, size;
+    uint32_t old = 0;
+    NT_TRY(ke_get_user(&base, user_base));
+    NT_TRY(ke_get_user(&size, user_size));
+    NT_TRY(what == PROTECT ? NT_PROBE(user_old) : STATUS_SUCCESS);
+    NT_ACQUIRE(process, handle, PROCESS_VM_OPERATION);
+    mm_space *space = &process->space;
+    NT_TRY(what == ALLOCATE ? mm_allocate(space, &base, &size, protect)
+           : what == FREE   ? mm_free(space, &base, &size)
+                            : mm_protect(space, &base, &size, protect, &old));
+    NTSTATUS status = ke_copy_to_user(user_base, &base, sizeof(base));
+    if (NT_SUCCESS(status))
+        status = ke_put_user(user_size, &size);
+    if (NT_SUCCESS(status) && what == PROTECT)
+        status = ke_put_user(user_old, &old);
+    if (!NT_SUCCESS(status) && what == ALLOCATE)
+        mm_free(space, &base, &size);    // nobody would know where it is
+    return status;
 }
 
 // Allocates zeroed pages at *user_base, or where there is room if that is
@@ -31,15 +49,7 @@ NTSTATUS NtAllocateVirtualMemory(HANDLE handle, void **user_base,
 
     if ((type | MEM_RESERVE) != (MEM_COMMIT | MEM_RESERVE))
         return STATUS_INVALID_PARAMETER;
-    uint64_t base, size;
-    NT_TRY(ke_get_user(&base, user_base));
-    NT_TRY(ke_get_user(&size, user_size));
-    NT_ACQUIRE(process, handle, PROCESS_VM_OPERATION);
-    NT_TRY(mm_allocate(&process->space, &base, &size, protect));
-    NTSTATUS status = put_range(user_base, user_size, &base, &size);
-    if (!NT_SUCCESS(status))
-        mm_free(&process->space, &base, &size);
-    return status;
+    return change(ALLOCATE, handle, user_base, user_size, protect, NULL);
 }
 
 // Frees the allocation at *user_base, or pages of one.
@@ -54,12 +64,7 @@ NTSTATUS NtFreeVirtualMemory(HANDLE handle, void **user_base,
 
     if (type != MEM_RELEASE)
         return STATUS_INVALID_PARAMETER;
-    uint64_t base, size;
-    NT_TRY(ke_get_user(&base, user_base));
-    NT_TRY(ke_get_user(&size, user_size));
-    NT_ACQUIRE(process, handle, PROCESS_VM_OPERATION);
-    NT_TRY(mm_free(&process->space, &base, &size));
-    return put_range(user_base, user_size, &base, &size);
+    return change(FREE, handle, user_base, user_size, 0, NULL);
 }
 
 // Changes what may be done with pages; *user_old: what could be done before.
@@ -73,15 +78,7 @@ NTSTATUS NtProtectVirtualMemory(HANDLE handle, void **user_base,
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    uint64_t base, size;
-    uint32_t old = 0;
-    NT_TRY(ke_get_user(&base, user_base));
-    NT_TRY(ke_get_user(&size, user_size));
-    NT_TRY(NT_PROBE(user_old));
-    NT_ACQUIRE(process, handle, PROCESS_VM_OPERATION);
-    NT_TRY(mm_protect(&process->space, &base, &size, protect, &old));
-    NT_TRY(put_range(user_base, user_size, &base, &size));
-    return ke_put_user(user_old, &old);
+    return change(PROTECT, handle, user_base, user_size, protect, user_old);
 }
 
 // Describes the pages from base on that are alike.
@@ -95,7 +92,6 @@ NTSTATUS NtQueryVirtualMemory(HANDLE handle, const void *base,
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
     NT_ACQUIRE(process, handle, PROCESS_QUERY_INFORMATION);
-    NT_SOLID(MEMORY_BASIC_INFORMATION, 32);
     MEMORY_BASIC_INFORMATION basic = { 0 };
     NT_TRY(mm_query(&process->space, (uint64_t)base, &basic));
     return ke_put_user(information, &basic);

@@ -6,8 +6,6 @@
 
 #include "kernel/nt/ntp.h"
 
-#include "kernel/ex/ex.h"
-
 // Waits for one object.
 //
 // IRQL:    == PASSIVE_LEVEL
@@ -22,35 +20,20 @@ NTSTATUS NtWaitForSingleObject(HANDLE handle, bool alertable,
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    int64_t time;
-    NT_TRY(nt_capture_timeout(timeout, &time, &timeout));
+    NT_CAPTURE_TIMEOUT(timeout);
     NT_OWNED void *object = NULL;
     NT_TRY(ob_reference_by_handle(handle, SYNCHRONIZE, NULL, &object, NULL));
     return KeWaitForSingleObject(object, UserRequest, UserMode,
                                  nt_bool(alertable), timeout);
 }
 
-// The wait itself; more than a few objects need an array of wait blocks.
-static NTSTATUS wait_for(uint32_t count, void **objects, WAIT_TYPE type,
-                         bool alertable, const int64_t *timeout)
+static bool has_duplicates(void *const *objects, uint32_t count)
 {
-    for (uint32_t i = 0; type == WaitAll && i < count; i++)
+    for (uint32_t i = 0; i < count; i++)
         for (uint32_t j = 0; j < i; j++)
             if (objects[i] == objects[j])
-                return STATUS_INVALID_PARAMETER;    // WAIT-07
-    KWAIT_BLOCK *blocks = NULL;
-    if (count > THREAD_WAIT_OBJECTS) {
-        blocks = ExAllocatePoolWithTag(NonPagedPool, count * sizeof(*blocks),
-                                       NT_POOL_TAG);
-        if (!blocks)
-            return STATUS_INSUFFICIENT_RESOURCES;
-    }
-    NTSTATUS status = KeWaitForMultipleObjects(
-        count, objects, type, UserRequest, UserMode, alertable, timeout,
-        blocks);
-    if (blocks)
-        ExFreePoolWithTag(blocks, NT_POOL_TAG);
-    return status;
+                return true;
+    return false;
 }
 
 // Waits for any or all of up to 64 objects (WAIT-02, WAIT-03).
@@ -61,8 +44,7 @@ static NTSTATUS wait_for(uint32_t count, void **objects, WAIT_TYPE type,
 //          STATUS_INVALID_PARAMETER    none, too many (WAIT-06), type, or one
 //                                      object twice in a wait for all
 //          STATUS_INVALID_HANDLE       any of them, or a pseudo handle
-//          STATUS_ACCESS_DENIED, STATUS_ACCESS_VIOLATION,
-//          STATUS_INSUFFICIENT_RESOURCES
+//          STATUS_ACCESS_DENIED, STATUS_ACCESS_VIOLATION
 // NT:      NtWaitForMultipleObjects (native).
 NTSTATUS NtWaitForMultipleObjects(uint32_t count, const HANDLE *handles,
                                   WAIT_TYPE type, bool alertable,
@@ -73,25 +55,29 @@ NTSTATUS NtWaitForMultipleObjects(uint32_t count, const HANDLE *handles,
     if (count == 0 || count > MAXIMUM_WAIT_OBJECTS ||
         (type != WaitAll && type != WaitAny))
         return STATUS_INVALID_PARAMETER;
-    HANDLE copies[MAXIMUM_WAIT_OBJECTS];
-    int64_t time;
-    NT_TRY(ke_copy_from_user(copies, handles, count * sizeof(*handles)));
-    NT_TRY(nt_capture_timeout(timeout, &time, &timeout));
+    void *objects[MAXIMUM_WAIT_OBJECTS];    // first their handles
+    NT_TRY(ke_copy_from_user(objects, handles, count * sizeof(*handles)));
+    NT_CAPTURE_TIMEOUT(timeout);
 
     // All are referenced, or none stays so (WAIT-05, WAIT-07).
-    void *objects[MAXIMUM_WAIT_OBJECTS];
     NTSTATUS status = STATUS_SUCCESS;
     uint32_t done = 0;
     for (; done < count; done++) {
-        status = ob_pseudo_handle(copies[done])
+        HANDLE handle = objects[done];
+        status = ob_pseudo_handle(handle)
                      ? STATUS_INVALID_HANDLE
-                     : ob_reference_by_handle(copies[done], SYNCHRONIZE, NULL,
+                     : ob_reference_by_handle(handle, SYNCHRONIZE, NULL,
                                               &objects[done], NULL);
         if (!NT_SUCCESS(status))
             break;
     }
-    if (done == count)
-        status = wait_for(count, objects, type, nt_bool(alertable), timeout);
+    KWAIT_BLOCK blocks[MAXIMUM_WAIT_OBJECTS];
+    if (type == WaitAll && done == count && has_duplicates(objects, count))
+        status = STATUS_INVALID_PARAMETER;
+    if (NT_SUCCESS(status))
+        status = KeWaitForMultipleObjects(count, objects, type, UserRequest,
+                                          UserMode, nt_bool(alertable),
+                                          timeout, blocks);
     while (done--)
         ObDereferenceObject(objects[done]);
     return status;

@@ -1,30 +1,27 @@
-// name.c - the namespace: devices that have names, and links to them.
+// name.c - the namespace: devices, each by one or more names.
 //
 // Names are only ever added, few, and compared whole component by component
-// without regard to case. A spin lock guards the list; an entry never changes
+// without regard to case. A spin lock guards the table; an entry never changes
 // once it is there. A name's rest, behind the object's own, is the driver's.
 
 #include "kernel/ob/obp.h"
 
-enum { LINKS_MAX = 8, NAME_SIZE = 64 };    // links followed in one lookup
+enum { NAMES = 64, NAME_SIZE = 64 };
 
-typedef struct named {
-    struct named *next;
-    void *object;              // referenced; NULL: a link
-    size_t length;             // of name
+static KSPIN_LOCK name_lock;    // guards the table
+static uint32_t name_count;
+static struct named {
+    void *object;               // referenced
+    size_t length;              // of name
     char name[NAME_SIZE];
-    char target[NAME_SIZE];    // of a link
-} named;
-
-static KSPIN_LOCK name_lock;    // guards the list
-static named *names;
+} names[NAMES];
 
 // The entry whose name is the longest prefix of name, component by component.
 // Lock held.
-static named *find_prefix(const char *name)
+static struct named *find_prefix(const char *name)
 {
-    named *best = NULL;
-    for (named *n = names; n; n = n->next)
+    struct named *best = NULL;
+    for (struct named *n = names; n < names + name_count; n++)
         if (rtl_same_name(n->name, name, n->length) &&
             (!name[n->length] || name[n->length] == '\\') &&
             (!best || n->length > best->length))
@@ -32,83 +29,65 @@ static named *find_prefix(const char *name)
     return best;
 }
 
-// Names object, with a reference, for ever; or, if that is NULL, makes name
-// stand for target, which need not exist.
+// Names object, with a reference, for ever; it may have other names.
 //
 // IRQL:    <= DISPATCH_LEVEL
 // Returns: STATUS_SUCCESS, STATUS_OBJECT_NAME_INVALID (too long),
 //          STATUS_OBJECT_NAME_COLLISION or STATUS_INSUFFICIENT_RESOURCES
-NTSTATUS ob_insert_name(const char *name, void *object, const char *target)
+NTSTATUS ob_insert_name(const char *name, void *object)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
     size_t length = rtl_strlen(name);
-    if (length >= NAME_SIZE || (target && rtl_strlen(target) >= NAME_SIZE))
+    if (length >= NAME_SIZE)
         return STATUS_OBJECT_NAME_INVALID;
-    named *new = ExAllocatePoolWithTag(NonPagedPool, sizeof(*new), OBP_TAG);
-    if (!new)
-        return STATUS_INSUFFICIENT_RESOURCES;
-    new->object = object;
-    new->length = length;
-    rtl_strcpy(new->name, name, NAME_SIZE);
-    rtl_strcpy(new->target, target ? target : "", NAME_SIZE);
-
+    NTSTATUS status = STATUS_SUCCESS;
     KIRQL old;
     KeAcquireSpinLock(&name_lock, &old);
-    const named *same = find_prefix(name);
-    bool collides = same && same->length == length;
-    if (!collides) {
-        new->next = names;
-        names = new;
+    const struct named *same = find_prefix(name);
+    if (same && same->length == length) {
+        status = STATUS_OBJECT_NAME_COLLISION;
+    } else if (name_count == NAMES) {
+        status = STATUS_INSUFFICIENT_RESOURCES;
+    } else {
+        ObReferenceObject(object);
+        struct named *new = &names[name_count++];
+        new->object = object;
+        new->length = length;
+        rtl_strcpy(new->name, name, NAME_SIZE);
     }
     KeReleaseSpinLock(&name_lock, old);
-    if (collides)
-        ExFreePoolWithTag(new, OBP_TAG);
-    else if (object)
-        ObReferenceObject(object);
-    return collides ? STATUS_OBJECT_NAME_COLLISION : STATUS_SUCCESS;
+    return status;
 }
 
 // Finds the object whose name is the longest prefix of name, in which / is as
-// good as \, links followed. rest, of OB_MAX_NAME bytes, is what remains, with
-// its separator.
+// good as \. rest, of OB_MAX_NAME bytes, is what remains, with its separator.
 //
 // IRQL:    <= DISPATCH_LEVEL
 // Returns: STATUS_SUCCESS
 //          STATUS_OBJECT_NAME_INVALID    no name at all, or too long
-//          STATUS_OBJECT_NAME_NOT_FOUND  also after too many links
+//          STATUS_OBJECT_NAME_NOT_FOUND
 // Owns:    the caller, a reference
 NTSTATUS ob_lookup_name(const char *name, void **object, char *rest)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
-    size_t length = rtl_strlen(name);
-    if (length >= OB_MAX_NAME)
+    size_t size = rtl_strlen(name) + 1;
+    if (size > OB_MAX_NAME)
         return STATUS_OBJECT_NAME_INVALID;
-    for (size_t i = 0; i <= length; i++)
+    for (size_t i = 0; i < size; i++)
         rest[i] = name[i] == '/' ? '\\' : name[i];
     if (rest[0] != '\\' || !rest[1])
         return STATUS_OBJECT_NAME_INVALID;
 
-    for (uint32_t links = 0; links <= LINKS_MAX; links++) {
-        KIRQL old;
-        KeAcquireSpinLock(&name_lock, &old);
-        const named *found = find_prefix(rest);
-        KeReleaseSpinLock(&name_lock, old);
-        if (!found)
-            break;
-        // The prefix is replaced by what it stands for, if anything.
-        size_t target = rtl_strlen(found->target);
-        size_t size = rtl_strlen(rest + found->length) + 1;
-        if (target + size > OB_MAX_NAME)
-            return STATUS_OBJECT_NAME_INVALID;
-        memmove(rest + target, rest + found->length, size);
-        memcpy(rest, found->target, target);
-        if (found->object) {
-            ObReferenceObject(found->object);
-            *object = found->object;
-            return STATUS_SUCCESS;
-        }
-    }
-    return STATUS_OBJECT_NAME_NOT_FOUND;
+    KIRQL old;
+    KeAcquireSpinLock(&name_lock, &old);
+    const struct named *found = find_prefix(rest);
+    KeReleaseSpinLock(&name_lock, old);
+    if (!found)
+        return STATUS_OBJECT_NAME_NOT_FOUND;
+    ObReferenceObject(found->object);    // its name's will never go
+    *object = found->object;
+    memmove(rest, rest + found->length, size - found->length);
+    return STATUS_SUCCESS;
 }

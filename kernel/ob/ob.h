@@ -30,8 +30,8 @@ typedef struct OBJECT_HEADER {
     volatile int32_t PointerCount;
     volatile int32_t HandleCount;
     OBJECT_TYPE *Type;
-    struct OBJECT_HEADER *next_dead;
-    uint64_t pad;
+    struct OBJECT_HEADER *next_deferred;    // see ob_defer
+    void (*routine)(void *object);
     // the body follows, 16-aligned
 } OBJECT_HEADER;
 
@@ -45,30 +45,51 @@ static inline OBJECT_HEADER *ob_header(const void *object)
 NTSTATUS ob_create_object(OBJECT_TYPE *type, size_t size, void **object);
 void ObReferenceObject(void *object);
 void ObDereferenceObject(void *object);    // IRQL: <= DISPATCH_LEVEL
-bool ob_reap(void);                        // deletes what waits for PASSIVE
 extern volatile uint64_t ob_object_count, ob_handle_count;
+
+// Has ob_reap call routine(object) at PASSIVE; one such call an object at a
+// time. The caller has counted it in ob_pending before, the sooner the better:
+// while that is not 0, something of what is gone is still there.
+void ob_defer(void *object, void (*routine)(void *object));
+bool ob_reap(void);
+extern volatile uint32_t ob_pending;
 
 // ---- Handle tables ---------------------------------------------------------
 #define OB_MAX_HANDLES 16384u    // per process; then INSUFFICIENT_RESOURCES
 
-typedef struct ob_handle_table ob_handle_table;
+typedef struct ob_handle_entry {
+    void *object;                // NULL: free
+    ACCESS_MASK granted;
+    uint32_t next_free;          // a number; 0: none
+} ob_handle_entry;
 
-ob_handle_table *ob_create_handle_table(EPROCESS *process);
-void ob_close_all_handles(ob_handle_table *table);    // as NtClose for each
-void ob_delete_handle_table(ob_handle_table *table);
-uint32_t ob_table_count(ob_handle_table *table);
-// ps sets the table that plain handles of the current thread refer to, and
-// what the two pseudo handles are.
+// So many that they, and what the pool adds, fill a page.
+#define OB_PER_PAGE (PAGE_SIZE / sizeof(ob_handle_entry) - 1)
+
+// Zeroed and with its process it is an empty table.
+typedef struct ob_handle_table {
+    EPROCESS *process;
+    KSPIN_LOCK lock;             // guards all below
+    uint32_t count;              // of handles
+    uint32_t used;               // numbers from 1 on that were handed out once
+    uint32_t first_free;         // among those, a number; 0: none
+    ob_handle_entry *page[OB_MAX_HANDLES / OB_PER_PAGE + 1];
+} ob_handle_table;
+
+// Ends a table that its process needs no more: as NtClose for each handle.
+void ob_close_all_handles(ob_handle_table *table);
+// ps sets the table that plain handles of the current thread refer to.
 extern ob_handle_table *(*ob_current_table)(void);
-extern void *(*ob_pseudo_handle)(HANDLE handle);    // NULL: is none
+void *ob_pseudo_handle(HANDLE handle);    // NULL: is none
 
 // GENERIC_... and MAXIMUM_ALLOWED as the type's own rights.
 ACCESS_MASK ob_map_access(const OBJECT_TYPE *type, ACCESS_MASK desired);
 // Takes over the caller's reference, whether it succeeds or not.
 NTSTATUS ob_insert_handle(ob_handle_table *table, void *object,
                           ACCESS_MASK desired, HANDLE *handle);
-// For the services that create: maps generic rights, inserts into the current
-// table and stores the handle in ring 3's *user_handle, or undoes it all.
+// For the services: maps generic rights, inserts into the current table and
+// stores the handle in ring 3's *user_handle, or undoes it all. The caller
+// keeps its reference.
 NTSTATUS ob_insert_for_user(void *object, ACCESS_MASK desired,
                             HANDLE *user_handle);
 // type NULL: any. granted may be NULL.
@@ -85,12 +106,10 @@ NTSTATUS ob_duplicate_handle(ob_handle_table *from, HANDLE source,
 // ---- Names -----------------------------------------------------------------
 #define OB_MAX_NAME 256u         // with the final zero
 
-// Names an object for ever (devices) or, if that is NULL, makes a link:
-// \??\X -> \Device\Y. Both are copied.
-NTSTATUS ob_insert_name(const char *name, void *object, const char *target);
-// Finds the object whose name is the longest prefix of name, links followed,
-// case ignored; rest, of OB_MAX_NAME bytes, is what is behind it. Takes a
-// reference.
+// Names an object for ever; it may have other names. The name is copied.
+NTSTATUS ob_insert_name(const char *name, void *object);
+// Finds the object whose name is the longest prefix of name, case ignored;
+// rest, of OB_MAX_NAME bytes, is what is behind it. Takes a reference.
 NTSTATUS ob_lookup_name(const char *name, void **object, char *rest);
 
 #endif

@@ -1,14 +1,16 @@
 // object.c - objects: a header, two counts, and the end.
 //
 // The counts are atomic; no lock is needed to refer to an object that one
-// refers to already. The last reference may go in a DPC: an object is then put
-// on a list, and deleted when ob_reap is called at PASSIVE.
+// refers to already. The last reference may go in a DPC: the object is then
+// handed to ob_reap, which deletes it at PASSIVE. Dead threads come the same
+// way, as their stacks cannot be freed by themselves.
 
 #include "kernel/ob/obp.h"
 
-static OBJECT_HEADER *volatile dead;    // linked by next_dead; atomic
+static OBJECT_HEADER *deferred;    // linked by next_deferred; atomic
 
-volatile uint64_t ob_object_count, ob_handle_count;
+volatile uint64_t ob_object_count;
+volatile uint32_t ob_pending;
 
 // Makes an object of size zeroed bytes.
 //
@@ -45,11 +47,12 @@ void ObReferenceObject(void *object)
     (void)old;
 }
 
-static void delete_object(OBJECT_HEADER *header)
+static void delete_object(void *object)
 {
+    OBJECT_HEADER *header = ob_header(object);
     ASSERT(header->HandleCount == 0);
     if (header->Type->delete)
-        header->Type->delete (header + 1);
+        header->Type->delete (object);
     ExFreePoolWithTag(header, OBP_TAG);
     __atomic_fetch_sub(&ob_object_count, 1, __ATOMIC_RELAXED);
 }
@@ -72,44 +75,51 @@ void ObDereferenceObject(void *object)
     if (left)
         return;
     if (KeGetCurrentIrql() == PASSIVE_LEVEL) {
-        delete_object(header);
+        delete_object(object);
         return;
     }
-    header->next_dead = dead;
-    while (!__atomic_compare_exchange_n(&dead, &header->next_dead, header,
-                                        false, __ATOMIC_RELEASE,
-                                        __ATOMIC_RELAXED))
-        ;
+    __atomic_add_fetch(&ob_pending, 1, __ATOMIC_SEQ_CST);
+    ob_defer(object, delete_object);
 }
 
-// Deletes the objects whose last reference went above PASSIVE_LEVEL.
+// ---- What has to wait for PASSIVE_LEVEL -----------------------------------
+
+// Has routine(object) called by ob_reap. The caller has counted it in
+// ob_pending. Pushing needs no lock, as entries are only ever taken off all at
+// once: none can go and come back behind our look at the first.
+//
+// IRQL:    <= DISPATCH_LEVEL
+// Owns:    ob_reap, what the caller has of the object, until routine is called
+void ob_defer(void *object, void (*routine)(void *object))
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+
+    OBJECT_HEADER *header = ob_header(object);
+    header->routine = routine;
+    header->next_deferred = __atomic_load_n(&deferred, __ATOMIC_RELAXED);
+    while (!__atomic_compare_exchange_n(&deferred, &header->next_deferred,
+                                        header, false, __ATOMIC_RELEASE,
+                                        __ATOMIC_RELAXED))
+        continue;
+}
+
+// Does what was deferred. Several processors may at the same time, each with
+// what it has taken; an entry counts as pending until its routine is through.
 //
 // IRQL:    == PASSIVE_LEVEL
-// Returns: true if there were any
+// Returns: true if there was something
 bool ob_reap(void)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    OBJECT_HEADER *header = __atomic_exchange_n(&dead, NULL, __ATOMIC_ACQUIRE);
+    OBJECT_HEADER *header =
+        __atomic_exchange_n(&deferred, NULL, __ATOMIC_ACQUIRE);
     bool any = header != NULL;
     while (header) {
-        OBJECT_HEADER *next = header->next_dead;
-        delete_object(header);
+        OBJECT_HEADER *next = header->next_deferred;    // the object may go
+        header->routine(header + 1);
         header = next;
+        __atomic_sub_fetch(&ob_pending, 1, __ATOMIC_SEQ_CST);
     }
     return any;
-}
-
-// Counts a new handle to object (1), whose pointer is the caller's reference,
-// or forgets one (-1).
-//
-// IRQL:    <= DISPATCH_LEVEL
-// Returns: how many handles there are now
-int32_t obp_count_handle(void *object, int32_t change)
-{
-    ASSERT_IRQL(<=, DISPATCH_LEVEL);
-
-    __atomic_fetch_add(&ob_handle_count, change, __ATOMIC_RELAXED);
-    return __atomic_add_fetch(&ob_header(object)->HandleCount, change,
-                              __ATOMIC_ACQ_REL);
 }

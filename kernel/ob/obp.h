@@ -10,7 +10,4 @@
 
 #define OBP_TAG EX_TAG('O', 'b', 'j', 't')
 
-// Counts a handle to object (1) or forgets it (-1); returns how many are left.
-int32_t obp_count_handle(void *object, int32_t change);
-
 #endif

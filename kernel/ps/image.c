@@ -9,9 +9,9 @@
 #include "kernel/ex/ex.h"
 #include "kernel/io/io.h"
 #include "kernel/ps/ps.h"
-#include "kernel/rtl/rtl.h"
 
-#define CHUNK 65536u    // what is pinned and read at a time
+enum { CHUNK = 65536 };    // what is pinned and read at a time
+#define POOL_TAG EX_TAG('P', 's', ' ', ' ')
 
 // A short read means that the file is not what its size said.
 static NTSTATUS read_all(FILE_OBJECT *file, MDL *mdl, uint64_t offset)
@@ -27,7 +27,8 @@ static NTSTATUS read_all(FILE_OBJECT *file, MDL *mdl, uint64_t offset)
 }
 
 // Reads the first page of the file, and checks it.
-static NTSTATUS read_headers(FILE_OBJECT *file, MDL *mdl, psp_image *image)
+static NTSTATUS read_headers(FILE_OBJECT *file, MDL *mdl, void *page,
+                             psp_image *image)
 {
     FILE_STANDARD_INFORMATION size = { 0 };
     uintptr_t got;
@@ -39,34 +40,28 @@ static NTSTATUS read_headers(FILE_OBJECT *file, MDL *mdl, psp_image *image)
     uint32_t length = (uint32_t)MIN(size.EndOfFile, PAGE_SIZE);
     if (!length)
         return STATUS_INVALID_IMAGE_FORMAT;
-    void *page = ExAllocatePoolWithTag(NonPagedPool, PAGE_SIZE, PSP_POOL_TAG);
-    if (!page)
-        return STATUS_INSUFFICIENT_RESOURCES;
-
     MmBuildMdlForNonPagedPool(mdl, page, length);
-    NTSTATUS status = read_all(file, mdl, 0);
-    if (NT_SUCCESS(status))
-        status = psp_check_elf(page, length, size.EndOfFile, image);
-    ExFreePoolWithTag(page, PSP_POOL_TAG);
-    return status;
+    NT_TRY(read_all(file, mdl, 0));
+    return psp_check_elf(page, length, size.EndOfFile, image);
 }
 
 static NTSTATUS load_segment(mm_space *space, FILE_OBJECT *file, MDL *mdl,
                              const psp_segment *segment)
 {
-    uint64_t base = segment->address, size = segment->size;
+    uint64_t base = segment->p_vaddr, size = segment->p_memsz;
     NT_TRY(mm_allocate(space, &base, &size, PAGE_READWRITE));
-    for (uint64_t done = 0; done < segment->file_size;) {
-        uint32_t length = (uint32_t)MIN(segment->file_size - done, CHUNK);
-        NT_TRY(mm_lock_user_buffer(mdl, space, segment->address + done,
+    for (uint64_t done = 0; done < segment->p_filesz; done += CHUNK) {
+        uint32_t length = (uint32_t)MIN(segment->p_filesz - done, CHUNK);
+        NT_TRY(mm_lock_user_buffer(mdl, space, segment->p_vaddr + done,
                                    length, true));
-        NTSTATUS status = read_all(file, mdl, segment->file_offset + done);
+        NTSTATUS status = read_all(file, mdl, segment->p_offset + done);
         MmUnlockPages(mdl);
         NT_TRY(status);
-        done += length;
     }
-    uint32_t old;
-    return mm_protect(space, &base, &size, segment->protect, &old);
+    uint32_t rights = segment->p_flags & PSP_EXECUTABLE ? PAGE_EXECUTE_READ
+                      : segment->p_flags & PSP_WRITABLE ? PAGE_READWRITE
+                                                        : PAGE_READONLY;
+    return mm_protect(space, &base, &size, rights, &rights);
 }
 
 // Loads the program called name (an NT name) into the space of a process that
@@ -89,19 +84,22 @@ NTSTATUS psp_load_image(EPROCESS *process, const char *name)
         &information));
 
     // Room for a chunk that begins at the last byte of a page.
-    size_t mdl_size = mm_mdl_size(PAGE_SIZE - 1, CHUNK);
-    MDL *mdl = ExAllocatePoolWithTag(NonPagedPool, mdl_size, PSP_POOL_TAG);
-    NTSTATUS status = STATUS_INSUFFICIENT_RESOURCES;
-    if (mdl) {
-        memset(mdl, 0, mdl_size);
-        psp_image image = { 0 };
-        status = read_headers(file, mdl, &image);
-        for (uint32_t i = 0; NT_SUCCESS(status) && i < image.count; i++)
-            status = load_segment(&process->space, file, mdl,
-                                  &image.segments[i]);
+    union {
+        MDL mdl;
+        uint8_t bytes[sizeof(MDL) +
+                      (CHUNK / PAGE_SIZE + 1) * sizeof(PFN_NUMBER)];
+    } room = { .bytes = { 0 } };
+    psp_image image;
+    void *page = ExAllocatePoolWithTag(NonPagedPool, PAGE_SIZE, POOL_TAG);
+    NTSTATUS status = page ? read_headers(file, &room.mdl, page, &image)
+                           : STATUS_INSUFFICIENT_RESOURCES;
+    for (uint32_t i = 0; NT_SUCCESS(status) && i < image.count; i++)
+        status = load_segment(&process->space, file, &room.mdl,
+                              &image.segments[i]);
+    if (NT_SUCCESS(status))
         process->Pcb.user_entry = image.entry;
-        ExFreePoolWithTag(mdl, PSP_POOL_TAG);
-    }
+    if (page)
+        ExFreePoolWithTag(page, POOL_TAG);
     ObDereferenceObject(file);
     return status;
 }

@@ -9,99 +9,47 @@
 //
 //   made, held once --first thread--> running --last hold--> run down, ended
 //
-// The list of processes has ps_lock, outside each process's own lock. What is
-// on the list has a thread, so whoever finds it there can take a reference.
+// One lock, psp_lock, guards all of this, and the list of threads, on which
+// processes are found as well: what is on it holds its process.
 
 #include "kernel/ps/psp.h"
 
-#include "kernel/ex/ex.h"
 #include "kernel/io/io.h"
 #include "kernel/ps/ps.h"
 #include "kernel/rtl/rtl.h"
 
-enum { ID_STEP = 4, STANDARD_HANDLES = 3,
+enum { ID_STEP = 4, PEB_PAGES = 8,
        PROCESS_RIGHTS = PROCESS_TERMINATE | PROCESS_CREATE_THREAD |
                         PROCESS_VM_OPERATION | PROCESS_DUP_HANDLE |
                         PROCESS_QUERY_INFORMATION };
-
-static void delete_process(void *object);
 
 OBJECT_TYPE ps_process_type = {
     .name = "Process",
     .generic_read = PROCESS_QUERY_INFORMATION | SYNCHRONIZE,
     .generic_write = PROCESS_RIGHTS & ~PROCESS_QUERY_INFORMATION,
     .valid_access = STANDARD_RIGHTS_ALL | PROCESS_RIGHTS,
-    .delete = delete_process,
 };
 
 EPROCESS *PsInitialSystemProcess;
 uint32_t ps_first_process_id;
+volatile uint32_t ps_process_count;
 
-static KSPIN_LOCK ps_lock;    // guards the list
-static LIST_ENTRY process_list = { &process_list, &process_list };
-static volatile uint32_t process_count;    // likewise
-
-static volatile uint32_t last_id;
+KSPIN_LOCK psp_lock;
+LIST_ENTRY psp_threads = { &psp_threads, &psp_threads };
 
 // The next id of a process or a thread; they share the numbers.
 //
 // IRQL:    any level
 uint32_t psp_allocate_id(void)
 {
+    static uint32_t last_id;
     return __atomic_add_fetch(&last_id, ID_STEP, __ATOMIC_RELAXED);
-}
-
-static void delete_process(void *object)
-{
-    EPROCESS *process = object;
-    if (process->ObjectTable)
-        ob_delete_handle_table(process->ObjectTable);
-}
-
-// Makes a process with an empty handle table and an empty address space, held
-// once by the caller.
-static NTSTATUS create_object(const char *name, uint32_t parent,
-                              EPROCESS **result)
-{
-    EPROCESS *process;
-    NT_TRY(ob_create_object(&ps_process_type, sizeof(*process),
-                            (void **)&process));
-    process->ObjectTable = ob_create_handle_table(process);
-    NTSTATUS status = process->ObjectTable
-                          ? mm_create_space(&process->space, &process->Pcb)
-                          : STATUS_INSUFFICIENT_RESOURCES;
-    if (!NT_SUCCESS(status)) {
-        ObDereferenceObject(process);
-        return status;
-    }
-    ke_initialize_process(&process->Pcb, process->space.cr3);
-    process->UniqueProcessId = psp_allocate_id();
-    process->parent_id = parent;
-    process->ExitStatus = STATUS_PENDING;
-    process->ActiveThreads = 1;
-    InitializeListHead(&process->ThreadListHead);
-    InitializeListHead(&process->ActiveProcessLinks);
-    const char *last = name;
-    for (const char *c = name; *c; c++)
-        if (*c == '\\' || *c == '/')
-            last = c + 1;
-    rtl_strcpy(process->ImageFileName, last, sizeof(process->ImageFileName));
-    *result = process;
-    return STATUS_SUCCESS;
-}
-
-static void publish(EPROCESS *process)
-{
-    KIRQL old;
-    KeAcquireSpinLock(&ps_lock, &old);
-    InsertTailList(&process_list, &process->ActiveProcessLinks);
-    process_count++;
-    KeReleaseSpinLock(&ps_lock, old);
 }
 
 // ---- Holding a process ----------------------------------------------------
 
-// Keeps a process's address space and handle table from going.
+// Keeps a process's address space and handle table from going. Once exiting is
+// set no hold is given any more: the count that falls to 0 stays there.
 //
 // IRQL:    <= DISPATCH_LEVEL
 // Returns: false if the process is ending; else ps_release_process follows
@@ -110,42 +58,44 @@ bool ps_acquire_process(EPROCESS *process)
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
     KIRQL old;
-    KeAcquireSpinLock(&process->lock, &old);
+    KeAcquireSpinLock(&psp_lock, &old);
     bool alive = !process->exiting;
-    process->ActiveThreads += alive;
-    KeReleaseSpinLock(&process->lock, old);
+    process->holds += alive;
+    KeReleaseSpinLock(&psp_lock, old);
     return alive;
 }
 
 // Takes one hold back. The last one takes down what nobody holds any more:
 // nobody has the address space loaded then, as each thread leaves it before it
-// lets go.
+// lets go. thread: the current one, if it is its hold; with it it leaves the
+// list, so that whoever finds it there finds its process alive.
 //
 // IRQL:    == PASSIVE_LEVEL
 // Returns: true for the last one, who has to signal the process
-bool psp_drop_process(EPROCESS *process)
+bool psp_let_go(EPROCESS *process, ETHREAD *thread)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
     KIRQL old;
-    KeAcquireSpinLock(&process->lock, &old);
-    bool last = --process->ActiveThreads == 0;
+    KeAcquireSpinLock(&psp_lock, &old);
+    if (thread) {
+        RemoveEntryList(&thread->ThreadListEntry);
+        if (!process->exiting)
+            process->ExitStatus = thread->ExitStatus;
+    }
+    bool last = --process->holds == 0;
     process->exiting |= last;
-    KeReleaseSpinLock(&process->lock, old);
+    KeReleaseSpinLock(&psp_lock, old);
     if (!last)
         return false;
-    ob_close_all_handles(process->ObjectTable);
+    ob_close_all_handles(&process->ObjectTable);
     io_rundown_process(&process->Pcb);    // CAN-11
     if (ke_trace_owner == process->UniqueProcessId) {
         ke_trace_owner = 0;
         ki_trace_mask = ke_default_trace_mask;
     }
-    KeAcquireSpinLock(&ps_lock, &old);
-    if (!IsListEmpty(&process->ActiveProcessLinks))
-        process_count--;
-    RemoveEntryList(&process->ActiveProcessLinks);
-    KeReleaseSpinLock(&ps_lock, old);
     mm_delete_space(&process->space);
+    __atomic_sub_fetch(&ps_process_count, 1, __ATOMIC_RELAXED);
     return true;
 }
 
@@ -156,12 +106,13 @@ void ps_release_process(EPROCESS *process)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    if (psp_drop_process(process))
+    if (psp_let_go(process, NULL))
         ke_signal_process(&process->Pcb);
 }
 
 // Ends a process: its threads end on their way to ring 3, with this status;
-// a second call changes nothing.
+// a second call changes nothing. A thread that is being made comes on the list
+// before exiting is set, and is met here, or sees exiting (start_thread).
 //
 // IRQL:    <= DISPATCH_LEVEL
 void ps_terminate_process(EPROCESS *process, NTSTATUS status)
@@ -169,106 +120,103 @@ void ps_terminate_process(EPROCESS *process, NTSTATUS status)
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
     KIRQL old;
-    KeAcquireSpinLock(&process->lock, &old);
+    KeAcquireSpinLock(&psp_lock, &old);
     if (!process->exiting) {
         process->exiting = true;
         process->ExitStatus = status;
-        RTL_FOR_EACH(entry, &process->ThreadListHead)
-            psp_end_thread(CONTAINING_RECORD(entry, ETHREAD, ThreadListEntry),
-                           status);
+        RTL_FOR_EACH(entry, &psp_threads) {
+            ETHREAD *thread = CONTAINING_RECORD(entry, ETHREAD,
+                                                ThreadListEntry);
+            if (thread->process == process)
+                psp_end_thread(thread, status);
+        }
     }
-    KeReleaseSpinLock(&process->lock, old);
+    KeReleaseSpinLock(&psp_lock, old);
 }
 
 // ---- Creation -------------------------------------------------------------
 
-// Gives the new process its standard handles: duplicates of the creator's, or
-// for the first program the console, opened once for each, so that nobody who
-// reads keeps another from writing.
-static NTSTATUS give_handles(EPROCESS *process, const ps_start *start,
-                             HANDLE *handles)
+// Makes a process with no handle and an empty address space, held once by the
+// caller.
+static NTSTATUS create_object(const char *name, EPROCESS **result)
 {
-    const ACCESS_MASK access = FILE_READ_DATA | FILE_WRITE_DATA | SYNCHRONIZE;
-    for (int i = 0; i < STANDARD_HANDLES; i++) {
-        if (start->first_program) {
-            FILE_OBJECT *file = NULL;
-            uintptr_t information;
-            NT_TRY(io_create_file("\\??\\CON", access, FILE_OPEN,
-                                  FILE_SYNCHRONOUS_IO_NONALERT, &file,
-                                  &information));
-            NT_TRY(ob_insert_handle(process->ObjectTable, file, access,
-                                    &handles[i]));
-        } else if (start->standard[i]) {
-            NT_TRY(ob_duplicate_handle(
-                PsGetCurrentProcess()->ObjectTable, start->standard[i],
-                process->ObjectTable, 0, DUPLICATE_SAME_ACCESS, &handles[i]));
-        }
+    EPROCESS *process;
+    NT_TRY(ob_create_object(&ps_process_type, sizeof(*process),
+                            (void **)&process));
+    NTSTATUS status = mm_create_space(&process->space, &process->Pcb);
+    if (!NT_SUCCESS(status)) {
+        ObDereferenceObject(process);
+        return status;
     }
+    ke_initialize_process(&process->Pcb, process->space.cr3);
+    process->ObjectTable.process = process;
+    process->UniqueProcessId = psp_allocate_id();
+    process->ExitStatus = STATUS_PENDING;
+    process->holds = 1;
+    const char *last = name;
+    for (const char *c = name; *c; c++)
+        if (*c == '\\' || *c == '/')
+            last = c + 1;
+    rtl_strcpy(process->ImageFileName, last, sizeof(process->ImageFileName));
+    __atomic_add_fetch(&ps_process_count, 1, __ATOMIC_RELAXED);
+    *result = process;
     return STATUS_SUCCESS;
 }
 
-// Field by field: the gaps of a structure must not carry the kernel's stack to
-// ring 3.
-static void set_string(STRING *string, const char *address, uint16_t length)
+// Puts the PEB, with its two strings behind it, into the new process.
+static NTSTATUS write_peb(EPROCESS *process, const ps_start *start, PEB *peb)
 {
-    string->Length = length;
-    string->MaximumLength = (uint16_t)(length + 1);
-    string->Buffer = address;
+    RTL_USER_PROCESS_PARAMETERS *parameters = &peb->ProcessParameters;
+    STRING *strings[] = { &parameters->ImagePathName,
+                          &parameters->CommandLine };
+    const char *texts[] = { start->image, start->command_line };
+    uint64_t size = sizeof(*peb) + rtl_strlen(texts[0]) +
+                    rtl_strlen(texts[1]) + 2;
+    NT_TRY(mm_allocate(&process->space, &process->peb, &size, PAGE_READWRITE));
+    union {
+        MDL mdl;
+        uint8_t bytes[sizeof(MDL) + PEB_PAGES * sizeof(PFN_NUMBER)];
+    } room = { .bytes = { 0 } };
+    ASSERT(size <= PEB_PAGES * PAGE_SIZE);
+    NT_TRY(mm_lock_user_buffer(&room.mdl, &process->space, process->peb,
+                               (uint32_t)size, true));
+    uint32_t at = sizeof(*peb);
+    for (uint32_t i = 0; i < ARRAY_SIZE(texts); i++) {
+        uint16_t length = (uint16_t)rtl_strlen(texts[i]);
+        strings[i]->Length = length;
+        strings[i]->MaximumLength = (uint16_t)(length + 1);
+        strings[i]->Buffer = (const char *)process->peb + at;
+        mm_copy_to_mdl(&room.mdl, at, texts[i], length + 1);
+        at += length + 1;
+    }
+    mm_copy_to_mdl(&room.mdl, 0, peb, sizeof(*peb));
+    MmUnlockPages(&room.mdl);
+    return STATUS_SUCCESS;
 }
 
-// Puts the PEB, with its strings behind it, into the new process; the first
-// thread will add who it is.
-static NTSTATUS write_peb(EPROCESS *process, const ps_start *start,
-                          const HANDLE *handles)
-{
-    uint16_t image = (uint16_t)rtl_strlen(start->image);
-    uint16_t line = (uint16_t)rtl_strlen(start->command_line);
-    uint64_t base = 0, size = sizeof(PEB) + image + 1 + line + 1;
-    NT_TRY(mm_allocate(&process->space, &base, &size, PAGE_READWRITE));
-    process->peb = base;
-    char *image_at = (char *)base + sizeof(PEB);
-    char *line_at = image_at + image + 1;
-    PEB peb;
-    memset(&peb, 0, sizeof(peb));
-    RTL_USER_PROCESS_PARAMETERS *parameters = &peb.ProcessParameters;
-    set_string(&parameters->ImagePathName, image_at, image);
-    set_string(&parameters->CommandLine, line_at, line);
-    parameters->StandardInput = handles[0];
-    parameters->StandardOutput = handles[1];
-    parameters->StandardError = handles[2];
-    peb.FirstProgram = start->first_program;
-    peb.Restarts = start->restarts;
-
-    // For a moment we are in the new space. No APC may come meanwhile: it would
-    // store the result of our own I/O there.
-    EPROCESS *self = PsGetCurrentProcess();
-    KeEnterGuardedRegion();
-    ke_attach_process(&process->Pcb);
-    NTSTATUS status = ke_put_user((PEB *)base, &peb);
-    if (NT_SUCCESS(status))
-        status = ke_copy_to_user(image_at, start->image, image + 1);
-    if (NT_SUCCESS(status))
-        status = ke_copy_to_user(line_at, start->command_line, line + 1);
-    ke_attach_process(&self->Pcb);
-    KeLeaveGuardedRegion();
-    return status;
-}
-
-// Gives a new, empty process all it needs to run, and starts its first thread.
+// Gives a new, empty process all it needs to run, and its first thread. Its
+// standard handles are duplicates of the creator's.
 static NTSTATUS fill_process(EPROCESS *process, const ps_start *start,
                              ETHREAD **thread)
 {
-    HANDLE handles[STANDARD_HANDLES] = { NULL };
     NT_TRY(psp_load_image(process, start->image));
-    NT_TRY(give_handles(process, start, handles));
-    NT_TRY(write_peb(process, start, handles));
+    PEB peb;
+    memset(&peb, 0, sizeof(peb));    // gaps included: ring 3 sees all of it
+    peb.FirstProgram = start->first_program;
+    peb.Restarts = start->restarts;
+    HANDLE *handles = &peb.ProcessParameters.StandardInput;
+    for (uint32_t i = 0; i < ARRAY_SIZE(start->standard); i++)
+        if (start->standard[i])
+            NT_TRY(ob_duplicate_handle(
+                ob_current_table(), start->standard[i], &process->ObjectTable,
+                0, DUPLICATE_SAME_ACCESS, &handles[i]));
+    NT_TRY(write_peb(process, start, &peb));
     if (start->first_program)
         ps_first_process_id = process->UniqueProcessId;
-    publish(process);
-    return ps_create_thread(process, 0, 0, 0, start->thread_flags, thread);
+    return ps_create_thread(process, 0, 0, 0, thread);
 }
 
-// Starts a program in a new process.
+// Starts a program in a new process; its first thread is suspended, once.
 //
 // IRQL:    == PASSIVE_LEVEL
 // Returns: STATUS_SUCCESS, STATUS_INSUFFICIENT_RESOURCES, STATUS_NO_MEMORY,
@@ -279,29 +227,22 @@ NTSTATUS ps_create_process(const ps_start *start, EPROCESS **process,
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    ps_reap();
+    ob_reap();
     EPROCESS *made = NULL;
-    NT_TRY(create_object(start->image, PsGetCurrentProcess()->UniqueProcessId,
-                         &made));
+    NT_TRY(create_object(start->image, &made));
+    made->parent_id = PsGetCurrentProcess()->UniqueProcessId;
     NTSTATUS status = fill_process(made, start, thread);
     ps_release_process(made);    // without a thread this ends it
-    if (!NT_SUCCESS(status))
-        ObDereferenceObject(made);
-    else
+    if (NT_SUCCESS(status))
         *process = made;
+    else
+        ObDereferenceObject(made);
     return status;
 }
 
 static ob_handle_table *current_table(void)
 {
-    return PsGetCurrentProcess()->ObjectTable;
-}
-
-static void *pseudo_handle(HANDLE handle)
-{
-    if (handle == NtCurrentProcess())
-        return PsGetCurrentProcess();
-    return handle == NtCurrentThread() ? PsGetCurrentThread() : NULL;
+    return &PsGetCurrentProcess()->ObjectTable;
 }
 
 // Makes the system process, which no thread's end ever ends.
@@ -312,43 +253,72 @@ void ps_init(void)
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
     ob_current_table = current_table;
-    ob_pseudo_handle = pseudo_handle;
-    NTSTATUS status = create_object("System", 0, &PsInitialSystemProcess);
+    NTSTATUS status = create_object("System", &PsInitialSystemProcess);
     if (!NT_SUCCESS(status))
         KeBugCheckEx(PHASE1_INITIALIZATION_FAILED, (uintptr_t)status, 0, 0, 0);
-    publish(PsInitialSystemProcess);
 }
 
 // ---- Finding them ---------------------------------------------------------
 
-// Finds a process that has not ended.
+// Finds the thread that is called id, or the process (by one of its threads),
+// as type says; what has ended is not found. What is on the list has a
+// reference, to its process as well, so another one can be taken.
 //
 // IRQL:    <= DISPATCH_LEVEL
 // Returns: STATUS_SUCCESS or STATUS_INVALID_CID
 // Owns:    the caller, one reference
-// NT:      PsLookupProcessByProcessId (WDK). The id is a number, no HANDLE;
-//          ended processes are not found.
-NTSTATUS PsLookupProcessByProcessId(uint64_t id, EPROCESS **process)
+NTSTATUS ps_reference_by_id(uint64_t id, OBJECT_TYPE *type, void **object)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
-    NTSTATUS status = STATUS_INVALID_CID;
+    void *found = NULL;
     KIRQL old;
-    KeAcquireSpinLock(&ps_lock, &old);
-    RTL_FOR_EACH(entry, &process_list) {
-        EPROCESS *each =
-            CONTAINING_RECORD(entry, EPROCESS, ActiveProcessLinks);
-        if (each->UniqueProcessId != id)
-            continue;
-        ObReferenceObject(each);
-        *process = each;
-        status = STATUS_SUCCESS;
+    KeAcquireSpinLock(&psp_lock, &old);
+    RTL_FOR_EACH(entry, &psp_threads) {
+        ETHREAD *thread = CONTAINING_RECORD(entry, ETHREAD, ThreadListEntry);
+        if (type == &ps_thread_type && thread->Cid.UniqueThread == id)
+            found = thread;
+        if (type == &ps_process_type && thread->Cid.UniqueProcess == id)
+            found = thread->process;
     }
-    KeReleaseSpinLock(&ps_lock, old);
-    return status;
+    if (found)
+        ObReferenceObject(found);
+    KeReleaseSpinLock(&psp_lock, old);
+    if (found)
+        *object = found;
+    return found ? STATUS_SUCCESS : STATUS_INVALID_CID;
 }
 
-// Calls each for every thread; it must not block or take ps_lock.
+// The thread of a process that was made after another one of it, which NULL
+// stands before; for walks with no lock held.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: NULL behind the last
+// Owns:    takes over the reference to last; the caller, one to the result
+ETHREAD *ps_next_thread(const EPROCESS *process, ETHREAD *last)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    uint64_t after = last ? last->Cid.UniqueThread : 0;
+    ETHREAD *next = NULL;
+    KIRQL old;
+    KeAcquireSpinLock(&psp_lock, &old);
+    RTL_FOR_EACH(entry, &psp_threads) {
+        ETHREAD *thread = CONTAINING_RECORD(entry, ETHREAD, ThreadListEntry);
+        uint64_t id = thread->Cid.UniqueThread;
+        if (thread->process == process && id > after &&
+            (!next || id < next->Cid.UniqueThread))
+            next = thread;
+    }
+    if (next)
+        ObReferenceObject(next);
+    KeReleaseSpinLock(&psp_lock, old);
+    if (last)
+        ObDereferenceObject(last);
+    return next;
+}
+
+// Calls each for every thread; it must not block or take psp_lock.
 //
 // IRQL:    <= DISPATCH_LEVEL
 void ps_for_each_thread(void (*each)(ETHREAD *thread, void *context),
@@ -357,53 +327,8 @@ void ps_for_each_thread(void (*each)(ETHREAD *thread, void *context),
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
     KIRQL old;
-    KeAcquireSpinLock(&ps_lock, &old);
-    RTL_FOR_EACH(link, &process_list) {
-        EPROCESS *process =
-            CONTAINING_RECORD(link, EPROCESS, ActiveProcessLinks);
-        KeAcquireSpinLockAtDpcLevel(&process->lock);
-        RTL_FOR_EACH(entry, &process->ThreadListHead)
-            each(CONTAINING_RECORD(entry, ETHREAD, ThreadListEntry), context);
-        KeReleaseSpinLockFromDpcLevel(&process->lock);
-    }
-    KeReleaseSpinLock(&ps_lock, old);
-}
-
-struct lookup {
-    uint64_t id;
-    ETHREAD *found;
-};
-
-static void match_id(ETHREAD *thread, void *context)
-{
-    struct lookup *lookup = context;
-    if (thread->Tcb.id != lookup->id)
-        return;
-    ObReferenceObject(thread);
-    lookup->found = thread;
-}
-
-// Finds a thread that has not ended.
-//
-// IRQL:    <= DISPATCH_LEVEL
-// Returns: STATUS_SUCCESS or STATUS_INVALID_CID
-// Owns:    the caller, one reference
-NTSTATUS ps_lookup_thread(uint64_t id, ETHREAD **thread)
-{
-    ASSERT_IRQL(<=, DISPATCH_LEVEL);
-
-    struct lookup lookup = { .id = id };
-    ps_for_each_thread(match_id, &lookup);
-    if (!lookup.found)
-        return STATUS_INVALID_CID;
-    *thread = lookup.found;
-    return STATUS_SUCCESS;
-}
-
-// How many processes there are, the system process included.
-//
-// IRQL:    any level
-uint32_t ps_process_count(void)
-{
-    return process_count;
+    KeAcquireSpinLock(&psp_lock, &old);
+    RTL_FOR_EACH(entry, &psp_threads)
+        each(CONTAINING_RECORD(entry, ETHREAD, ThreadListEntry), context);
+    KeReleaseSpinLock(&psp_lock, old);
 }

@@ -7,12 +7,12 @@
 
 // ---- elf.c: needs nothing of the kernel -----------------------------------
 
-#define PSP_MAX_SEGMENTS 16
+// A program header of an ELF64 file, and two of its p_flags.
+enum { PSP_MAX_SEGMENTS = 16, PSP_EXECUTABLE = 1, PSP_WRITABLE = 2 };
 
 typedef struct psp_segment {
-    uint64_t address, size;      // in memory; the rest of it is zeros
-    uint64_t file_offset, file_size;
-    uint32_t protect;            // PAGE_...
+    uint32_t p_type, p_flags;
+    uint64_t p_offset, p_vaddr, p_paddr, p_filesz, p_memsz, p_align;
 } psp_segment;
 
 typedef struct psp_image {
@@ -27,16 +27,18 @@ NTSTATUS psp_check_elf(const void *header, size_t size, uint64_t file_size,
 
 // ---- The others -----------------------------------------------------------
 
-#define PSP_POOL_TAG 0x20207350u    // "Ps  "
-
 // image.c: maps the program into a new process and notes its entry point.
 NTSTATUS psp_load_image(EPROCESS *process, const char *name);
 
-// thread.c
-void psp_end_thread(ETHREAD *thread, NTSTATUS status);    // lock held
+// Guards the list of all threads, who holds a process, and how a process or a
+// thread ends. It comes before all other locks: before the cancel lock, as
+// threads' requests are cancelled from the list, and before the dispatcher's.
+extern KSPIN_LOCK psp_lock;
+extern LIST_ENTRY psp_threads;   // that have not ended, with a reference each
 
-// process.c
+void psp_end_thread(ETHREAD *thread, NTSTATUS status);    // lock held
 uint32_t psp_allocate_id(void);
-bool psp_drop_process(EPROCESS *process);
+// Takes a hold back; thread: the current one, which ends with it, or NULL.
+bool psp_let_go(EPROCESS *process, ETHREAD *thread);
 
 #endif

@@ -1,27 +1,23 @@
-// thread.c - a thread's two births and its one death.
+// thread.c - a thread's birth and its death.
 //
-// A thread is made (object, stacks) and then started; only the second half is
-// visible to others. It ends itself, always: whoever wants it to end queues
-// its exit APC, which it meets on its way to ring 3. While it lives it is on
-// its process's list and holds a reference to itself; when it is off its
-// stack for ever the scheduler puts it on the reap list, and the next thread
-// creation, or idle, frees the stack and drops that reference.
+// A thread is made (object, stacks) and then started; only then is it visible
+// to others. It ends itself, always: whoever wants it to end queues its exit
+// APC, which it meets on its way to ring 3. While it lives it is on the list,
+// holds its process and has a reference to itself; when it is off its stack
+// for ever, ob_reap frees that and drops the reference.
 //
 //   made --start--> on the list --ps_exit_thread--> off it, dying
 //     |                                               ps_thread_dead
-//     '--failed--> freed  <--ps_reap-- reap list <-------'
+//     '--failed--> freed  <-------- ob_reap <-------------'
 
 #include "kernel/ps/psp.h"
 
-#include "kernel/ex/ex.h"
 #include "kernel/io/io.h"
 #include "kernel/ps/ps.h"
 #include "kernel/rtl/rtl.h"
 
-#define DEFAULT_STACK 0x10000u
-#define MAXIMUM_STACK 0x800000u
-
-enum { THREAD_RIGHTS = THREAD_TERMINATE | THREAD_SUSPEND_RESUME |
+enum { DEFAULT_STACK = 0x10000, MAXIMUM_STACK = 0x800000,
+       THREAD_RIGHTS = THREAD_TERMINATE | THREAD_SUSPEND_RESUME |
                        THREAD_ALERT | THREAD_SET_CONTEXT |
                        THREAD_SET_INFORMATION | THREAD_QUERY_INFORMATION };
 
@@ -35,12 +31,7 @@ OBJECT_TYPE ps_thread_type = {
     .delete = delete_thread,
 };
 
-static KSPIN_LOCK reap_lock;    // guards the list; a leaf
-static LIST_ENTRY reap_list = { &reap_list, &reap_list };
-static volatile uint32_t thread_count;
-static volatile uint32_t dying;    // past the point of no return, not yet on
-                                   // the list
-static volatile uint32_t reaping;    // are taking things off it
+volatile uint32_t ps_thread_count;
 
 // ---- Birth ----------------------------------------------------------------
 
@@ -48,10 +39,7 @@ static void free_stack(ETHREAD *thread)
 {
     if (thread->Tcb.StackLimit)
         mm_free_system_pages(thread->Tcb.StackLimit, MM_STACK_PAGES);
-    if (thread->Tcb.fpu)
-        ExFreePoolWithTag(thread->Tcb.fpu, PSP_POOL_TAG);
     thread->Tcb.StackLimit = NULL;
-    thread->Tcb.fpu = NULL;
 }
 
 static void delete_thread(void *object)
@@ -64,14 +52,12 @@ static void delete_thread(void *object)
 static void start_user_thread(void *context)
 {
     ETHREAD *thread = context;
-    uint64_t top = (uint64_t)thread->Tcb.user_stack_pointer;
-    uint64_t entry = thread->process->Pcb.user_entry;
-    PEB *peb = (PEB *)thread->process->peb;
-    if (thread->start_routine)
-        ke_enter_user(entry, top, NT_ENTRY_THREAD, thread->start_routine,
-                      thread->start_argument);
-    ke_put_user(&peb->ClientId, &thread->Cid);    // there if ring 3 let it be
-    ke_enter_user(entry, top, NT_ENTRY_PROCESS, (uint64_t)peb, 0);
+    bool first = !thread->start_routine;    // of its process
+    ke_enter_user(thread->process->Pcb.user_entry,
+                  (uint64_t)thread->Tcb.user_stack_pointer,
+                  first ? NT_ENTRY_PROCESS : NT_ENTRY_THREAD,
+                  first ? thread->process->peb : thread->start_routine,
+                  thread->start_argument);
 }
 
 static void start_system_thread(void *context)
@@ -97,29 +83,18 @@ static void exit_normal(void *context, void *argument1, void *argument2)
     (void)context, (void)argument1, (void)argument2;
 }
 
-// Makes the object with what ring 0 needs. user: it will enter ring 3.
-static NTSTATUS create_object(EPROCESS *process, bool user, ETHREAD **result)
+// Gives a new thread what ring 0 needs. user: it will enter ring 3.
+static NTSTATUS prepare(ETHREAD *thread, EPROCESS *process,
+                        KSTART_ROUTINE *start, bool user)
 {
-    ETHREAD *thread;
-    NT_TRY(ob_create_object(&ps_thread_type, sizeof(*thread),
-                            (void **)&thread));
     ObReferenceObject(process);
     thread->process = process;
-
-    const size_t fpu_size = sizeof(((CONTEXT *)0)->FltSave);
     char *stack = mm_allocate_system_pages(MM_STACK_PAGES);
-    void *fpu = user ? ExAllocatePoolWithTag(NonPagedPool, fpu_size,
-                                             PSP_POOL_TAG) : NULL;
-    thread->Tcb.StackLimit = stack;    // for delete_thread
-    thread->Tcb.fpu = fpu;
-    if (!stack || (user && !fpu)) {
-        ObDereferenceObject(thread);
+    if (!stack)
         return STATUS_INSUFFICIENT_RESOURCES;
-    }
     ke_initialize_thread(&thread->Tcb, &process->Pcb,
-                         stack + MM_STACK_PAGES * PAGE_SIZE, stack,
-                         user ? start_user_thread : start_system_thread,
-                         thread, fpu);
+                         stack + MM_STACK_PAGES * PAGE_SIZE, stack, start,
+                         thread, user ? thread->fpu : NULL);
     KeInitializeApc(&thread->exit_apc, &thread->Tcb, exit_kernel,
                     NULL, exit_normal, UserMode, NULL);
     thread->exit_apc.at_head = true;    // APC-03
@@ -127,45 +102,65 @@ static NTSTATUS create_object(EPROCESS *process, bool user, ETHREAD **result)
     thread->Tcb.id = psp_allocate_id();
     thread->Cid.UniqueProcess = process->UniqueProcessId;
     thread->Cid.UniqueThread = thread->Tcb.id;
+    return STATUS_SUCCESS;
+}
+
+// Lets a prepared thread run. If its process has begun to end meanwhile, it
+// ends before it sees ring 3: ps_terminate_process either finds it on the list
+// or has set exiting before we look, as both do so under the lock.
+static void start_thread(ETHREAD *thread)
+{
+    EPROCESS *process = thread->process;
+    ObReferenceObject(thread);    // its own, until it is reaped
+    __atomic_add_fetch(&ps_thread_count, 1, __ATOMIC_RELAXED);
+    KIRQL old;
+    KeAcquireSpinLock(&psp_lock, &old);
+    InsertTailList(&psp_threads, &thread->ThreadListEntry);
+    if (process->exiting)
+        psp_end_thread(thread, process->ExitStatus);
+    KeReleaseSpinLock(&psp_lock, old);
+    ke_start_thread(&thread->Tcb);
+}
+
+// Makes a thread, with stack_size bytes of stack in ring 3 or, if that is 0, of
+// ring 0 alone, and starts it; the former suspended, before anybody can see it.
+static NTSTATUS create_thread(EPROCESS *process, KSTART_ROUTINE *start,
+                              uint64_t routine, uint64_t argument,
+                              uint64_t stack_size, ETHREAD **result)
+{
+    ob_reap();
+    if (!ps_acquire_process(process))    // from now on the thread's hold
+        return STATUS_PROCESS_IS_TERMINATING;
+    ETHREAD *thread = NULL;
+    NTSTATUS status = ob_create_object(&ps_thread_type, sizeof(*thread),
+                                       (void **)&thread);
+    if (NT_SUCCESS(status))
+        status = prepare(thread, process, start, stack_size != 0);
+    if (NT_SUCCESS(status) && stack_size) {
+        status = mm_allocate(&process->space, &thread->user_stack, &stack_size,
+                             PAGE_READWRITE);
+        thread->Tcb.user_stack_pointer =
+            (void *)(thread->user_stack + stack_size);
+        KeSuspendThread(&thread->Tcb);
+    }
+    if (!NT_SUCCESS(status)) {
+        if (thread)
+            ObDereferenceObject(thread);
+        ps_release_process(process);
+        return status;
+    }
+    thread->start_routine = routine;
+    thread->start_argument = argument;
+    start_thread(thread);
     *result = thread;
     return STATUS_SUCCESS;
 }
 
-static void free_user_stack(ETHREAD *thread)
-{
-    uint64_t size = 0;
-    if (thread->user_stack)
-        mm_free(&thread->process->space, &thread->user_stack, &size);
-    thread->user_stack = 0;
-}
-
-// Lets a thread run that was made for it, unless its process is ending;
-// suspended first if flags say so (THR-02), before anybody can see it.
-static NTSTATUS start_thread(ETHREAD *thread, uint32_t flags)
-{
-    EPROCESS *process = thread->process;
-    if (flags & THREAD_CREATE_FLAGS_CREATE_SUSPENDED)
-        KeSuspendThread(&thread->Tcb);
-    KIRQL old;
-    KeAcquireSpinLock(&process->lock, &old);
-    bool exiting = process->exiting;
-    if (!exiting) {
-        ObReferenceObject(thread);    // its own, until ps_reap
-        process->ActiveThreads++;
-        InsertTailList(&process->ThreadListHead, &thread->ThreadListEntry);
-    }
-    KeReleaseSpinLock(&process->lock, old);
-    if (exiting)
-        return STATUS_PROCESS_IS_TERMINATING;
-    __atomic_add_fetch(&thread_count, 1, __ATOMIC_RELAXED);
-    ke_start_thread(&thread->Tcb);
-    return STATUS_SUCCESS;
-}
-
-// Makes a thread of process and starts it. It enters ring 3 at the image's
-// entry point, with rsp % 16 == 0 and nothing on its stack, and goes on to
-// routine(argument); routine 0: as the first thread of its process. stack_size
-// 0: the default; mm leaves a page free below it, which is the guard page.
+// Makes a thread of process, suspended once (THR-02). It enters ring 3 at the
+// image's entry point, with rsp % 16 == 0 and nothing on its stack, and goes on
+// to routine(argument); routine 0: as the first thread of its process.
+// stack_size 0: the default; mm leaves a page free below it, which is the guard
+// page.
 //
 // IRQL:    == PASSIVE_LEVEL
 // Returns: STATUS_SUCCESS
@@ -175,35 +170,14 @@ static NTSTATUS start_thread(ETHREAD *thread, uint32_t flags)
 // Owns:    the caller, one reference to *result
 NTSTATUS ps_create_thread(EPROCESS *process, uint64_t routine,
                           uint64_t argument, uint64_t stack_size,
-                          uint32_t flags, ETHREAD **result)
+                          ETHREAD **result)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
     if (stack_size > MAXIMUM_STACK)
         return STATUS_INVALID_PARAMETER;
-    ps_reap();
-    if (!ps_acquire_process(process))
-        return STATUS_PROCESS_IS_TERMINATING;
-    ETHREAD *thread = NULL;
-    NTSTATUS status = create_object(process, true, &thread);
-    uint64_t base = 0, size = stack_size ? stack_size : DEFAULT_STACK;
-    if (NT_SUCCESS(status))
-        status = mm_allocate(&process->space, &base, &size, PAGE_READWRITE);
-    if (NT_SUCCESS(status)) {
-        thread->user_stack = base;
-        thread->Tcb.user_stack_pointer = (void *)(base + size);
-        thread->start_routine = routine;
-        thread->start_argument = argument;
-        status = start_thread(thread, flags);
-    }
-    if (NT_SUCCESS(status)) {
-        *result = thread;
-    } else if (thread) {
-        free_user_stack(thread);
-        ObDereferenceObject(thread);
-    }
-    ps_release_process(process);
-    return status;
+    return create_thread(process, start_user_thread, routine, argument,
+                         stack_size ? stack_size : DEFAULT_STACK, result);
 }
 
 // Starts a thread of the system process that runs routine(context) in ring 0.
@@ -214,20 +188,21 @@ NTSTATUS ps_create_system_thread(KSTART_ROUTINE *routine, void *context)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    ETHREAD *thread = NULL;
-    NT_TRY(create_object(PsInitialSystemProcess, false, &thread));
-    thread->start_routine = (uint64_t)routine;
-    thread->start_argument = (uint64_t)context;
-    NTSTATUS status = start_thread(thread, 0);
+    ETHREAD *thread;
+    NT_TRY(create_thread(PsInitialSystemProcess, start_system_thread,
+                         (uint64_t)routine, (uint64_t)context, 0, &thread));
     ObDereferenceObject(thread);
-    return status;
+    return STATUS_SUCCESS;
 }
 
 // ---- Death ----------------------------------------------------------------
 
-// Asks a thread to end with status; the first status wins. Its process's lock
-// is held. A suspended thread must run to end: NtSuspendThread looks at
-// terminating after it has suspended, so one of the two sees the other.
+// Asks a thread to end with status; the first status wins. psp_lock is held.
+//
+// A suspended thread must run to end. Whoever suspends it looks at terminating
+// after it has counted (NtSuspendThread), we look at the count after we have
+// set terminating, and both pass the dispatcher lock in between: whichever
+// comes second there sees what the other has done, and resumes the thread.
 //
 // IRQL:    == DISPATCH_LEVEL
 void psp_end_thread(ETHREAD *thread, NTSTATUS status)
@@ -252,9 +227,9 @@ void ps_terminate_thread(ETHREAD *thread, NTSTATUS status)
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
     KIRQL old;
-    KeAcquireSpinLock(&thread->process->lock, &old);
+    KeAcquireSpinLock(&psp_lock, &old);
     psp_end_thread(thread, status);
-    KeReleaseSpinLock(&thread->process->lock, old);
+    KeReleaseSpinLock(&psp_lock, old);
 }
 
 // Ends the current thread with status, unless somebody said another one
@@ -269,28 +244,20 @@ void ps_exit_thread(NTSTATUS status)
 
     ETHREAD *thread = PsGetCurrentThread();
     EPROCESS *process = thread->process;
-    KIRQL old;
-    KeAcquireSpinLock(&process->lock, &old);
-    if (!thread->terminating)
-        thread->ExitStatus = status;
-    thread->terminating = true;
-    KeReleaseSpinLock(&process->lock, old);
-
+    // By the same road as others end it: so no suspension can outlast this,
+    // not even one that another processor is just telling us of. The exit APC,
+    // if it is queued now, ends in the rundown.
+    ps_terminate_thread(thread, status);
     io_rundown_thread();    // CAN-08
-    free_user_stack(thread);
+    uint64_t size = 0;
+    if (thread->user_stack)
+        mm_free(&process->space, &thread->user_stack, &size);
     ke_rundown_apcs(&thread->Tcb);    // APC-13
-
-    KeAcquireSpinLock(&process->lock, &old);
-    RemoveEntryList(&thread->ThreadListEntry);
-    if (!process->exiting)
-        process->ExitStatus = thread->ExitStatus;
-    KeReleaseSpinLock(&process->lock, old);
-
     ke_attach_process(&PsInitialSystemProcess->Pcb);
-    bool last = psp_drop_process(process);
+    bool last = psp_let_go(process, thread);
     // Nothing below blocks. From the signal on, somebody may look whether all
-    // is back where it was: ps_settle waits for what is counted here.
-    __atomic_add_fetch(&dying, 1, __ATOMIC_SEQ_CST);
+    // is back where it was: ps_settle waits until we have been reaped.
+    __atomic_add_fetch(&ob_pending, 1, __ATOMIC_SEQ_CST);
     if (last)
         ke_signal_process(&process->Pcb);
     ke_terminate_thread(thread->ExitStatus);
@@ -307,61 +274,26 @@ void ps_user_fault(NTSTATUS status)
     ps_exit_thread(status);
 }
 
+static void reap_thread(void *object)
+{
+    free_stack(object);
+    ObDereferenceObject(object);
+}
+
 // The hook of the scheduler: thread is off its stack for ever, and the
 // dispatcher lock is held.
 //
 // IRQL:    == DISPATCH_LEVEL
-void ps_thread_dead(KTHREAD *dead)
+void ps_thread_dead(KTHREAD *thread)
 {
     ASSERT_IRQL(==, DISPATCH_LEVEL);
 
-    ETHREAD *thread = CONTAINING_RECORD(dead, ETHREAD, Tcb);
-    KeAcquireSpinLockAtDpcLevel(&reap_lock);
-    InsertTailList(&reap_list, &thread->reap_entry);
-    KeReleaseSpinLockFromDpcLevel(&reap_lock);
-    __atomic_sub_fetch(&thread_count, 1, __ATOMIC_RELAXED);
-    __atomic_sub_fetch(&dying, 1, __ATOMIC_SEQ_CST);
+    __atomic_sub_fetch(&ps_thread_count, 1, __ATOMIC_RELAXED);
+    ob_defer(thread, reap_thread);
 }
 
-// How many threads there are that have not gone for ever.
-//
-// IRQL:    any level
-uint32_t ps_thread_count(void)
-{
-    return thread_count;
-}
-
-// Frees what dead threads left, and the objects that wait for PASSIVE_LEVEL.
-//
-// IRQL:    == PASSIVE_LEVEL
-// Returns: true if there was something
-bool ps_reap(void)
-{
-    ASSERT_IRQL(==, PASSIVE_LEVEL);
-
-    __atomic_add_fetch(&reaping, 1, __ATOMIC_SEQ_CST);
-    bool any = false;
-    // Idle asks often: a look without the lock first.
-    while (*(LIST_ENTRY *volatile *)&reap_list.Flink != &reap_list) {
-        KIRQL old;
-        KeAcquireSpinLock(&reap_lock, &old);
-        LIST_ENTRY *entry =
-            IsListEmpty(&reap_list) ? NULL : RemoveHeadList(&reap_list);
-        KeReleaseSpinLock(&reap_lock, old);
-        if (!entry)
-            break;
-        ETHREAD *thread = CONTAINING_RECORD(entry, ETHREAD, reap_entry);
-        free_stack(thread);
-        ObDereferenceObject(thread);
-        any = true;
-    }
-    any |= ob_reap();
-    __atomic_sub_fetch(&reaping, 1, __ATOMIC_SEQ_CST);
-    return any;
-}
-
-// Waits until whoever has signalled its end is really gone, and frees what
-// such threads left.
+// Waits until whoever has signalled its end is really gone, with all that it
+// had. It may be in the hands of an idle thread that was interrupted.
 //
 // IRQL:    == PASSIVE_LEVEL
 void ps_settle(void)
@@ -369,13 +301,7 @@ void ps_settle(void)
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
     const int64_t moment = -10000;    // 1 ms
-    for (;;) {
-        while (ps_reap())
-            continue;
-        // Idle may have been interrupted with a dead thread in its hands.
-        if (!__atomic_load_n(&dying, __ATOMIC_SEQ_CST) &&
-            !__atomic_load_n(&reaping, __ATOMIC_SEQ_CST))
-            return;
-        KeDelayExecutionThread(KernelMode, false, &moment);
-    }
+    while (__atomic_load_n(&ob_pending, __ATOMIC_SEQ_CST))
+        if (!ob_reap())
+            KeDelayExecutionThread(KernelMode, false, &moment);
 }

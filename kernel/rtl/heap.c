@@ -1,52 +1,33 @@
-// heap.c - a pairing heap: the timers of a processor, the earliest first.
+// heap.c - a skew heap: the timers of a processor, the earliest first.
 //
-// A tree in which no child is smaller than its parent. Inserting is one
-// comparison; what that leaves undone is paid for when the smallest goes: its
-// children are paired from left to right, and the pairs joined from right to
-// left. Nothing recurses, so depth costs no stack. The caller locks.
+// A binary tree in which no child is smaller than its parent. Two are melded
+// along their right edges, and each node on the way swaps its children: what
+// was walked now lies to the left, so the next walk is short. Any sequence of
+// operations takes O(log n) each (Sleator, Tarjan 1986); nothing recurses, so
+// depth costs no stack. The caller locks.
 
 #include "kernel/rtl/rtl.h"
 
-// Makes the larger of two roots the first child of the smaller one, which it
-// returns; either may be NULL.
-static rtl_heap_node *meld(rtl_heap_node *a, rtl_heap_node *b)
+// Makes one tree of two, either of which may be NULL, below parent.
+static rtl_heap_node *meld(rtl_heap_node *a, rtl_heap_node *b,
+                           rtl_heap_node *parent)
 {
-    if (!a || !b)
-        return a ? a : b;
-    if (b->key < a->key) {
-        rtl_heap_node *smaller = b;
-        b = a;
-        a = smaller;
+    rtl_heap_node *root = NULL, **link = &root;
+    while (a || b) {
+        if (!a || (b && b->key < a->key)) {
+            rtl_heap_node *smaller = b;
+            b = a;
+            a = smaller;
+        }
+        *link = a;
+        a->parent = parent;
+        if (!b)
+            break;
+        parent = a;
+        link = &a->left;
+        a = parent->right;
+        parent->right = parent->left;
     }
-    b->back = a;
-    b->next = a->child;
-    if (b->next)
-        b->next->back = b;
-    a->child = b;
-    return a;
-}
-
-// Joins a list of siblings into one tree, with no one before or behind it.
-static rtl_heap_node *join(rtl_heap_node *first)
-{
-    rtl_heap_node *pairs = NULL;    // a stack, linked by next
-    while (first) {
-        rtl_heap_node *second = first->next;
-        rtl_heap_node *rest = second ? second->next : NULL;
-        rtl_heap_node *pair = meld(first, second);
-        pair->next = pairs;
-        pairs = pair;
-        first = rest;
-    }
-
-    rtl_heap_node *root = NULL;
-    while (pairs) {
-        rtl_heap_node *rest = pairs->next;
-        root = meld(root, pairs);
-        pairs = rest;
-    }
-    if (root)
-        root->next = root->back = NULL;
     return root;
 }
 
@@ -55,8 +36,8 @@ static rtl_heap_node *join(rtl_heap_node *first)
 // IRQL:    any level
 void rtl_heap_insert(rtl_heap *heap, rtl_heap_node *node)
 {
-    node->child = node->next = node->back = NULL;
-    heap->root = meld(heap->root, node);
+    node->left = node->right = NULL;
+    heap->root = meld(heap->root, node, NULL);
 }
 
 // Takes node, which is in this heap, out of it: the smallest or any other.
@@ -64,15 +45,8 @@ void rtl_heap_insert(rtl_heap *heap, rtl_heap_node *node)
 // IRQL:    any level
 void rtl_heap_remove(rtl_heap *heap, rtl_heap_node *node)
 {
-    if (node == heap->root) {
-        heap->root = join(node->child);
-        return;
-    }
-    if (node->back->child == node)
-        node->back->child = node->next;
-    else
-        node->back->next = node->next;
-    if (node->next)
-        node->next->back = node->back;
-    heap->root = meld(heap->root, join(node->child));
+    rtl_heap_node *parent = node->parent, **link = &heap->root;
+    if (parent)
+        link = parent->left == node ? &parent->left : &parent->right;
+    *link = meld(node->left, node->right, parent);
 }

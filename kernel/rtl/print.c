@@ -44,18 +44,24 @@ static void put_field(struct output *out, const struct field *field,
         put(out, ' ');
 }
 
+// value: as it was passed; of an argument with 32 bits, with its sign extended.
 static void put_number(struct output *out, const struct field *field,
-                       const char *sign, uint64_t value, char type)
+                       uint64_t value, char type)
 {
     const char *digits = type == 'x' ? "0123456789abcdef" : "0123456789ABCDEF";
-    uint32_t base = type == 'u' ? 10 : 16;
+    bool is_signed = type == 'd' || type == 'i';
+    bool negative = is_signed && (int64_t)value < 0;
+    uint32_t base = is_signed || type == 'u' ? 10 : 16;
+    if (!is_signed && !field->wide)
+        value = (uint32_t)value;
+    value = negative ? 0 - value : value;
     char text[DIGITS_MAX + 1] = { 0 };
     char *at = text + DIGITS_MAX;
     do {
         *--at = digits[value % base];
         value /= base;
     } while (value);
-    put_field(out, field, sign, at);
+    put_field(out, field, negative ? "-" : "", at);
 }
 
 // Reads flags, width and length, and returns what follows them.
@@ -86,38 +92,28 @@ int rtl_vsnprintf(char *to, size_t size, const char *format, va_list args)
         }
         struct field field = { 0 };
         format = read_field(format + 1, &field);
+        char character[] = { *format, 0 };    // %%, or what we do not know
+        const char *text = character;
         switch (*format) {
-        case 's': {
-            const char *s = va_arg(args, const char *);
-            put_field(&out, &field, "", s ? s : "(null)");
-            break;
-        }
-        case 'c':
-            put_field(&out, &field, "", (char[]){ (char)va_arg(args, int), 0 });
-            break;
-        case 'd':
-        case 'i': {
-            int64_t value = field.wide ? va_arg(args, int64_t)
-                                       : va_arg(args, int);
-            put_number(&out, &field, value < 0 ? "-" : "",
-                       value < 0 ? 0 - (uint64_t)value : (uint64_t)value, 'u');
-            break;
-        }
-        case 'p':
-            field = (struct field){ 16, .zeros = true, .wide = true };
-            // fall through
-        case 'u':
-        case 'x':
-        case 'X':
-            put_number(&out, &field, "",
-                       field.wide ? va_arg(args, uint64_t)
-                                  : va_arg(args, uint32_t), *format);
-            break;
         case 0:
             format--;    // a lone % ends the text
             break;
+        case 'd': case 'i': case 'u': case 'x': case 'X': case 'p':
+            if (*format == 'p')
+                field = (struct field){ 16, .zeros = true, .wide = true };
+            put_number(&out, &field,
+                       field.wide ? va_arg(args, uint64_t)
+                                  : (uint64_t)va_arg(args, int), *format);
+            break;
+        case 's':
+            text = va_arg(args, const char *);
+            put_field(&out, &field, "", text ? text : "(null)");
+            break;
+        case 'c':
+            character[0] = (char)va_arg(args, int);
+            // fall through
         default:
-            put(&out, *format);    // %%, or what we do not know
+            put_field(&out, &field, "", text);
         }
     }
     if (size)

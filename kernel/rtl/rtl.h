@@ -19,33 +19,25 @@ static inline bool IsListEmpty(const LIST_ENTRY *head)
     return head->Flink == head;
 }
 
-static inline void rtl_insert_between(LIST_ENTRY *before, LIST_ENTRY *entry,
-                                      LIST_ENTRY *after)
-{
-    entry->Flink = after;
-    entry->Blink = before;
-    before->Flink = entry;
-    after->Blink = entry;
-}
-
 static inline void InsertHeadList(LIST_ENTRY *head, LIST_ENTRY *entry)
 {
-    rtl_insert_between(head, entry, head->Flink);
+    *entry = (LIST_ENTRY){ .Flink = head->Flink, .Blink = head };
+    head->Flink->Blink = entry;
+    head->Flink = entry;
 }
 
+// Before head, that is behind the last of its ring.
 static inline void InsertTailList(LIST_ENTRY *head, LIST_ENTRY *entry)
 {
-    rtl_insert_between(head->Blink, entry, head);
+    InsertHeadList(head->Blink, entry);
 }
 
 // Takes entry off its list; true if the list is empty now.
 static inline bool RemoveEntryList(LIST_ENTRY *entry)
 {
-    LIST_ENTRY *next = entry->Flink;
-    LIST_ENTRY *previous = entry->Blink;
-    previous->Flink = next;
-    next->Blink = previous;
-    return next == previous;
+    entry->Blink->Flink = entry->Flink;
+    entry->Flink->Blink = entry->Blink;
+    return entry->Flink == entry->Blink;
 }
 
 static inline LIST_ENTRY *RemoveHeadList(LIST_ENTRY *head)
@@ -60,22 +52,21 @@ static inline LIST_ENTRY *RemoveHeadList(LIST_ENTRY *head)
     for (LIST_ENTRY *entry = (head)->Flink; entry != (head);            \
          entry = entry->Flink)
 
-// ---- A pairing heap: the smallest key first -------------------------------
+// ---- A skew heap: the smallest key first ----------------------------------
 
 typedef struct rtl_heap_node rtl_heap_node;
 struct rtl_heap_node {
     uint64_t key;
-    rtl_heap_node *child;    // first child
-    rtl_heap_node *next;     // next sibling
-    rtl_heap_node *back;     // previous sibling, or parent of a first child
+    rtl_heap_node *left, *right, *parent;
 };
 
 typedef struct rtl_heap {
     rtl_heap_node *root;     // the smallest, or NULL
 } rtl_heap;
 
-void rtl_heap_insert(rtl_heap *heap, rtl_heap_node *node);    // O(1)
-void rtl_heap_remove(rtl_heap *heap, rtl_heap_node *node);    // O(log n)
+// O(log n), over any sequence of them.
+void rtl_heap_insert(rtl_heap *heap, rtl_heap_node *node);
+void rtl_heap_remove(rtl_heap *heap, rtl_heap_node *node);
 
 // ---- Strings --------------------------------------------------------------
 

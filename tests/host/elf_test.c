@@ -89,13 +89,13 @@ static void takes_a_good_image(void **state)
                      STATUS_SUCCESS);
     assert_int_equal(image.entry, BASE + 0x10);
     assert_int_equal(image.count, 3);
-    assert_int_equal(image.segments[0].protect, PAGE_EXECUTE_READ);
-    assert_int_equal(image.segments[1].protect, PAGE_READONLY);
-    assert_int_equal(image.segments[2].protect, PAGE_READWRITE);
-    assert_int_equal(image.segments[2].address, BASE + 0x3000);
-    assert_int_equal(image.segments[2].size, 0x9000);
-    assert_int_equal(image.segments[2].file_offset, 0x4000);
-    assert_int_equal(image.segments[2].file_size, 0x1000);
+    assert_int_equal(image.segments[0].p_flags, PF_R | PF_X);
+    assert_int_equal(image.segments[1].p_flags, PF_R);
+    assert_int_equal(image.segments[2].p_flags, PF_R | PF_W);
+    assert_int_equal(image.segments[2].p_vaddr, BASE + 0x3000);
+    assert_int_equal(image.segments[2].p_memsz, 0x9000);
+    assert_int_equal(image.segments[2].p_offset, 0x4000);
+    assert_int_equal(image.segments[2].p_filesz, 0x1000);
 }
 
 static void takes_what_the_abi_allows(void **state)
@@ -295,11 +295,11 @@ static void survives_random_damage(void **state)
         assert_in_range(image.count, 1, PSP_MAX_SEGMENTS);
         for (uint32_t i = 0; i < image.count; i++) {
             const psp_segment *s = &image.segments[i];
-            assert_true(s->address >= MM_LOWEST_USER_ADDRESS);
-            assert_true(s->size <= USER_END - s->address);
-            assert_true(s->file_size <= s->size);
-            assert_true(s->file_offset <= FILE_SIZE);
-            assert_true(s->file_size <= FILE_SIZE - s->file_offset);
+            assert_true(s->p_vaddr >= MM_LOWEST_USER_ADDRESS);
+            assert_true(s->p_memsz <= USER_END - s->p_vaddr);
+            assert_true(s->p_filesz <= s->p_memsz);
+            assert_true(s->p_offset <= FILE_SIZE);
+            assert_true(s->p_filesz <= FILE_SIZE - s->p_offset);
         }
     }
 }

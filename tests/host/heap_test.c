@@ -1,4 +1,4 @@
-// heap_test.c - the pairing heap, against a plain array as its model.
+// heap_test.c - the skew heap, against a plain array as its model.
 //
 // Each round draws its operations from a seed of its own, which a failure
 // prints.

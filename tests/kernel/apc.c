@@ -582,6 +582,41 @@ KTEST(alert_of_a_delay, "APC-11")
            STATUS_SUCCESS);
 }
 
+// ---- A critical region holds back what would end or stop the thread --------
+
+static void wait_in_a_region(void *context)
+{
+    waiter *w = context;
+    KeEnterCriticalRegion();
+    ktest_log('1');
+    KeWaitForSingleObject(&w->event, Executive, KernelMode, true, NULL);
+    ktest_log('2');
+    KeLeaveCriticalRegion();    // stops here until it is resumed
+    ktest_log('3');
+}
+
+KTEST(critical_region_holds_back_the_end, "APC-12 REG-03 APC-10")
+{
+    waiter w = { .waits = 1 };
+    test_apc user, end;
+    KeInitializeEvent(&w.event, SynchronizationEvent, false);
+    ktest_start(&w.thread, wait_in_a_region, &w, KTEST_ABOVE);
+    KTHREAD *thread = w.thread.thread;
+    initialize(&user, thread, 'U', normal_routine, UserMode);
+    initialize(&end, thread, 'E', normal_routine, UserMode);
+    end.apc.at_head = true;    // termination
+    uint64_t switches = thread->ContextSwitches;
+    EXPECT(insert(&user) && insert(&end));
+    EXPECT(KeSuspendThread(thread) == 0);
+    EXPECT(ktest_logged("1") && slept_on(&w, switches));
+    KeSetEvent(&w.event, IO_NO_INCREMENT);
+    EXPECT(ktest_logged("12") && ktest_is_waiting(&w.thread));
+    EXPECT(user.apc.Inserted && end.apc.Inserted);
+    EXPECT(KeResumeThread(thread) == 1);
+    ktest_join(&w.thread);
+    EXPECT(ktest_logged("123xExU"));
+}
+
 // ---- The end of the thread ------------------------------------------------
 
 static test_apc left_over[5];

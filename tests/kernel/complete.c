@@ -191,6 +191,30 @@ KTEST(completion_queues_the_user_apc, "CMP-04 APC-10 APC-13")
     }
 }
 
+KTEST(immediate_statuses_and_the_routine, "CMP-02 CMP-03")
+{
+    static const NTSTATUS finals[] = { STATUS_SUCCESS, STATUS_ALERTED,
+                                       STATUS_BUFFER_OVERFLOW,
+                                       STATUS_END_OF_FILE };
+    ktest_driver.lower = finish_now;
+    marks = false;
+    for (size_t n = 0; n < ARRAY_SIZE(finals); n++) {
+        bool told = finals[n] != STATUS_END_OF_FILE;
+        issuer i = { .mode = UserMode,
+                     .apc = (IO_APC_ROUTINE *)MM_LOWEST_USER_ADDRESS,
+                     .file = ktest_open(0), .waited = STATUS_PENDING };
+        immediate = finals[n];
+        KeInitializeEvent(&i.end, NotificationEvent, false);
+        ktest_start(&i.thread, issue, &i, KTEST_ABOVE);
+        EXPECT(i.sent == finals[n]);
+        EXPECT(ktest_is_waiting(&i.thread) == !told);
+        KeSetEvent(&i.end, IO_NO_INCREMENT);
+        ktest_join(&i.thread);
+        EXPECT(i.waited == (told ? STATUS_USER_APC : STATUS_SUCCESS));
+        ktest_close(i.file);
+    }
+}
+
 // ---- Who is told ----------------------------------------------------------
 
 KTEST(completion_sets_the_given_event_only, "CMP-05")
@@ -326,6 +350,28 @@ static void skip_on_success(void)
 KTEST(skip_port_on_success, "IOCP-21 IOCP-22")
 {
     on_both_roads(skip_on_success);
+}
+
+KTEST(skip_event_on_handle, "IOCP-22 CMP-05")
+{
+    FILE_OBJECT *file = ktest_open(0);
+    KEVENT *event = ktest_create_event();
+    file->Flags |= FO_SKIP_EVENT;
+    ktest_driver.lower = finish_now;
+    immediate = STATUS_SUCCESS;
+    for (int pended = 0; pended <= 1; pended++) {
+        marks = pended;
+        EXPECT(NT_SUCCESS(io_send(file, ktest_build_read(file))));
+        EXPECT(!is_set(file));
+        IRP *irp = ktest_build_read(file);
+        KeResetEvent(event);
+        ObReferenceObject(event);
+        irp->UserEvent = event;
+        EXPECT(NT_SUCCESS(io_send(file, irp)));
+        EXPECT(event->Header.SignalState && !is_set(file));
+    }
+    ObDereferenceObject(event);
+    ktest_close(file);
 }
 
 KTEST(port_is_bound_once, "IOCP-16 IOCP-17")

@@ -155,7 +155,15 @@ KTEST(lowering_delivers_the_highest_first, "IRQL-04")
     ktest_disconnect(&high);
 }
 
-static ktest_device nested_low, nested_high;
+static ktest_device nested_low, nested_high, *nested_equal;
+
+static void interrupt_from_equal(ktest_device *device)
+{
+    (void)device;
+    ktest_log('1');
+    ktest_interrupt(nested_equal);
+    ktest_log('2');
+}
 
 static void interrupt_from_isr(ktest_device *device)
 {
@@ -180,6 +188,33 @@ KTEST(only_higher_devices_interrupt_an_isr, "IRQL-04")
     ktest_disconnect(&device);
     ktest_disconnect(&nested_low);
     ktest_disconnect(&nested_high);
+}
+
+KTEST(a_level_holds_its_equals_back, "IRQL-04")
+{
+    ktest_device device, equal, low, high;
+    KIRQL old;
+    ktest_connect(&device, DEVICE, 'm');
+    ktest_connect(&equal, DEVICE, 'e');
+    ktest_connect(&low, LOWER_DEVICE, 'l');
+    ktest_connect(&high, HIGHER_DEVICE, 'h');
+    KeRaiseIrql(DEVICE, &old);
+    ktest_interrupt(&low);
+    ktest_interrupt(&equal);
+    ktest_log('1');
+    ktest_interrupt(&high);
+    ktest_log('2');
+    KeLowerIrql(old);
+    EXPECT(ktest_logged("1h2el"));
+    ktest_log_reset();
+    nested_equal = &equal;
+    device.isr = interrupt_from_equal;
+    ktest_interrupt(&device);
+    EXPECT(ktest_logged("m12e"));
+    ktest_disconnect(&device);
+    ktest_disconnect(&equal);
+    ktest_disconnect(&low);
+    ktest_disconnect(&high);
 }
 
 KTEST(zero_timeout_is_legal_at_dispatch, "IRQL-05")

@@ -3,6 +3,7 @@
 #include "tests/kernel/ktest.h"
 
 #include "tests/kernel/driver.h"
+#include "tests/kernel/poolguard.h"
 
 enum { COM2 = 0x2F8, LINE_STATUS = 5, TRANSMITTER_EMPTY = 0x20,
        MAXIMUM_SPINS = 100000, KEPT_IRPS = 64, SETTLE_ROUNDS = 200,
@@ -15,7 +16,8 @@ const int64_t ktest_bound = -(int64_t)KTEST_BOUND_SECONDS * UNITS_PER_SECOND;
 static const ktest *current;     // the test that runs, and its number
 static uint32_t number;
 static uint32_t failures;        // of it
-static uint64_t random_state;
+static uint32_t missing;         // processors that it asked for in vain; 0
+static uint64_t random_state, random_seed;
 
 static void put(const char *text)
 {
@@ -47,12 +49,17 @@ void ktest_fail(const char *expression, const char *file, uint32_t line)
     say("# %s:%u: %s\n", file, line, expression);
 }
 
+uint64_t ktest_draw(uint64_t *state)
+{
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    return *state;
+}
+
 uint64_t ktest_random(void)
 {
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return random_state;
+    return ktest_draw(&random_state);
 }
 
 void ktest_sleep(uint32_t ms)
@@ -63,8 +70,23 @@ void ktest_sleep(uint32_t ms)
 
 static void say_result(void)
 {
+    if (missing && !failures) {
+        say("ok %u - %s # SKIP needs %u processors # %s\n", number,
+            current->name, missing, current->rules);
+        return;
+    }
+    if (failures)
+        say("# repeat: ktest=%s seed=%llu, on %u processors\n", current->name,
+            (unsigned long long)random_seed, KeNumberProcessors);
     say("%sok %u - %s # %s\n", failures ? "not " : "", number, current->name,
         current->rules);
+}
+
+bool ktest_has_processors(uint32_t count)
+{
+    if (KeNumberProcessors < count)
+        missing = count;
+    return KeNumberProcessors >= count;
 }
 
 // ---- Helper threads -------------------------------------------------------
@@ -73,6 +95,24 @@ bool ktest_wait(void *object)
 {
     return KeWaitForSingleObject(object, Executive, KernelMode, false,
                                  &ktest_bound) == STATUS_SUCCESS;
+}
+
+bool ktest_spin_until(const volatile uint32_t *flag)
+{
+    uint64_t start = KeQueryInterruptTime();
+    while (!__atomic_load_n(flag, __ATOMIC_ACQUIRE)) {
+        if (KeQueryInterruptTime() - start > (uint64_t)-ktest_bound)
+            return false;
+        __builtin_ia32_pause();
+    }
+    return true;
+}
+
+void ktest_spin(uint32_t ms)
+{
+    uint64_t start = KeQueryInterruptTime();
+    while (KeQueryInterruptTime() - start < (uint64_t)ms * 10000)
+        __builtin_ia32_pause();
 }
 
 // Nothing can follow: a helper that is still there may use what the test had
@@ -85,9 +125,9 @@ static _Noreturn void bail_out(const char *why)
     hal_exit(HAL_EXIT_FAILURE);
 }
 
-static void pin(KTHREAD *thread)
+static void pin(KTHREAD *thread, uint32_t processor)
 {
-    KeSetAffinityThread(thread, 1);
+    KeSetAffinityThread(thread, 1ull << processor);
 }
 
 static void run_helper(void *context)
@@ -95,11 +135,23 @@ static void run_helper(void *context)
     ktest_thread *helper = context;
     helper->thread = KeGetCurrentThread();
     ObReferenceObject(helper->thread);
-    pin(helper->thread);
+    pin(helper->thread, helper->processor);
     KeSetPriorityThread(helper->thread, helper->priority);
     KeSetEvent(&helper->started, IO_NO_INCREMENT);
     KeWaitForSingleObject(&helper->go, Executive, KernelMode, false, NULL);
     helper->routine(helper->context);
+}
+
+static void start(ktest_thread *helper)
+{
+    KeInitializeEvent(&helper->started, NotificationEvent, false);
+    KeInitializeEvent(&helper->go, NotificationEvent, false);
+    if (!NT_SUCCESS(ps_create_system_thread(run_helper, helper)))
+        bail_out("no memory for a helper thread");
+    if (!ktest_wait(&helper->started))
+        bail_out("a helper thread never started");
+    // Only from this wake-up on is it sure to be on its processor.
+    KeSetEvent(&helper->go, IO_NO_INCREMENT);
 }
 
 void ktest_start(ktest_thread *helper, KSTART_ROUTINE *routine, void *context,
@@ -107,14 +159,16 @@ void ktest_start(ktest_thread *helper, KSTART_ROUTINE *routine, void *context,
 {
     *helper = (ktest_thread){ .routine = routine, .context = context,
                               .priority = priority };
-    KeInitializeEvent(&helper->started, NotificationEvent, false);
-    KeInitializeEvent(&helper->go, NotificationEvent, false);
-    if (!NT_SUCCESS(ps_create_system_thread(run_helper, helper)))
-        bail_out("no memory for a helper thread");
-    if (!ktest_wait(&helper->started))
-        bail_out("a helper thread never started");
-    // Only from this wake-up on is it sure to be on our processor.
-    KeSetEvent(&helper->go, IO_NO_INCREMENT);
+    start(helper);
+}
+
+void ktest_start_on(ktest_thread *helper, uint32_t processor,
+                    KSTART_ROUTINE *routine, void *context)
+{
+    *helper = (ktest_thread){ .routine = routine, .context = context,
+                              .priority = KTEST_PRIORITY,
+                              .processor = processor };
+    start(helper);
 }
 
 void ktest_join(ktest_thread *helper)
@@ -127,6 +181,13 @@ void ktest_join(ktest_thread *helper)
 bool ktest_is_waiting(const ktest_thread *helper)
 {
     return helper->thread->State == Waiting;
+}
+
+bool ktest_until_waiting(const ktest_thread *helper)
+{
+    for (int i = 0; i < SETTLE_ROUNDS && !ktest_is_waiting(helper); i++)
+        ktest_sleep(1);
+    return ktest_is_waiting(helper);
 }
 
 // ---- The log --------------------------------------------------------------
@@ -199,7 +260,7 @@ static counts count(void)
 {
     ps_settle();
     return (counts){ ex_pool_bytes, ex_pool_blocks, ob_object_count,
-                     ob_handle_count, io_irp_count(), ps_thread_count() };
+                     ob_handle_count, io_irp_count(), ps_thread_count };
 }
 
 static bool same(const counts *a, const counts *b)
@@ -211,7 +272,7 @@ static bool same(const counts *a, const counts *b)
 
 // The idle thread may have been preempted while it freed what a dead thread
 // left: it goes on while we sleep. A leak does not go away.
-static void expect_no_leak(const counts *before)
+static void expect_no_leak(const counts *before, uint64_t mark)
 {
     counts after = count();
     for (int i = 0; i < SETTLE_ROUNDS && !same(before, &after); i++) {
@@ -229,6 +290,7 @@ static void expect_no_leak(const counts *before)
         (long long)(after.handles - before->handles),
         (long long)(after.irps - before->irps),
         (long long)(after.threads - before->threads));
+    poolguard_report(mark, put);
 }
 
 static void expect_same_state(void)
@@ -246,13 +308,16 @@ static void expect_same_state(void)
 
 static void run_one(void)
 {
-    failures = 0;
+    failures = missing = 0;
+    random_state = random_seed;    // alone it does the same
     ktest_log_reset();
     ktest_driver_reset();
     counts before = count();
+    uint64_t mark = poolguard_mark();
     current->run();
+    poolguard_check();
     expect_same_state();
-    expect_no_leak(&before);
+    expect_no_leak(&before, mark);
     say_result();
 }
 
@@ -283,8 +348,8 @@ static bool matches(const char *pattern, const char *name)
 uint32_t ktest_run(const char *pattern, uint64_t seed)
 {
     uint32_t chosen = 0, failed = 0;
-    random_state = seed ? seed : 0x9E3779B97F4A7C15ull;
-    pin(KeGetCurrentThread());
+    random_seed = seed ? seed : 0x9E3779B97F4A7C15ull;
+    pin(KeGetCurrentThread(), 0);
     ke_yield();
     KeSetPriorityThread(KeGetCurrentThread(), KTEST_PRIORITY);
     keep_irps();

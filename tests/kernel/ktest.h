@@ -4,9 +4,10 @@
 // report KTAP on COM2; `ktest=PATTERN` chooses (* and ? are wildcards).
 // A test leaves pool, objects, handles, IRPs and threads as they were.
 //
-// The test thread and its helpers share one processor, so priorities decide
+// The test thread and its helpers share processor 0, so priorities decide
 // who runs: a helper above KTEST_PRIORITY has run until it blocks whenever the
-// test goes on, one below runs only while the test waits. No test sleeps.
+// test goes on, one below runs only while the test waits. No test sleeps. What
+// takes several processors asks for them and is skipped where they are not.
 
 #ifndef TINT_TESTS_KERNEL_KTEST_H
 #define TINT_TESTS_KERNEL_KTEST_H
@@ -35,9 +36,14 @@ typedef struct ktest {
 void ktest_fail(const char *expression, const char *file, uint32_t line);
 // From seed=; the same in every run.
 uint64_t ktest_random(void);
+// The same for a helper, which has a state of its own, drawn from that.
+uint64_t ktest_draw(uint64_t *state);
 // Waits at PASSIVE for ms milliseconds.
 void ktest_sleep(uint32_t ms);
 uint32_t ktest_run(const char *pattern, uint64_t seed);
+// Whether there are so many processors; if not the test is to return, and is
+// reported as skipped.
+bool ktest_has_processors(uint32_t count);
 
 // ---- Waiting, with a bound that only a lost wake-up reaches ---------------
 
@@ -48,6 +54,10 @@ enum { KTEST_PRIORITY = 8, KTEST_ABOVE = 10, KTEST_BELOW = 6,
 extern const int64_t ktest_bound;
 // Waits for an object; false: the bound was reached.
 bool ktest_wait(void *object);
+// Waits for another processor to set a flag, by looking; at any level.
+bool ktest_spin_until(const volatile uint32_t *flag);
+// Looks at nothing for a while: what must not happen has its chance to.
+void ktest_spin(uint32_t ms);
 
 // ---- Helper threads -------------------------------------------------------
 
@@ -55,6 +65,7 @@ typedef struct ktest_thread {
     KSTART_ROUTINE *routine;
     void *context;
     KPRIORITY priority;
+    uint32_t processor;
     KTHREAD *thread;             // referenced from start to join
     KEVENT started, go;
 } ktest_thread;
@@ -63,11 +74,16 @@ typedef struct ktest_thread {
 // run until it blocked, or ended, when this returns.
 void ktest_start(ktest_thread *helper, KSTART_ROUTINE *routine, void *context,
                  KPRIORITY priority);
+// The same on another processor: it may not have begun when this returns.
+void ktest_start_on(ktest_thread *helper, uint32_t processor,
+                    KSTART_ROUTINE *routine, void *context);
 // Waits for its end. A helper that never ends also ends the whole run: what
 // it uses lies on the test's stack.
 void ktest_join(ktest_thread *helper);
 // Whether it is blocked.
 bool ktest_is_waiting(const ktest_thread *helper);
+// Waits until it is, on another processor; false: the bound was reached.
+bool ktest_until_waiting(const ktest_thread *helper);
 
 // ---- The order of events: one letter each ---------------------------------
 

@@ -211,30 +211,27 @@ KTEST(object_is_deleted_at_passive_only, "")
     }
 }
 
-static ob_handle_table *table;
+static ob_handle_table table;
 
 static ob_handle_table *test_table(void)
 {
-    return table;
+    return &table;
 }
 
 KTEST(handles_count_and_close, "")
 {
     ob_handle_table *(*own)(void) = ob_current_table;
     uint64_t before = ob_handle_count;
-    table = ob_create_handle_table(PsInitialSystemProcess);
+    table.process = PsInitialSystemProcess;
     HANDLE first, second;
     ACCESS_MASK granted;
     void *found = NULL, *object = create();
-    EXPECT(table);
-    if (!table)
-        return;
     ob_current_table = test_table;    // this thread alone uses handles
     ObReferenceObject(object);
-    EXPECT(ob_insert_handle(table, object, 1, &first) == STATUS_SUCCESS);
-    EXPECT(ob_duplicate_handle(table, first, table, 0, DUPLICATE_SAME_ACCESS,
+    EXPECT(ob_insert_handle(&table, object, 1, &first) == STATUS_SUCCESS);
+    EXPECT(ob_duplicate_handle(&table, first, &table, 0, DUPLICATE_SAME_ACCESS,
                                &second) == STATUS_SUCCESS);
-    EXPECT(ob_handle_count == before + 2 && ob_table_count(table) == 2);
+    EXPECT(ob_handle_count == before + 2 && table.count == 2);
     EXPECT(ob_reference_by_handle(second, 1, &type, &found, &granted) ==
            STATUS_SUCCESS);
     EXPECT(found == object && granted == 1);
@@ -244,14 +241,13 @@ KTEST(handles_count_and_close, "")
     EXPECT(ob_reference_by_handle(first, 1, &ps_thread_type, &found,
                                  NULL) == STATUS_OBJECT_TYPE_MISMATCH);
     ob_current_table = own;
-    EXPECT(ob_close_handle(table, first) == STATUS_SUCCESS);
-    EXPECT(ob_close_handle(table, first) == STATUS_INVALID_HANDLE);
+    EXPECT(ob_close_handle(&table, first) == STATUS_SUCCESS);
+    EXPECT(ob_close_handle(&table, first) == STATUS_INVALID_HANDLE);
     EXPECT(closed == 0);    // the process has another one
-    ob_close_all_handles(table);
+    ob_close_all_handles(&table);
     EXPECT(closed == 1 && handles_left == 0 && deleted == 0);
     ObDereferenceObject(object);
     EXPECT(deleted == 1 && ob_handle_count == before);
-    ob_delete_handle_table(table);
 }
 
 // ---- Threads --------------------------------------------------------------
@@ -264,7 +260,7 @@ static void end_at_once(void *context)
 KTEST(threads_leave_nothing, "")
 {
     enum { THREADS = 40 };
-    uint32_t ran = 0, before = ps_thread_count();
+    uint32_t ran = 0, before = ps_thread_count;
     for (int i = 0; i < THREADS; i++) {
         ktest_thread thread;
         ktest_start(&thread, end_at_once, &ran,
@@ -272,5 +268,5 @@ KTEST(threads_leave_nothing, "")
         ktest_join(&thread);
     }
     ps_settle();
-    EXPECT(ran == THREADS && ps_thread_count() == before);
+    EXPECT(ran == THREADS && ps_thread_count == before);
 }

@@ -291,6 +291,50 @@ KTEST(queue_place_is_given_back_at_the_end, "IOCP-09")
     EXPECT(run_down() == 0);
 }
 
+// ---- A limit of 0: as many as there are processors ------------------------
+
+typedef struct computer {
+    ktest_thread thread;
+    volatile uint32_t *stop;
+    uint32_t taken;
+} computer;
+
+static void take_and_compute(void *context)
+{
+    computer *c = context;
+    LIST_ENTRY *entry;
+    ke_remove_queue(&queue, KernelMode, false, &ktest_bound, &entry, 1,
+                    &c->taken);
+    ktest_spin_until(c->stop);
+}
+
+KTEST(queue_limit_of_0_is_one_a_processor, "IOCP-09")
+{
+    computer c[MAXIMUM_PROCESSORS + 1];
+    packet many[MAXIMUM_PROCESSORS + 1];
+    volatile uint32_t stop = 0;
+    uint32_t count = KeNumberProcessors + 1;
+    initialize(0);
+    for (uint32_t i = 0; i < count; i++) {
+        c[i] = (computer){ .stop = &stop };
+        ktest_start_on(&c[i].thread, i % KeNumberProcessors, take_and_compute,
+                       &c[i]);
+        EXPECT(ktest_until_waiting(&c[i].thread));
+    }
+    for (uint32_t i = 0; i < count; i++)
+        KeInsertQueue(&queue, &many[i].entry);
+    ktest_spin(1);
+    EXPECT(queue.CurrentCount == KeNumberProcessors);
+    EXPECT(queue.Header.SignalState == 1);    // although one waits for it
+    EXPECT(ktest_is_waiting(&c[0].thread));
+    stop = 1;
+    for (uint32_t i = 0; i < count; i++) {
+        ktest_join(&c[i].thread);
+        EXPECT(c[i].taken == 1);
+    }
+    EXPECT(run_down() == 0);
+}
+
 KTEST(queue_of_another_takes_the_thread, "IOCP-10")
 {
     KQUEUE other;

@@ -1,6 +1,8 @@
 """test_kernel.py - the tests inside the checked kernel, each a test of pytest.
 
-The kernel is booted once with `ktest=*` and reports on COM2 in KTAP.
+The kernel is booted with `ktest=*`, once for each number of processors, and
+reports on COM2 in KTAP. What takes more processors than were started is
+skipped; nothing else may be.
 """
 import os
 import re
@@ -8,6 +10,8 @@ import re
 from pathlib import Path
 
 import pytest
+
+import symbols
 
 from harness import boot, ktap
 
@@ -18,36 +22,48 @@ SOURCES = [*sorted(HERE.glob('*.c')),
 CASES = [pytest.param(name, id=f'{name}-{rules}' if rules else name)
          for source in SOURCES if source.exists()
          for name, rules in KTEST.findall(source.read_text())]
+NEEDS = re.compile(r'# SKIP needs (\d+) processors')
+BANNER = re.compile(r'^TINT .*: (\d+) processors?,', re.M)
+# `make test LEVEL=kernel CPUS=8` runs them on so many instead.
+PROCESSORS = [int(n) for n in os.environ.get('CPUS', '').split()] or [1, 2, 4]
 BOUND = 300                     # seconds for all of them
 
 
-@pytest.fixture(scope='module')
-def reported(tmp_path_factory):
-    """(results, the machine) of one boot that ran all tests."""
+@pytest.fixture(scope='module', params=PROCESSORS)
+def reported(request, tmp_path_factory):
+    """(results, why the rest is missing, processors that were started) of one
+    boot that ran all tests; one for each number of processors."""
     boot.require(boot.CHECKED)
     disk = tmp_path_factory.mktemp('kernel') / 'disk.img'
     with open(disk, 'wb') as image:
         image.truncate(16 * boot.MIB)
     ended = ''
-    with boot.Machine('kernel', kernel=boot.CHECKED, program=['true'],
+    with boot.Machine(f'kernel-{request.param}', kernel=boot.CHECKED,
+                      program=['true'], cpus=request.param,
                       options=['ktest=*', 'then=poweroff'],
-                      cpus=int(os.environ.get('CPUS', '1')),
                       disks=[boot.Disk(disk)]) as machine:
         try:
             machine.wait(BOUND)
         except boot.Failure as failure:
             ended = str(failure)
-        yield ktap.results(machine.com2), ended or machine.report('QEMU ended')
+        started = BANNER.search(machine.console)
+        yield (ktap.results(machine.com2),
+               ended or machine.report('QEMU ended'),
+               int(started.group(1)) if started else 0)
     disk.unlink()
 
 
 @pytest.mark.parametrize('name', CASES)
 def test_kernel(reported, name):
-    results, report = reported
+    results, report, processors = reported
     if name not in results:
         pytest.fail(f'{name} has no result\n{report}', pytrace=False)
     passed, skipped, text = results[name]
     if skipped:
+        needs = NEEDS.search(text)
+        if not needs or int(needs.group(1)) <= processors:
+            pytest.fail(f'skipped with {processors}: {text}', pytrace=False)
         pytest.skip(text)
     if not passed:
-        pytest.fail(text, pytrace=False)
+        pytest.fail(f'{text}\n{symbols.names(text, boot.CHECKED)}',
+                    pytrace=False)

@@ -8,8 +8,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from lints import (contracts, format, headers, layers, names, readme, size,
-                   symbols)
+from lints import (contracts, format, headers, layers, names, readme, rules,
+                   size, symbols)
 
 LINTS = {
     'layers': layers.check,        # who includes whom
@@ -18,6 +18,7 @@ LINTS = {
     'contracts': contracts.check,  # IRQL:, ASSERT_IRQL, NT:
     'headers': headers.check,      # each header compiles alone
     'readme': readme.check,        # path:/regex/ references and links
+    'rules': rules.check,          # docs/RULES.md, made from the tests
     'size': size.check,            # the gates of the code size
     'format': format.check,        # tabs, columns, blanks, file heads
 }
@@ -37,7 +38,12 @@ def main():
                         default=Path(__file__).resolve().parents[2])
     parser.add_argument('names', nargs='*', metavar='NAME',
                         help='one of: ' + ' '.join(LINTS))
+    parser.add_argument('--write-rules', action='store_true',
+                        help=f'write {rules.TABLE} anew, and no more')
     args = parser.parse_args()
+    if args.write_rules:
+        (args.root / rules.TABLE).write_text(rules.text(args.root))
+        return 0
     unknown = [name for name in args.names if name not in LINTS]
     if unknown:
         parser.error('no lint is called ' + ' '.join(unknown))

@@ -13,11 +13,14 @@ from harness.shell import Shell
 MIB = boot.MIB
 
 
-def faulty(tmp_path, disk, rules):
+BUSES = pytest.mark.parametrize('bus', ['ide', 'nvme'])
+
+
+def faulty(tmp_path, disk, rules, bus):
     """A disk in whose way blkdebug stands, with these rules."""
     config = tmp_path / 'blkdebug.conf'
     config.write_text(rules)
-    return qemu.Disk(f'blkdebug:{config}:{disk}')
+    return qemu.Disk(f'blkdebug:{config}:{disk}', bus)
 
 
 def nth(event, n, errno):
@@ -29,56 +32,65 @@ def nth(event, n, errno):
 
 
 EIO, ENOSPC = 5, 28
+# What QEMU makes of either: ABRT; Write Fault or Unrecovered Read Error.
+FAILED = {'ide': 'STATUS_IO_DEVICE_ERROR', 'nvme': 'STATUS_DEVICE_DATA_ERROR'}
 
 
+@BUSES
 @pytest.mark.parametrize('port', ['apc', 'direct'])
 @pytest.mark.parametrize('n, errno', [(1, EIO), (3, EIO), (8, EIO),
                                       (2, ENOSPC)])
-def test_the_nth_write_fails(run, scratch, tmp_path, port, n, errno):
+def test_the_nth_write_fails(run, scratch, tmp_path, bus, port, n, errno):
     disk = scratch(MIB)
     m = run('sh', '-c', 'nothread B:\\files\\odd.bin --writes 8; status; counts'
             '; nothread B:\\files\\odd.bin --writes 8; counts',
-            disks=[faulty(tmp_path, disk, nth('write_aio', n, errno))],
+            disks=[faulty(tmp_path, disk, nth('write_aio', n, errno), bus)],
             options=[f'port={port}', 'then=poweroff'])
-    first = re.search(r'^nothread: write (\d+) of 8 failed: STATUS_\w+',
+    first = re.search(r'^nothread: write (\d+) of 8 failed: (STATUS_\w+)',
                       m.console, re.M)
     assert first and int(first.group(1)) == n, m.report('no error')
+    assert first.group(2) == FAILED[bus]
     assert 'last: status 1\n' in m.console
     assert m.console.count('all 32,768 bytes are as they should be') == 1
     assert re.findall(r'irps=(\d+)', m.console) == ['0', '0']
 
 
+@BUSES
 @pytest.mark.parametrize('errno', [EIO, ENOSPC])
 def test_only_the_failed_write_is_missing(run, fixtures, scratch, tmp_path,
-                                          errno):
+                                          errno, bus):
     disk = scratch(MIB)
     run('nothread', 'B:\\files\\odd.bin', '--writes', '8', expect=qemu.FAILED,
-        disks=[faulty(tmp_path, disk, nth('write_aio', 3, errno))])
+        disks=[faulty(tmp_path, disk, nth('write_aio', 3, errno), bus)])
     should = bytearray(fixtures.content('odd.bin')[:32768])
     should[8192:12288] = bytes(4096)
     assert disk.read_bytes() == bytes(should) + bytes(MIB - 32768)
 
 
-def test_a_read_fails(run, scratch, tmp_path):
+@BUSES
+def test_a_read_fails(run, scratch, tmp_path, bus):
     """nothread reads its bytes back, and one sector cannot be read."""
     disk = scratch(MIB)
     m = run('sh', '-c', 'nothread B:\\files\\page.bin --offset 65536; status;'
             'nothread B:\\files\\page.bin --offset 65536',
             disks=[faulty(tmp_path, disk, '[inject-error]\n'
                           'event = "read_aio"\nerrno = "5"\n'
-                          'sector = "130"\niotype = "read"\nonce = "on"\n')])
-    assert re.search(r'^nothread: reading back: STATUS_\w+', m.console, re.M)
+                          'sector = "130"\niotype = "read"\nonce = "on"\n',
+                          bus)])
+    assert re.search(rf'^nothread: reading back: {FAILED[bus]}\b', m.console,
+                     re.M)
     assert 'last: status 1\n' in m.console
     assert m.console.count('bytes are as they should be') == 1
 
 
-def test_a_flush_fails(run, scratch, tmp_path):
+@BUSES
+def test_a_flush_fails(run, scratch, tmp_path, bus):
     disk = scratch(MIB)
-    m = run('sh', '-c', 'rawio 0 w 0 512 0 f 0 0; rawio 0 f 0 0; counts',
-            disks=[faulty(tmp_path, disk, nth('flush_to_disk', 1, EIO))])
+    m = run('sh', '-c', 'rawio 0 w 0 512; rawio 0 f 0 0; rawio 0 f 0 0; counts',
+            disks=[faulty(tmp_path, disk, nth('flush_to_disk', 1, EIO), bus)])
     flushes = re.findall(r'^0 f 0 0: (STATUS_\w+)', m.console, re.M)
     assert len(flushes) == 2, m.report('flushes')
-    assert flushes[0] != 'STATUS_SUCCESS' and flushes[1] == 'STATUS_SUCCESS'
+    assert flushes == [FAILED[bus], 'STATUS_SUCCESS']
     assert disk.read_bytes()[:512] == b'A' * 512
 
 
@@ -112,19 +124,22 @@ def test_a_write_times_out_and_the_others_go_on(run, scratch):
     assert good.read_bytes()[:1024] == b'D' * 512 + b'E' * 512
 
 
-def test_nothread_says_that_the_disk_timed_out(run, scratch):
+@BUSES
+def test_nothread_says_that_the_disk_timed_out(run, scratch, bus):
     m = run('nothread', '--size', '512', '--writes', '2', expect=qemu.FAILED,
             options=['iotimeout=2', 'then=poweroff'], bound=120,
-            disks=[qemu.Disk(scratch(MIB), options=DEAF)])
+            disks=[qemu.Disk(scratch(MIB), bus, DEAF)])
     assert 'nothread: write 2 of 2 failed: STATUS_IO_TIMEOUT' in m.console
 
 
+@BUSES
 @pytest.mark.parametrize('checked', [False, True], ids=['free', 'checked'])
-def test_a_kill_waits_for_the_deaf_disk(machine, fixtures, scratch, checked):
+def test_a_kill_waits_for_the_deaf_disk(machine, fixtures, scratch, checked,
+                                        bus):
     """The program dies when its write has timed out; then all works."""
     m = machine(kernel=fixtures.checked if checked else fixtures.kernel,
                 initrd=fixtures.initrd, options=['iotimeout=3'],
-                disks=[qemu.Disk(scratch(MIB), options=DEAF)])
+                disks=[qemu.Disk(scratch(MIB), bus, DEAF)])
     shell = Shell(m)
     shell.run('counts')
     shell.start('nothread --size 512 --writes 6', 'is done ...')

@@ -14,6 +14,9 @@ MIB = boot.MIB
 LBA28_END = (1 << 28) * SECTOR          # the first byte beyond LBA28
 
 
+BUSES = pytest.mark.parametrize('bus', ['ide', 'nvme'])
+
+
 def fill(path, size, seed):
     """Makes a disk of random bytes, so that any change shows."""
     content = random.Random(seed).randbytes(size)
@@ -43,6 +46,7 @@ def check(disk, before, content, offset, writes=None, size=4096):
         pytest.fail(f'the image differs first at byte {first}')
 
 
+@BUSES
 @pytest.mark.parametrize('port', ['apc', 'direct'])
 @pytest.mark.parametrize('name, options', [
     ('one.bin', {}), ('sector.bin', {}), ('over.bin', {}), ('page.bin', {}),
@@ -56,19 +60,22 @@ def check(disk, before, content, offset, writes=None, size=4096):
     ('page.bin', {'writes': 300, 'size': 4096}),
 ], ids=lambda value: value if isinstance(value, str) else '-'.join(
     f'{key}{n}' for key, n in value.items()) or 'plain')
-def test_exactly_these_bytes(run, fixtures, tmp_path, port, name, options):
+def test_exactly_these_bytes(run, fixtures, tmp_path, bus, port, name,
+                             options):
     disk = tmp_path / 'disk.img'
     before = fill(disk, 2 * MIB, 1)
     words = [word for key, value in options.items()
              for word in (f'--{key}', str(value))]
-    run('nothread', f'B:\\files\\{name}', *words, disks=[qemu.Disk(disk)],
+    run('nothread', f'B:\\files\\{name}', *words,
+        disks=[qemu.Disk(disk, bus)],
         options=[f'port={port}', 'then=poweroff'])
     check(disk, before, fixtures.content(name), options.get('offset', 0),
           options.get('writes'), options.get('size', 4096))
 
 
+@BUSES
 @pytest.mark.parametrize('seed', range(40 if boot.STRESS else 6))
-def test_random_sizes_and_places(run, fixtures, tmp_path, seed):
+def test_random_sizes_and_places(run, fixtures, tmp_path, seed, bus):
     draw = random.Random(1000 + seed)
     disk = tmp_path / 'disk.img'
     before = fill(disk, 4 * MIB, seed)
@@ -86,7 +93,7 @@ def test_random_sizes_and_places(run, fixtures, tmp_path, seed):
                      + (f' --writes {writes}' if writes else ''))
         content = expected(content, fixtures.content(name), offset, writes,
                            size)
-    m = run(*words, '; '.join(lines), disks=[qemu.Disk(disk)],
+    m = run(*words, '; '.join(lines), disks=[qemu.Disk(disk, bus)],
             options=[f'port={draw.choice(["apc", "direct"])}',
                      'then=poweroff'])
     assert 'nothread: ' not in m.console
@@ -125,14 +132,15 @@ def test_two_disks_at_once(run, fixtures, tmp_path):
     check(places[1], before[1], fixtures.content('page.bin'), 0, 100)
 
 
+@BUSES
 @pytest.mark.parametrize('number, status', [(0, qemu.PASSED),
                                             (1, qemu.PASSED),
                                             (2, qemu.FAILED)])
-def test_the_disk_asked_for(run, fixtures, tmp_path, number, status):
+def test_the_disk_asked_for(run, fixtures, tmp_path, number, status, bus):
     places = [tmp_path / f'{n}.img' for n in range(2)]
     before = [fill(path, MIB, n) for n, path in enumerate(places)]
     m = run('nothread', 'B:\\files\\odd.bin', '--disk', str(number),
-            disks=[qemu.Disk(path) for path in places], expect=status)
+            disks=[qemu.Disk(path, bus) for path in places], expect=status)
     for n, path in enumerate(places):
         if n == number:
             check(path, before[n], fixtures.content('odd.bin'), 0)
@@ -142,7 +150,8 @@ def test_the_disk_asked_for(run, fixtures, tmp_path, number, status):
         assert 'STATUS_OBJECT_NAME_NOT_FOUND' in m.console
 
 
-def test_a_volume_is_left_alone(run, fixtures, tmp_path):
+@BUSES
+def test_a_volume_is_left_alone(run, fixtures, tmp_path, bus):
     """Without --disk the first disk that holds none is taken."""
     places = [tmp_path / f'{n}.img' for n in range(2)]
     before = [fill(path, MIB, n) for n, path in enumerate(places)]
@@ -153,13 +162,14 @@ def test_a_volume_is_left_alone(run, fixtures, tmp_path):
     before[0] = bytes(boot_sector) + before[0][512:]
     places[0].write_bytes(before[0])
     run('nothread', 'B:\\files\\odd.bin',
-        disks=[qemu.Disk(path) for path in places])
+        disks=[qemu.Disk(path, bus) for path in places])
     assert places[0].read_bytes() == before[0]
     check(places[1], before[1], fixtures.content('odd.bin'), 0)
 
 
+@BUSES
 @pytest.mark.parametrize('port', ['apc', 'direct'])
-def test_beyond_2_to_the_28_sectors(run, fixtures, scratch, port):
+def test_beyond_2_to_the_28_sectors(run, fixtures, scratch, port, bus):
     """One write across the border of LBA28, one far behind it; what would
     lie there if the address lost its upper bits stays zero."""
     disk = scratch(size=LBA28_END + 1024 * MIB)
@@ -168,7 +178,8 @@ def test_beyond_2_to_the_28_sectors(run, fixtures, scratch, port):
     near = LBA28_END - 8192
     run('sh', '-c', f'nothread B:\\files\\odd.bin --size 16384 --offset {near}'
         f'; nothread B:\\files\\odd.bin --offset {far}',
-        disks=[qemu.Disk(disk)], options=[f'port={port}', 'then=poweroff'])
+        disks=[qemu.Disk(disk, bus)],
+        options=[f'port={port}', 'then=poweroff'])
     padded = content + bytes(-len(content) % SECTOR)
     with open(disk, 'rb') as image:
         for place in (near, far):
@@ -214,7 +225,8 @@ def test_a_file_that_is_missing(run, scratch):
     assert 'STATUS_OBJECT_NAME_NOT_FOUND' in m.console
 
 
-def test_raw_requests_at_the_edges(run, tmp_path):
+@BUSES
+def test_raw_requests_at_the_edges(run, tmp_path, bus):
     """The kernel's own checks, without nothread's in front of them."""
     size = 65536
     disk = tmp_path / 'disk.img'
@@ -231,7 +243,7 @@ def test_raw_requests_at_the_edges(run, tmp_path):
              ('w', 0, 0, 'SUCCESS (0x00000000) 0'),
              ('w', size - 512, 512, 'SUCCESS (0x00000000) 512')]
     words = [str(word) for case in cases for word in (0, *case[:3])]
-    m = run('rawio', *words, expect=qemu.FAILED, disks=[qemu.Disk(disk)])
+    m = run('rawio', *words, expect=qemu.FAILED, disks=[qemu.Disk(disk, bus)])
     for what, offset, length, status in cases:
         assert f'0 {what} {offset} {length}: STATUS_{status}' in m.console, \
             m.report(f'{what} {offset} {length}')

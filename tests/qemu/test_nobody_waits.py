@@ -13,13 +13,13 @@ from harness import boot, flight
 WRITES = 4
 
 
-def logged(run, tmp_path, *program, options=(), disk_options):
+def logged(run, tmp_path, *program, options=(), disk_options, cpus=1):
     disk = tmp_path / 'disk.img'
     with open(disk, 'wb') as image:
         image.truncate(boot.MIB)
     m = run(*program, options=[*options, 'then=poweroff'],
             disks=[qemu.Disk(disk, options=disk_options)],
-            debug=flight.DEBUG, trace=flight.EVENTS, extra=flight.EXTRA,
+            cpus=cpus, debug=flight.DEBUG, trace=flight.EVENTS, extra=flight.EXTRA,
             bound=240)
     log = m.logs / 'qemu.log'
     found = flight.flights(log, m.kernel)
@@ -30,10 +30,11 @@ def logged(run, tmp_path, *program, options=(), disk_options):
 SLOW = 'throttling.iops-total=1'
 
 
-@pytest.mark.parametrize('port', ['apc', 'direct'])
-def test_from_hlt_to_interrupt_nothing_runs(run, tmp_path, port):
+@pytest.mark.parametrize('port, cpus', [('apc', 1), ('direct', 1), ('apc', 2),
+                                        ('direct', 4)])
+def test_from_hlt_to_interrupt_nothing_runs(run, tmp_path, port, cpus):
     m, found = logged(run, tmp_path, 'nothread', '--writes', str(WRITES),
-                      options=[f'port={port}'], disk_options=SLOW)
+                      options=[f'port={port}'], disk_options=SLOW, cpus=cpus)
     assert [f.kind for f in found].count('write') == WRITES
     long = [f for f in found if f.seconds > flight.SHORTEST
             and f.kind == 'write']

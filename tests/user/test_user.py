@@ -9,6 +9,7 @@ only tells 0 from the rest. Lines in its head change its run:
     // options: port=direct      kernel options; each such line is one more run
     // cpus: 2                   processors, 1 if not said; likewise
     // cpus: 1 qemu64            and of which of QEMU's models, not max
+    // bus: nvme                 of the disks; one more run for each such line
     // helper: what for          no test of its own
 
 Each is run by the program `leaks` several times, which then looks whether
@@ -29,7 +30,7 @@ import qemu
 from harness import boot
 
 HERE = Path(__file__).resolve().parent
-HEAD = re.compile(r'^// (args|disks|options|cpus|helper):[ \t]*(.*)$', re.M)
+HEAD = re.compile(r'^// (args|disks|options|bus|cpus|helper):[ \t]*(.*)$', re.M)
 BOUND = 900 if boot.STRESS else 180     # seconds for one program
 
 
@@ -40,24 +41,26 @@ def cases():
             head.setdefault(key, []).append(value.strip())
         if 'helper' in head:
             continue
-        for options, processors in itertools.product(
-                head.get('options', ['']),
+        for bus, options, processors in itertools.product(
+                ['ide', *head.get('bus', [])], head.get('options', ['']),
                 head.get('cpus', [os.environ.get('CPUS') or '1'])):
             cpus, cpu = [*processors.split(), 'max'][:2]
             name = [source.stem, options,
+                    bus if bus != 'ide' else '',
                     f'cpus={cpus}' if cpus != '1' else '',
                     cpu if cpu != 'max' else '']
-            yield pytest.param(source.stem, head, options.split(), int(cpus),
-                               cpu, id='-'.join(filter(None, name)))
+            yield pytest.param(source.stem, head, options.split(), bus,
+                               int(cpus), cpu, id='-'.join(filter(None, name)))
 
 
 def one(head, key, default):
     return head.get(key, [default])[0]
 
 
-@pytest.mark.parametrize('name, head, options, cpus, cpu', cases())
-def test_user(machine, scratch, name, head, options, cpus, cpu):
-    disks = [qemu.Disk(scratch()) for _ in range(int(one(head, 'disks', '1')))]
+@pytest.mark.parametrize('name, head, options, bus, cpus, cpu', cases())
+def test_user(machine, scratch, name, head, options, bus, cpus, cpu):
+    disks = [qemu.Disk(scratch(), bus)
+             for _ in range(int(one(head, 'disks', '1')))]
     words = qemu.words(one(head, 'args', ''))
     if words[-1:] == ['[stress]']:
         words[-1:] = ['stress'] if boot.STRESS else []

@@ -41,6 +41,7 @@ static struct {
             { BUFFER_OUT, 16 }, V(16)),
     SERVICE(NtCancelIoFile, { DISK, 0 }, STATUS_BLOCK),
     SERVICE(NtCancelIoFileEx, { DISK, 0 }, V(0), STATUS_BLOCK),
+    SERVICE(NtCancelSynchronousIoFile, { THREAD, 0 }, V(0), STATUS_BLOCK),
     SERVICE(NtQueryInformationFile, { DISK, 0 }, STATUS_BLOCK, { OUT, 8 },
             V(8), V(FilePositionInformation)),
     SERVICE(NtSetInformationFile, { DISK, 0 }, STATUS_BLOCK, { IN, 8 }, V(8),

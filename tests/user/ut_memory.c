@@ -54,6 +54,24 @@ static void allocation(void)
     CHECK_OK(allocate(&again, PAGE, PAGE_READWRITE));
     CHECK(again == base && *(uint8_t *)again == 0);
     CHECK_OK(release(again, 0));
+    rule("a page stays free around each, also if they end at 64 KiB");
+    char *ring[5] = { NULL };
+    for (int i = 0; i < 5; i++)
+        CHECK_OK(allocate((void **)&ring[i], 16 * PAGE, PAGE_READWRITE));
+    CHECK_OK(release(ring[2], 0));    // a gap, in which it would just fit
+    ring[2] = NULL;
+    CHECK_OK(allocate((void **)&ring[2], 17 * PAGE, PAGE_READWRITE));
+    for (int i = 0; i < 5; i++) {
+        MEMORY_BASIC_INFORMATION below, above;
+        size = (i == 2 ? 17 : 16) * PAGE;
+        CHECK_OK(NtQueryVirtualMemory(NtCurrentProcess(), ring[i] - 1,
+                                      &below));
+        CHECK_OK(NtQueryVirtualMemory(NtCurrentProcess(), ring[i] + size,
+                                      &above));
+        CHECK(below.State == MEM_FREE && above.State == MEM_FREE);
+    }
+    for (int i = 0; i < 5; i++)
+        CHECK_OK(release(ring[i], 0));
     rule("below 4 GiB, in the kernel, and round the corner");
     static const uint64_t bad[] = { 0x1000, 0x400000, 0xFFFFF000ull, TOP + 1,
                                     KERNEL_BEGINS, UINT64_MAX - PAGE };

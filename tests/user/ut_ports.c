@@ -230,8 +230,8 @@ static void limit(void)
     start(&takers[0], port, take_and_spin);
     start(&takers[1], port, take_and_spin);
     post(port, 1);
-    for (int i = 0; i < 10000 && !takers[1].key; i++)
-        NtYieldExecution();
+    for (int i = 0; i < 20000 && !takers[1].key; i++)
+        NtDelayExecution(false, MS(1));
     CHECK_EQ(takers[1].key, 1);
     post(port, 2);
     for (int i = 0; i < 100; i++)

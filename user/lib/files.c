@@ -106,6 +106,33 @@ NTSTATUS nt_load_file(const char *name, uint8_t **content, uint64_t *length)
     return status;
 }
 
+// Whether the disk begins with a file system, FAT or NTFS (FAT specification
+// 1.03, section 3.1): a jump, a plausible sector size, the signature.
+static bool has_volume(uint32_t disk)
+{
+    enum { SHORT_JUMP = 0xEB, NEAR_JUMP = 0xE9, SECTOR_SIZE = 11,
+           SMALLEST = 512, LARGEST = 4096, SIGNATURE = 510,
+           SIGNATURE_LOW = 0x55, SIGNATURE_HIGH = 0xAA };
+    _Alignas(uint64_t) uint8_t boot[LARGEST] = { 0 };
+    DISK_GEOMETRY geometry;
+    HANDLE file;
+    uint32_t done;
+    if (!NT_SUCCESS(nt_open_disk(disk, FILE_READ_DATA,
+                                 FILE_SYNCHRONOUS_IO_NONALERT, &file,
+                                 &geometry)))
+        return false;
+    nt_read(file, boot, geometry.BytesPerSector, 0, &done);
+    NtClose(file);
+    uint32_t size = boot[SECTOR_SIZE] | boot[SECTOR_SIZE + 1] << 8;
+    return done && (boot[0] == SHORT_JUMP || boot[0] == NEAR_JUMP) &&
+           boot[SIGNATURE] == SIGNATURE_LOW &&
+           boot[SIGNATURE + 1] == SIGNATURE_HIGH && size >= SMALLEST &&
+           size <= LARGEST && (size & (size - 1)) == 0;
+}
+
+// A disk that a program may write on: programs that look for scratch space
+// leave volumes alone.
+//
 // Returns: STATUS_NO_SUCH_DEVICE  every disk has a volume
 //          or what opening says
 // Owns:    the caller closes *file
@@ -122,7 +149,7 @@ NTSTATUS nt_open_free_disk(uint32_t *disk, ACCESS_MASK access,
         status = nt_open_disk(*disk, access, options, file, geometry);
         if (!NT_SUCCESS(status))
             continue;
-        if (!geometry->HasVolume)
+        if (!has_volume(*disk))
             return status;
         NtClose(*file);
     }

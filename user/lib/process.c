@@ -13,6 +13,24 @@
 
 PEB *rtl_peb;
 
+// Adds what the kernel leaves to the process itself: who its first thread is
+// and, for the program that the kernel started, the console, opened once for
+// each stream, so that nobody who reads keeps another from writing.
+static void complete_peb(PEB *peb)
+{
+    HANDLE *handles = &peb->ProcessParameters.StandardInput;
+    THREAD_BASIC_INFORMATION self = { 0 };
+    NTSTATUS status = NtQueryInformationThread(
+        NtCurrentThread(), ThreadBasicInformation, &self, sizeof(self), NULL);
+    peb->ClientId = self.ClientId;
+    for (int i = 0; peb->FirstProgram && i < 3 && NT_SUCCESS(status); i++)
+        status = nt_open_file(
+            "CON", FILE_READ_DATA | FILE_WRITE_DATA | SYNCHRONIZE, FILE_OPEN,
+            FILE_SYNCHRONOUS_IO_NONALERT, &handles[i]);
+    if (!NT_SUCCESS(status))
+        exit(status);
+}
+
 void rtl_start_process(PEB *peb)
 {
     static char line[COMMAND_LINE_SIZE];
@@ -20,6 +38,7 @@ void rtl_start_process(PEB *peb)
     const STRING *command = &peb->ProcessParameters.CommandLine;
 
     rtl_peb = peb;
+    complete_peb(peb);
     rtl_start_streams(&peb->ProcessParameters);
     if (peb->FirstProgram)    // the others: whoever starts them says so
         nt_set_foreground(NtCurrentProcess());

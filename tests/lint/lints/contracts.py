@@ -5,7 +5,8 @@ from .names import is_pascal
 from .source import Finding, comment_above, files, functions, labels, read
 
 FIRST = re.compile(r'(?:\s*ASSERT\w*\s*\([^;]*\)\s*;)*?'
-                   r'\s*ASSERT_IRQL\s*\(\s*([<>=!]*)\s*,?\s*([^;]*?)\s*\)\s*;')
+                   r'\s*ASSERT_IRQL(?:_RULE\s*\([^,]*,|\s*\()'
+                   r'\s*([<>=!]*)\s*,?\s*([^;]*?)\s*\)\s*;')
 
 
 def key(block, name):

@@ -17,6 +17,7 @@ LAYERS = {
 }
 TOP = ('main.c', 'wdm.h')               # these see all of kernel/
 SPLIT = ('ke', 'io')                    # may have several public headers
+SHARED = 'drivers/disk'                 # every driver may use its disk.h
 FREE = ['kernel/ntabi.h', 'kernel/nt.h', 'kernel/assert.h']  # low to high
 FREESTANDING = {'stdint.h', 'stddef.h', 'stdbool.h', 'stdarg.h',
                 'stdatomic.h', 'stdalign.h', 'limits.h',
@@ -90,7 +91,7 @@ def refused(root, path, kind, target):
     elif path.startswith('kernel/'):
         ok = target in FREE or target.startswith('kernel/') and sees(me, it)
     elif path.startswith('drivers/'):
-        ok = target == 'kernel/wdm.h' or me == it
+        ok = target in ('kernel/wdm.h', f'{SHARED}/disk.h') or me == it
     elif me == 'boot':
         ok = target == 'kernel/nt.h' or me == it
     else:

@@ -7,8 +7,9 @@ from .source import CODE, Finding, files, functions, read
 
 GATES = [                               # what, folders, limit
     ('boot + kernel', ['boot', 'kernel'], 7000),
-    ('con + initrd + ide + nvme + edu',
-     [f'drivers/{name}' for name in ('con', 'initrd', 'ide', 'nvme', 'edu')],
+    ('con + initrd + ide + nvme + edu', # with what they share
+     [f'drivers/{name}' for name in ('con', 'initrd', 'disk', 'ide', 'nvme',
+                                     'edu')],
      1400),
     ('npfs', ['drivers/npfs'], 400),
     ('fat', ['drivers/fat'], 1300),

@@ -4,7 +4,7 @@ import re
 import subprocess
 from collections import defaultdict
 
-from .layers import FREE, folder_of, includes, is_private, sees
+from .layers import FREE, SHARED, folder_of, includes, is_private, sees
 from .source import Finding, files, read
 
 ANYWHERE = {'KeBugCheckEx', 'memcpy', 'memset', 'memmove', 'memcmp',
@@ -71,6 +71,7 @@ def public_words(root):
     result = {folder: words(root, paths + FREE)
               for folder, paths in public.items()}
     result['wdm.h'] = words(root, reachable(root, 'kernel/wdm.h'))
+    result[SHARED] = words(root, [f'{SHARED}/disk.h'])
     return result
 
 
@@ -82,9 +83,12 @@ def refused(me, symbol, homes, public):
     for home in homes:
         if home == me or home == 'main.c' and me == 'boot':
             return None
-        if not (sees(me, home) or driver and not home.startswith('drivers/')):
+        shared = driver and home == SHARED
+        if not (sees(me, home) or shared
+                or driver and not home.startswith('drivers/')):
             continue
-        if symbol in public.get('wdm.h' if driver else home, set()):
+        if symbol in public.get('wdm.h' if driver and not shared else home,
+                                set()):
             return None
         return f'{symbol} of {home} is in no header that {me} may include'
     return f'{me} may not use {symbol} of {" ".join(sorted(homes))}'

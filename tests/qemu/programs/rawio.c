@@ -2,8 +2,9 @@
 //
 //     rawio DISK OPERATION OFFSET LENGTH [DISK OPERATION OFFSET LENGTH]...
 //
-// OPERATION: w write, r read, o write from an odd address, f flush (which
-// waits for its end before the next is sent). Says for each how it ended. The
+// OPERATION: w write, r read, o write from an odd address, q from one that is
+// only a multiple of 4, f flush (which waits for its end before the next is
+// sent). Says for each how it ended. The
 // bytes written are 'A' for the first request, 'B' for the second, and so on.
 
 #include <ntdll.h>
@@ -37,7 +38,7 @@ static NTSTATUS start(struct request *r, int letter, char *const *words)
                                false);
     if (!NT_SUCCESS(status))
         return status;
-    r->buffer = nt_allocate_pages(length + 1);
+    r->buffer = nt_allocate_pages(length + 4);
     if (!r->buffer)
         return STATUS_NO_MEMORY;
     char what = words[1][0];
@@ -46,9 +47,10 @@ static NTSTATUS start(struct request *r, int letter, char *const *words)
     if (what == 'r')
         return NtReadFile(r->disk, r->event, NULL, NULL, &r->iosb, r->buffer,
                           (uint32_t)length, offset);
-    memset(r->buffer, letter, length + 1);
+    memset(r->buffer, letter, length + 4);
     return NtWriteFile(r->disk, r->event, NULL, NULL, &r->iosb,
-                       r->buffer + (what == 'o'), (uint32_t)length, offset);
+                       r->buffer + (what == 'o' ? 1 : what == 'q' ? 4 : 0),
+                       (uint32_t)length, offset);
 }
 
 int main(int argc, char **argv)

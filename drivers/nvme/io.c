@@ -1,0 +1,335 @@
+// io.c - a request's way through a queue pair: dispatch, interrupt, DPC.
+//
+// All of it belongs to one processor: its threads put commands into its ring
+// at DISPATCH_LEVEL, and its interrupt's DPC takes the answers out. The queue's
+// lock is there for others who cancel, reset, or share the queue.
+//
+// A request is one command after the other, if it moves more than the device
+// takes at once. It allocates before it is accepted, and never afterwards.
+
+#include "drivers/nvme/nvme.h"
+
+static nvme_request *request_of(IRP *irp)
+{
+    _Static_assert(sizeof(nvme_request) <= sizeof(irp->Tail.DriverContext),
+                   "a request does not fit");
+    return (nvme_request *)irp->Tail.DriverContext;
+}
+
+static IRP *take_first(LIST_ENTRY *list)
+{
+    return CONTAINING_RECORD(RemoveHeadList(list), IRP, Tail.ListEntry);
+}
+
+static void end(IRP *irp, NTSTATUS status)
+{
+    const nvme_request *request = request_of(irp);
+    irp->IoStatus.Status = status;
+    irp->IoStatus.Information = NT_SUCCESS(status) ? request->done : 0;
+    if (request->list)
+        mm_release_frame(request->list);
+    IoCompleteRequest(irp, IO_DISK_INCREMENT);
+}
+
+// ---- Into the ring: the queue's lock is held ------------------------------
+
+// Says where the command's bytes are in memory (section 4.3): up to two pages
+// by their addresses, more by those of the first and of a list of the others.
+static void write_prps(nvme_command *command, const MDL *mdl,
+                       const nvme_request *request)
+{
+    uint64_t at = (uint64_t)mdl->ByteOffset + request->done;
+    const PFN_NUMBER *frame = &mdl->frames[at >> PAGE_SHIFT];
+    uint32_t first = PAGE_SIZE - BYTE_OFFSET(at);
+
+    command->prp1 = (uint64_t)*frame++ << PAGE_SHIFT | BYTE_OFFSET(at);
+    if (request->bytes <= first)
+        return;
+    command->prp2 = (uint64_t)*frame << PAGE_SHIFT;
+    if (request->bytes <= first + PAGE_SIZE)
+        return;
+    command->prp2 = (uint64_t)request->list << PAGE_SHIFT;
+    uint64_t *list = mm_frame_to_virt(request->list);
+    uint64_t count = BYTES_TO_PAGES(request->bytes - first);
+    for (uint64_t i = 0; i < count; i++)
+        list[i] = (uint64_t)frame[i] << PAGE_SHIFT;
+}
+
+static uint32_t next_place(const nvme_queue *q, uint32_t place)
+{
+    return place + 1 == q->depth ? 0 : place + 1;
+}
+
+// A command's place in the ring is its id, and free again when the answer is
+// there. One place stays free: a full ring would look like an empty one.
+static bool has_room(const nvme_queue *q)
+{
+    return !q->slots[next_place(q, q->sq_tail)] && !q->stopped;
+}
+
+// Writes the request's next command. Of an entry, what is not written here is
+// always 0.
+static void put(nvme_queue *q, IRP *irp)
+{
+    const IO_STACK_LOCATION *stack = IoGetCurrentIrpStackLocation(irp);
+    const nvme_disk *disk = stack->DeviceObject->DeviceExtension;
+    nvme_request *request = request_of(irp);
+    nvme_command *command = &q->sq[q->sq_tail];
+
+    command->opcode = NVME_FLUSH;
+    command->id = (uint16_t)q->sq_tail;
+    command->namespace = NVME_NAMESPACE;
+    command->prp1 = command->prp2 = command->argument = command->sectors = 0;
+    if (request->length) {
+        command->opcode = stack->MajorFunction == IRP_MJ_WRITE ? NVME_WRITE
+                                                               : NVME_READ;
+        request->bytes = MIN(request->length - request->done, disk->max_bytes);
+        command->argument =
+            (stack->Parameters.Read.ByteOffset + request->done) >>
+            disk->sector_shift;
+        command->sectors = (request->bytes >> disk->sector_shift) - 1;
+        write_prps(command, irp->MdlAddress, request);
+    }
+    request->started = hal_read_tsc();
+    if (IsListEmpty(&q->at_device))
+        ke_watchdog_progress(&q->watchdog);
+    InsertTailList(&q->at_device, &irp->Tail.ListEntry);
+    q->slots[q->sq_tail] = irp;
+    q->sq_tail = next_place(q, q->sq_tail);
+    io_irp_at_device(irp, disk->disk.number);
+}
+
+static void ring(nvme_queue *q)
+{
+    if (q->rung == q->sq_tail)
+        return;
+    __atomic_thread_fence(__ATOMIC_RELEASE);    // the commands come first
+    *q->sq_doorbell = q->rung = q->sq_tail;
+}
+
+// ---- Waiting for the ring -------------------------------------------------
+
+// Whoever takes the cancel routine out has the request. If the queue was
+// quicker to unlink it, it has left it linked to itself.
+static void cancel_waiting(DEVICE_OBJECT *device, IRP *irp)
+{
+    (void)device;
+    nvme_queue *q = request_of(irp)->queue;
+    KIRQL old;
+    IoReleaseCancelSpinLock(irp->CancelIrql);
+    KeAcquireSpinLock(&q->lock, &old);
+    RemoveEntryList(&irp->Tail.ListEntry);
+    KeReleaseSpinLock(&q->lock, old);
+    end(irp, STATUS_CANCELLED);
+}
+
+// Puts a request in line, before the entry there. False: it was cancelled on
+// its way here, and is the caller's to end.
+static bool wait_in_line(nvme_queue *q, IRP *irp, LIST_ENTRY *there)
+{
+    request_of(irp)->queue = q;
+    irp->state = IrpQueued;
+    ki_trace(TRACE_IRP_QUEUED, 0, irp->id);
+    IoSetCancelRoutine(irp, cancel_waiting);
+    if (irp->Cancel && IoSetCancelRoutine(irp, NULL))
+        return false;
+    InsertTailList(there, &irp->Tail.ListEntry);
+    return true;
+}
+
+// As many as there is room for go to the device.
+static void start_waiting(nvme_queue *q)
+{
+    while (has_room(q) && !IsListEmpty(&q->waiting)) {
+        IRP *irp = take_first(&q->waiting);
+        if (IoSetCancelRoutine(irp, NULL))
+            put(q, irp);
+        else    // cancel_waiting is about to come
+            InitializeListHead(&irp->Tail.ListEntry);
+    }
+    ring(q);
+}
+
+// ---- Requests -------------------------------------------------------------
+
+// A checked read or write, or IRP_MJ_FLUSH_BUFFERS, which covers what was
+// completed before.
+//
+// IRQL:    <= DISPATCH_LEVEL
+// Returns: STATUS_PENDING
+//          STATUS_INSUFFICIENT_RESOURCES  no page for a list
+NTSTATUS nvme_send(DEVICE_OBJECT *device, IRP *irp)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+
+    const nvme_disk *disk = device->DeviceExtension;
+    const IO_STACK_LOCATION *stack = IoGetCurrentIrpStackLocation(irp);
+    nvme_request *request = request_of(irp);
+    *request = (nvme_request){ 0 };
+    if (stack->MajorFunction != IRP_MJ_FLUSH_BUFFERS)
+        request->length = stack->Parameters.Read.Length;
+    if (request->length > PAGE_SIZE &&
+        irp->MdlAddress->ByteOffset + (uint64_t)request->length >
+            2 * PAGE_SIZE &&
+        !(request->list = mm_allocate_frame(0)))
+        return io_complete(irp, STATUS_INSUFFICIENT_RESOURCES, 0);
+
+    // When the lock is let go another processor may complete and free irp.
+    bool accepted = true;
+    IoMarkIrpPending(irp);
+    KIRQL old = KeRaiseIrqlToDpcLevel();
+    nvme_queue *q = disk->controller->queue_of[KeGetCurrentPrcb()->Number];
+    KeAcquireSpinLockAtDpcLevel(&q->lock);
+    if (has_room(q) && IsListEmpty(&q->waiting)) {
+        put(q, irp);
+        ring(q);
+    } else {
+        accepted = wait_in_line(q, irp, &q->waiting);
+    }
+    KeReleaseSpinLock(&q->lock, old);
+    if (!accepted)
+        end(irp, STATUS_CANCELLED);
+    return STATUS_PENDING;
+}
+
+// The device has answers: the DPC takes them, all at once.
+//
+// IRQL:    >= DEVICE_LEVEL_MIN
+// Returns: true: the vector is this queue's alone
+bool nvme_isr(KINTERRUPT *interrupt, void *context)
+{
+    ASSERT_IRQL(>=, DEVICE_LEVEL_MIN);
+    (void)interrupt;
+
+    nvme_queue *q = context;
+    KeInsertQueueDpc(&q->dpc, NULL, NULL);
+    return true;
+}
+
+// Takes the next answer. Its request is done, or the first in line for its
+// next command. False: the device has written none.
+static bool take_answer(nvme_queue *q, LIST_ENTRY *done)
+{
+    const nvme_completion *entry = &q->cq[q->cq_head];
+    if (q->stopped || !nvme_is_new(entry, q->phase))
+        return false;
+    IRP *irp = q->slots[entry->id];
+    nvme_request *request = request_of(irp);
+    NTSTATUS status = nvme_status(entry);
+    q->slots[entry->id] = NULL;
+    q->cq_head = next_place(q, q->cq_head);
+    if (q->cq_head == 0)
+        q->phase ^= NVME_PHASE;
+    RemoveEntryList(&irp->Tail.ListEntry);
+    if (NT_SUCCESS(status)) {
+        request->done += request->bytes;
+        if (request->done < request->length) {
+            if (wait_in_line(q, irp, q->waiting.Flink))
+                return true;
+            status = STATUS_CANCELLED;
+        }
+    }
+    irp->IoStatus.Status = status;
+    InsertTailList(done, &irp->Tail.ListEntry);
+    return true;
+}
+
+// When the oldest command went out; now, if there is none.
+static uint64_t oldest(const nvme_queue *q)
+{
+    LIST_ENTRY *first = q->at_device.Flink;
+    return IsListEmpty(&q->at_device)
+               ? hal_read_tsc()
+               : request_of(CONTAINING_RECORD(first, IRP, Tail.ListEntry))
+                     ->started;
+}
+
+// The end of each stay in the queue: what waits goes to the device, the
+// watchdog looks at the oldest command; then, outside the lock, what is done is
+// completed.
+static void leave(nvme_queue *q, LIST_ENTRY *done)
+{
+    start_waiting(q);
+    q->watchdog.busy = !IsListEmpty(&q->at_device) && !q->stopped;
+    q->watchdog.stamp = oldest(q);
+    KeReleaseSpinLockFromDpcLevel(&q->lock);
+    while (!IsListEmpty(done)) {
+        IRP *irp = take_first(done);
+        end(irp, irp->IoStatus.Status);
+    }
+}
+
+// Behind an interrupt: takes all answers, and says so once.
+//
+// IRQL:    == DISPATCH_LEVEL
+void nvme_dpc(KDPC *dpc, void *context, void *argument1, void *argument2)
+{
+    ASSERT_IRQL(==, DISPATCH_LEVEL);
+    (void)dpc, (void)argument1, (void)argument2;
+
+    nvme_queue *q = context;
+    LIST_ENTRY done;
+    InitializeListHead(&done);
+    KeAcquireSpinLockAtDpcLevel(&q->lock);
+    uint32_t head = q->cq_head;
+    while (take_answer(q, &done))
+        continue;
+    if (q->cq_head != head)
+        *q->cq_doorbell = q->cq_head;
+    leave(q, &done);
+}
+
+// ---- Time-out and reset ---------------------------------------------------
+
+// Was the oldest command late at the time now? Signed: another processor's
+// clock may be a moment ahead.
+static bool is_late(const nvme_queue *q, uint64_t now)
+{
+    return (int64_t)(now - oldest(q)) >= (int64_t)q->watchdog.timeout;
+}
+
+// The watchdog: the queue's oldest command may be late.
+//
+// IRQL:    == DISPATCH_LEVEL
+void nvme_timeout_dpc(KDPC *dpc, void *context, void *argument1,
+                      void *argument2)
+{
+    ASSERT_IRQL(==, DISPATCH_LEVEL);
+    (void)dpc, (void)argument1, (void)argument2;
+
+    nvme_queue *q = context;
+    uint64_t now = hal_read_tsc();
+    KeAcquireSpinLockAtDpcLevel(&q->lock);
+    bool late = is_late(q, now);
+    KeReleaseSpinLockFromDpcLevel(&q->lock);
+    if (late)
+        nvme_begin_reset(q->controller, now);
+}
+
+// The controller works again: fails what was late when that was noticed, and
+// sends the rest again, in its order.
+//
+// IRQL:    == DISPATCH_LEVEL
+void nvme_restart(nvme_queue *q, uint64_t noticed)
+{
+    ASSERT_IRQL(==, DISPATCH_LEVEL);
+
+    LIST_ENTRY late, again;
+    InitializeListHead(&late);
+    InitializeListHead(&again);
+    KeAcquireSpinLockAtDpcLevel(&q->lock);
+    while (!IsListEmpty(&q->at_device)) {
+        LIST_ENTRY *to = is_late(q, noticed) ? &late : &again;
+        IRP *irp = take_first(&q->at_device);
+        irp->IoStatus.Status = STATUS_IO_TIMEOUT;
+        InsertTailList(to, &irp->Tail.ListEntry);
+    }
+    memset(q->slots, 0, q->depth * sizeof(*q->slots));
+    memset(q->cq, 0, q->depth * sizeof(*q->cq));
+    q->sq_tail = q->rung = q->cq_head = 0;
+    q->phase = NVME_PHASE;
+    q->stopped = false;
+    while (!IsListEmpty(&again))
+        put(q, take_first(&again));
+    leave(q, &late);
+}

@@ -1,0 +1,161 @@
+// nvme.h - disks that take thousands of requests at once: controllers, queues.
+//
+// A controller is a PCI function and one disk. Each processor has a queue pair
+// and an interrupt of its own, so that processors share nothing but a disk:
+//
+//   dispatch --room in the ring--> command --doorbell--> at device
+//      '--no room--> waiting, can be cancelled --DPC--> command
+//   at device --completion, MSI-X--> ISR --> DPC --more to move--> command
+//                                             '---done--> IoCompleteRequest
+//   at device --time-out--> all queues stop, reset, a look per tick,
+//      restart: what is too old --> STATUS_IO_TIMEOUT, all others --> command
+//
+// Left out: namespaces other than 1, metadata, shadow doorbells, and Abort,
+// which may do nothing, where a reset always helps.
+// References are to NVM Express 1.4.
+
+#ifndef TINT_DRIVERS_NVME_NVME_H
+#define TINT_DRIVERS_NVME_NVME_H
+
+#include "drivers/disk/disk.h"
+#include "kernel/wdm.h"
+
+// Registers, of 32 bits, and their bits (section 3.1).
+enum {
+    NVME_CAP = 0, NVME_CC = 5, NVME_CSTS = 7, NVME_AQA = 9, NVME_ASQ = 10,
+    NVME_ACQ = 12, NVME_DOORBELLS = 1024,
+    NVME_CC_ENABLE = 0x460001,    // entries of 64 and 16 bytes, EN
+    NVME_CC_SHUTDOWN = 0x4000,
+    NVME_CSTS_READY = 0x01, NVME_CSTS_SHUT_DOWN = 0x08,
+};
+
+// Commands (sections 5 and 6).
+enum {
+    NVME_CREATE_SQ = 0x01, NVME_CREATE_CQ = 0x05, NVME_IDENTIFY = 0x06,
+    NVME_SET_FEATURES = 0x09,
+    NVME_FLUSH = 0x00, NVME_WRITE = 0x01, NVME_READ = 0x02,
+};
+
+#define NVME_NAMESPACE 1u
+
+// An entry of a submission queue (section 4.2).
+typedef struct nvme_command {
+    uint8_t opcode, flags;
+    uint16_t id;
+    uint32_t namespace;
+    uint64_t reserved, metadata;
+    uint64_t prp1, prp2;    // where in memory; see nvme_write_command
+    uint64_t argument;      // CDW 10 and 11; the first sector
+    uint32_t sectors;       // CDW 12; less one
+    uint32_t others[3];
+} nvme_command;
+
+// An entry of a completion queue (section 4.6).
+typedef struct nvme_completion {
+    uint32_t result, reserved;
+    uint16_t sq_head, sq_id, id;
+    uint16_t status;    // bit 0, the phase, tells a new entry from an old one
+} nvme_completion;
+
+#define NVME_PHASE 0x01u
+
+// What the driver knows about a request: IRP.Tail.DriverContext.
+typedef struct nvme_request {
+    uint32_t length;     // bytes in all; 0: a flush
+    uint32_t done;       // of them, moved by earlier commands
+    uint32_t bytes;      // of the present command
+    PFN_NUMBER list;     // the page for its PRP list, or 0
+    uint64_t started;    // TSC, of the present command
+    struct nvme_queue *queue;
+} nvme_request;
+
+typedef struct nvme_queue {
+    // Set at initialisation.
+    struct nvme_controller *controller;
+    uint32_t depth;
+    nvme_command *sq;
+    nvme_completion *cq;
+    volatile uint32_t *sq_doorbell, *cq_doorbell;
+    KINTERRUPT interrupt;
+    KDPC dpc, timeout_dpc;
+    ki_watchdog watchdog;    // stamp: when the oldest command went out
+
+    // Guarded by the lock, a leaf.
+    KSPIN_LOCK lock;
+    bool stopped;              // the controller is being reset
+    uint16_t phase;            // of new completions
+    uint32_t sq_tail, cq_head;
+    uint32_t rung;             // the tail that the device knows
+    IRP **slots;               // by the place of their command in the ring
+    LIST_ENTRY at_device;      // IRP.Tail.ListEntry, the oldest first
+    LIST_ENTRY waiting;        // the same, with cancel routines
+} __attribute__((aligned(64))) nvme_queue;
+
+typedef struct nvme_controller {
+    // Set at initialisation.
+    struct nvme_controller *next;
+    volatile uint32_t *registers;
+    volatile uint32_t *doorbells;    // per queue its tail, then its head
+    uint32_t stride;                 // from one to the next, in elements
+    nvme_command *admin_sq;          // a page each
+    nvme_completion *admin_cq;
+    uint8_t *identity[2];            // of controller and namespace
+    uint32_t queue_count;
+    nvme_queue *queue_of[MAXIMUM_PROCESSORS];
+
+    // Owned by the initialisation, or by the reset that goes on.
+    uint32_t step;             // see nvme_next_step
+    uint32_t ticks;
+    uint64_t noticed;          // TSC, when a command was found to be late
+    volatile bool resetting;
+    KTIMER timer;
+    KDPC timer_dpc;
+
+    nvme_queue queues[];
+} nvme_controller;
+
+typedef struct nvme_disk {
+    disk_common disk;    // first: the common part
+    nvme_controller *controller;
+    uint32_t max_bytes;    // of one command
+    uint8_t sector_shift;
+} nvme_disk;
+
+// Has the device written this entry, in the pass that has this phase?
+static inline bool nvme_is_new(const nvme_completion *entry, uint32_t phase)
+{
+    return (__atomic_load_n(&entry->status, __ATOMIC_ACQUIRE) & NVME_PHASE) ==
+           phase;
+}
+
+// What the device answered: behind the phase a code of 8 bits and its type.
+static inline NTSTATUS nvme_status(const nvme_completion *entry)
+{
+    enum { CODE_SHIFT = 1, TYPE_SHIFT = 9, TYPE_MASK = 7 };
+    uint8_t code = (uint8_t)(entry->status >> CODE_SHIFT);
+    return io_status_from_nvme(entry->status >> TYPE_SHIFT & TYPE_MASK, code);
+}
+
+static inline uint64_t nvme_physical(const void *memory)
+{
+    return (uintptr_t)memory - MM_DIRECT_MAP;
+}
+
+// init.c
+NTSTATUS nvme_driver_entry(DRIVER_OBJECT *driver);
+
+// start.c
+NTSTATUS nvme_next_step(nvme_controller *c);
+void nvme_begin_reset(nvme_controller *c, uint64_t now);
+void nvme_timer_dpc(KDPC *dpc, void *context, void *argument1,
+                    void *argument2);
+
+// io.c
+NTSTATUS nvme_send(DEVICE_OBJECT *device, IRP *irp);
+bool nvme_isr(KINTERRUPT *interrupt, void *context);
+void nvme_dpc(KDPC *dpc, void *context, void *argument1, void *argument2);
+void nvme_timeout_dpc(KDPC *dpc, void *context, void *argument1,
+                      void *argument2);
+void nvme_restart(nvme_queue *q, uint64_t noticed);
+
+#endif

@@ -1,0 +1,145 @@
+// verify.c - what the checked kernel watches between a driver and the I/O
+// manager, as Windows' Driver Verifier does.
+//
+// The linker puts __wrap_X in the place of X for whoever calls X from another
+// file (--wrap in the Makefile); the free kernel has nothing of it. What is
+// broken is fatal, and the text of the bugcheck names the rule.
+
+#include "kernel/wdm.h"
+
+// ---- Spin locks -----------------------------------------------------------
+
+// By processor; each touches its own only, at DISPATCH_LEVEL or above.
+static volatile int32_t held[MAXIMUM_PROCESSORS];
+
+// Called by the spin locks themselves (irql.h), behind each acquisition and
+// before each release. Before there are processors nobody is counted.
+//
+// IRQL:    >= DISPATCH_LEVEL, or interrupts off
+void ke_count_spin_lock(int change)
+{
+    if (ki_processor[0])
+        held[KeGetCurrentProcessorNumber()] += change;
+}
+
+// How many the caller holds: at DISPATCH_LEVEL nobody else has any here.
+static int32_t held_by_caller(void)
+{
+    KIRQL old = KeRaiseIrqlToDpcLevel();
+    int32_t count = held[KeGetCurrentProcessorNumber()];
+    KeLowerIrql(old);
+    return count;
+}
+
+// ---- IoCallDriver ---------------------------------------------------------
+
+// A dispatch routine that has not returned yet; on its caller's stack. Behind
+// `passed` or `completed` the IRP belongs to somebody else and may be gone.
+typedef struct call {
+    LIST_ENTRY entry;
+    IRP *irp;
+    int8_t location;             // its CurrentLocation
+    bool passed;                 // to a driver below
+    bool completed;              // from this location
+    bool marked;                 // pending: at that moment, or at the return
+} call;
+
+static KSPIN_LOCK calls_lock;
+static LIST_ENTRY calls = { &calls, &calls };    // all that are under way
+
+static bool is_marked(const call *c)
+{
+    return c->irp->stack[c->location - 1].Control & SL_PENDING_RETURNED;
+}
+
+// The call that still owns the IRP; NULL: none.
+static call *find_owner(const IRP *irp)
+{
+    RTL_FOR_EACH(entry, &calls) {
+        call *c = CONTAINING_RECORD(entry, call, entry);
+        if (c->irp == irp && !c->passed && !c->completed)
+            return c;
+    }
+    return NULL;
+}
+
+static void begin(call *this)
+{
+    KIRQL old;
+    KeAcquireSpinLock(&calls_lock, &old);
+    call *above = find_owner(this->irp);
+    if (above) {
+        above->passed = true;
+        above->marked = is_marked(above);
+    }
+    InsertTailList(&calls, &this->entry);
+    KeReleaseSpinLock(&calls_lock, old);
+}
+
+// An IRP that was neither passed on nor completed is there as long as we hold
+// the lock: whoever completes it takes that first.
+static void end(call *this)
+{
+    KIRQL old;
+    KeAcquireSpinLock(&calls_lock, &old);
+    RemoveEntryList(&this->entry);
+    if (!this->passed && !this->completed)
+        this->marked = is_marked(this);
+    KeReleaseSpinLock(&calls_lock, old);
+}
+
+NTSTATUS __real_IoCallDriver(DEVICE_OBJECT *device, IRP *irp);
+NTSTATUS __wrap_IoCallDriver(DEVICE_OBJECT *device, IRP *irp);
+
+// One that passed the request on may return STATUS_PENDING without a mark of
+// its own: its completion routine marks it, or the way up does (IRP-04).
+NTSTATUS __wrap_IoCallDriver(DEVICE_OBJECT *device, IRP *irp)
+{
+    call this = { .irp = irp, .location = (int8_t)(irp->CurrentLocation - 1) };
+    if (this.location < 1)
+        return __real_IoCallDriver(device, irp);    // IRP-01: it stops there
+    begin(&this);
+    NTSTATUS status = __real_IoCallDriver(device, irp);
+    end(&this);
+    bool pending = status == STATUS_PENDING;
+    ASSERT_RULE("IRP-05", this.marked || this.passed || !pending);
+    ASSERT_RULE("IRP-05", pending || !this.marked);
+    ASSERT_RULE("IRP-05", pending || this.passed || this.completed);
+    return status;
+}
+
+// ---- IoCompleteRequest ----------------------------------------------------
+
+void __real_IoCompleteRequest(IRP *irp, KPRIORITY boost);
+void __wrap_IoCompleteRequest(IRP *irp, KPRIORITY boost);
+
+void __wrap_IoCompleteRequest(IRP *irp, KPRIORITY boost)
+{
+    ASSERT_RULE("IRP-07", KeGetCurrentIrql() <= DISPATCH_LEVEL);
+    ASSERT_RULE("IRP-07", held_by_caller() == 0);
+    KIRQL old;
+    KeAcquireSpinLock(&calls_lock, &old);
+    call *owner = find_owner(irp);
+    if (owner && owner->location == irp->CurrentLocation) {
+        owner->completed = true;
+        owner->marked = is_marked(owner);
+    }
+    KeReleaseSpinLock(&calls_lock, old);
+    __real_IoCompleteRequest(irp, boost);
+}
+
+// ---- IoCancelIrp ----------------------------------------------------------
+
+bool __real_IoCancelIrp(IRP *irp);
+bool __wrap_IoCancelIrp(IRP *irp);
+
+// The cancel routine has let the cancel lock go, at CancelIrql (CAN-10).
+bool __wrap_IoCancelIrp(IRP *irp)
+{
+    KIRQL before = KeGetCurrentIrql();
+    int32_t locks = held_by_caller();
+    bool called = __real_IoCancelIrp(irp);
+    ASSERT_RULE("CAN-10", held_by_caller() == locks);
+    ASSERT_RULE("CAN-10", KeGetCurrentIrql() == before);
+    return called;
+}

@@ -1,0 +1,78 @@
+// flood.c - sends many writes of a sector before it takes one packet:
+//
+//     flood DISK COUNT [cancel]
+//
+// Write i fills sector i with the low byte of i + 1. With cancel, asks all of
+// them to end as soon as the last is sent, and says how many did so at once.
+// At the end says how many ended how.
+
+#include <ntdll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SECTOR  512u
+#define LETTERS 256u
+#define MOST    16384
+
+static uint8_t sectors[LETTERS][SECTOR] __attribute__((aligned(4096)));
+static IO_STATUS_BLOCK iosbs[MOST];
+
+struct result {
+    int success, cancelled, timeout, other;
+};
+
+// Takes one packet; false if none comes in time.
+static bool take(HANDLE port, const int64_t *timeout, struct result *result)
+{
+    void *key, *context;
+    IO_STATUS_BLOCK iosb;
+    if (NtRemoveIoCompletion(port, &key, &context, &iosb, timeout) !=
+        STATUS_SUCCESS)
+        return false;
+    switch (iosb.Status) {
+    case STATUS_SUCCESS: result->success++; break;
+    case STATUS_CANCELLED: result->cancelled++; break;
+    case STATUS_IO_TIMEOUT: result->timeout++; break;
+    default: result->other++; break;
+    }
+    return true;
+}
+
+int main(int argc, char **argv)
+{
+    DISK_GEOMETRY geometry;
+    HANDLE disk, port;
+    IO_STATUS_BLOCK iosb;
+    struct result result = { 0 };
+    const int64_t now = 0;
+    int count = argc > 2 ? atoi(argv[2]) : 0;
+    if (count < 1 || count > MOST ||
+        !NT_SUCCESS(nt_open_disk((uint32_t)atoi(argv[1]), FILE_WRITE_DATA, 0,
+                                 &disk, &geometry)) ||
+        !NT_SUCCESS(NtCreateIoCompletion(&port, ALL_ACCESS, NULL, 0)))
+        return 2;
+    FILE_COMPLETION_INFORMATION information = { port, NULL };
+    NtSetInformationFile(disk, &iosb, &information, sizeof(information),
+                         FileCompletionInformation);
+    for (uint32_t i = 0; i < LETTERS; i++)
+        memset(sectors[i], (int)(i + 1) % (int)LETTERS, SECTOR);
+    for (int i = 0; i < count; i++)
+        if (NtWriteFile(disk, NULL, NULL, &iosbs[i], &iosbs[i],
+                        sectors[(unsigned)i % LETTERS], SECTOR,
+                        (uint64_t)i * SECTOR) != STATUS_PENDING)
+            return 3;
+    if (argc > 3)
+        NtCancelIoFileEx(disk, NULL, &iosb);
+    while (take(port, &now, &result))
+        continue;
+    printf("flood: sent %d, %d cancelled at once\n", count, result.cancelled);
+    fflush(stdout);
+    while (result.success + result.cancelled + result.timeout + result.other <
+           count)
+        if (!take(port, NULL, &result))
+            return 4;
+    printf("flood: %d success, %d cancelled, %d timeout, %d other\n",
+           result.success, result.cancelled, result.timeout, result.other);
+    return 0;
+}

@@ -1,0 +1,223 @@
+// ut_cancelsync.c - NtCancelSynchronousIoFile, and what one process's last
+// close ends.
+// options: port=apc
+// options: port=direct
+
+#include "tests/user/ktap.h"
+
+#define FLUSHES 3
+#define WRITES  24
+#define SIZE    65536u
+
+static uint8_t buffer[SIZE] __attribute__((aligned(4096)));
+static IO_STATUS_BLOCK iosbs[WRITES];
+
+static HANDLE open_console(uint32_t options)
+{
+    HANDLE file = NULL;
+    CHECK_OK(nt_open_file("CON", FILE_READ_DATA | SYNCHRONIZE, FILE_OPEN,
+                          options, &file));
+    return file;
+}
+
+struct call {
+    HANDLE file, event;
+    IO_STATUS_BLOCK iosb;
+};
+
+static NTSTATUS read_synchronously(void *context)
+{
+    struct call *call = context;
+    return NtReadFile(call->file, NULL, NULL, NULL, &call->iosb, buffer, 8, 0);
+}
+
+static NTSTATUS ask_and_wait(void *context)
+{
+    struct call *call = context;
+    CHECK_STATUS(NtReadFile(call->file, NULL, NULL, NULL, &call->iosb, buffer,
+                            8, 0), STATUS_PENDING);
+    return NtWaitForSingleObject(call->event, false, LONG);
+}
+
+static void wrong_handles(HANDLE file)
+{
+    IO_STATUS_BLOCK iosb = { .Status = 7 };
+    HANDLE weak = NULL;
+    rule("CAN-07: what is no thread, or may not be ended");
+    CHECK_STATUS(NtCancelSynchronousIoFile(NULL, NULL, &iosb),
+                 STATUS_INVALID_HANDLE);
+    CHECK_STATUS(NtCancelSynchronousIoFile((HANDLE)0x7F000, NULL, &iosb),
+                 STATUS_INVALID_HANDLE);
+    CHECK_STATUS(NtCancelSynchronousIoFile(file, NULL, &iosb),
+                 STATUS_OBJECT_TYPE_MISMATCH);
+    CHECK_OK(NtDuplicateObject(NtCurrentProcess(), NtCurrentThread(),
+                               NtCurrentProcess(), &weak,
+                               THREAD_QUERY_INFORMATION, 0, 0));
+    CHECK_STATUS(NtCancelSynchronousIoFile(weak, NULL, &iosb),
+                 STATUS_ACCESS_DENIED);
+    CHECK_STATUS(iosb.Status, 7);
+    CHECK_STATUS(NtCancelSynchronousIoFile(NtCurrentThread(), NULL, UNMAPPED),
+                 STATUS_ACCESS_VIOLATION);
+    NtClose(weak);
+}
+
+static void in_a_call(uint32_t options)
+{
+    struct call call = { .file = open_console(options) };
+    IO_STATUS_BLOCK iosb = { 0 }, other;
+    wrong_handles(call.file);
+    HANDLE thread = new_thread(read_synchronously, &call, 0);
+    until_waiting(thread, Executive);
+    rule("CAN-07: another IOSB is not this call's");
+    CHECK_STATUS(NtCancelSynchronousIoFile(thread, &other, &iosb),
+                 STATUS_NOT_FOUND);
+    CHECK_STATUS(NtWaitForSingleObject(thread, false, MS(20)), STATUS_TIMEOUT);
+    rule("CAN-07: the call fails with STATUS_CANCELLED");
+    CHECK_OK(NtCancelSynchronousIoFile(thread, &call.iosb, &iosb));
+    CHECK_OK(iosb.Status);
+    CHECK_STATUS(join(thread), STATUS_CANCELLED);
+    CHECK_STATUS(call.iosb.Status, STATUS_CANCELLED);
+    CHECK_EQ(call.iosb.Information, 0);
+    thread = new_thread(read_synchronously, &call, 0);
+    until_waiting(thread, Executive);
+    CHECK_OK(NtCancelSynchronousIoFile(thread, NULL, &iosb));
+    CHECK_STATUS(join(thread), STATUS_CANCELLED);
+    NtClose(call.file);
+}
+
+static void not_in_a_call(void)
+{
+    struct call call = { .file = open_console(0),
+                         .event = new_event(NotificationEvent, false) };
+    IO_STATUS_BLOCK iosb = { 0 };
+    rule("CAN-07: a thread that does nothing of the kind");
+    CHECK_STATUS(NtCancelSynchronousIoFile(NtCurrentThread(), NULL, &iosb),
+                 STATUS_NOT_FOUND);
+    rule("CAN-07: asynchronous requests go on, an event wait is no I/O");
+    HANDLE thread = new_thread(ask_and_wait, &call, 0);
+    until_waiting(thread, UserRequest);
+    CHECK_STATUS(NtCancelSynchronousIoFile(thread, NULL, &iosb),
+                 STATUS_NOT_FOUND);
+    CHECK_STATUS(NtCancelSynchronousIoFile(thread, &call.iosb, &iosb),
+                 STATUS_NOT_FOUND);
+    CHECK_STATUS(NtWaitForSingleObject(call.file, false, MS(20)),
+                 STATUS_TIMEOUT);
+    CHECK_OK(NtSetEvent(call.event, NULL));
+    CHECK_STATUS(join(thread), STATUS_SUCCESS);
+    NtClose(call.event);
+    NtClose(call.file);
+}
+
+// ---- A flush behind writes --------------------------------------------------
+
+static NTSTATUS flush(void *context)
+{
+    struct call *call = context;
+    return NtFlushBuffersFile(call->file, &call->iosb);
+}
+
+// Writes in front of it keep the flush in line for a while.
+static HANDLE start_flush(struct call *call)
+{
+    for (uint32_t i = 0; i < WRITES; i++)
+        CHECK_STATUS(NtWriteFile(call->file, NULL, NULL, NULL, &iosbs[i],
+                                 buffer, SIZE, (uint64_t)i * SIZE),
+                     STATUS_PENDING);
+    HANDLE thread = new_thread(flush, call, 0);
+    NtYieldExecution();
+    return thread;
+}
+
+static void end_writes(struct call *call)
+{
+    IO_STATUS_BLOCK iosb;
+    NtCancelIoFile(call->file, &iosb);
+    for (uint32_t i = 0; i < WRITES; i++)
+        while (*(volatile NTSTATUS *)&iosbs[i].Status == STATUS_PENDING)
+            NtDelayExecution(false, MS(1));
+}
+
+static void at_the_disk(void)
+{
+    struct call call = { .file = open_disk(0) };
+    rule("CAN-07: a flush that stands in line");
+    for (int round = 0; round < FLUSHES; round++) {
+        IO_STATUS_BLOCK iosb;
+        for (uint32_t i = 0; i < WRITES; i++)
+            iosbs[i].Status = STATUS_PENDING;
+        HANDLE thread = start_flush(&call);
+        NTSTATUS asked = NtCancelSynchronousIoFile(thread, NULL, &iosb);
+        CHECK(asked == STATUS_SUCCESS || asked == STATUS_NOT_FOUND);
+        NTSTATUS ended = join(thread);
+        CHECK(ended == STATUS_SUCCESS ||
+              (ended == STATUS_CANCELLED && asked == STATUS_SUCCESS));
+        end_writes(&call);
+    }
+    rule("a thread that is ended while its flush stands in line");
+    for (uint32_t i = 0; i < WRITES; i++)
+        iosbs[i].Status = STATUS_PENDING;
+    HANDLE thread = start_flush(&call);
+    CHECK_OK(NtTerminateThread(thread, 3));
+    CHECK_STATUS(join(thread), 3);
+    end_writes(&call);
+    NtClose(call.file);
+}
+
+// ---- A process's last handle ------------------------------------------------
+
+static HANDLE child_with(HANDLE file)
+{
+    RTL_USER_PROCESS_PARAMETERS *own = &NtCurrentPeb()->ProcessParameters;
+    HANDLE before = own->StandardInput, process = NULL;
+    own->StandardInput = file;
+    CHECK_OK(nt_start_program(2, (char *[]){ "child", "wait" }, 0, &process,
+                              NULL));
+    own->StandardInput = before;
+    return process;
+}
+
+static void last_of_a_process(void)
+{
+    HANDLE file = open_console(0), port = new_port(0);
+    HANDLE event = new_event(NotificationEvent, false);
+    IO_STATUS_BLOCK iosb = { 0 };
+    void *key = NULL, *context = NULL;
+    CHECK_OK(bind(file, port, (void *)5));
+    HANDLE child = child_with(file);
+    for (uint64_t i = 0; i < 4; i++)    // the odd ones have an event
+        CHECK_STATUS(NtReadFile(file, i & 1 ? event : NULL, NULL,
+                                i == 3 ? NULL : (void *)(i + 1), &iosbs[i],
+                                buffer, 8, 0), STATUS_PENDING);
+    rule("CAN-12: what only the port would tell of is cancelled");
+    CHECK_OK(NtClose(file));
+    for (uint64_t i = 0; i < 4; i += 2) {
+        CHECK_OK(NtRemoveIoCompletion(port, &key, &context, &iosb, LONG));
+        CHECK(key == (void *)5 && context == (void *)(i + 1));
+        CHECK_STATUS(iosb.Status, STATUS_CANCELLED);
+    }
+    rule("CAN-12: with an event, or without a packet, they go on");
+    CHECK_STATUS(NtWaitForSingleObject(event, false, MS(20)), STATUS_TIMEOUT);
+    CHECK_STATUS(NtRemoveIoCompletion(port, &key, &context, &iosb, POLL),
+                 STATUS_TIMEOUT);
+    rule("CAN-11: the last handle of all, closed by another's end");
+    CHECK_OK(NtTerminateProcess(child, 2));
+    CHECK_OK(wait(child));
+    CHECK_OK(wait(event));
+    CHECK_OK(NtRemoveIoCompletion(port, &key, &context, &iosb, LONG));
+    CHECK(context == (void *)2 && iosb.Status == STATUS_CANCELLED);
+    CHECK_STATUS(NtRemoveIoCompletion(port, &key, &context, &iosb, POLL),
+                 STATUS_TIMEOUT);
+    NtClose(child);
+    NtClose(event);
+    NtClose(port);
+}
+
+int main(void)
+{
+    in_a_call(FILE_SYNCHRONOUS_IO_NONALERT);
+    in_a_call(FILE_SYNCHRONOUS_IO_ALERT);
+    not_in_a_call();
+    at_the_disk();
+    last_of_a_process();
+    return ktap_end();
+}
