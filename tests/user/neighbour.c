@@ -1,9 +1,10 @@
-// neighbour.c - works while others are attacked: neighbour all|frugal
+// neighbour.c - works while others are attacked: neighbour all|frugal|wait
 // helper: see neighbour.h
 //
 // Each round writes a pattern to the disk and reads it back, waits for a
 // timer, lets a thread run, and looks whether its registers and its memory are
-// what they were. The event that is its standard input ends it.
+// what they were. The event that is its standard input ends it; "wait" only
+// waits for that.
 
 #include "tests/user/ktap.h"
 
@@ -91,6 +92,9 @@ static NTSTATUS one_round(HANDLE disk, uint64_t round, bool threads)
 int main(int argc, char **argv)
 {
     HANDLE stop = NtCurrentPeb()->ProcessParameters.StandardInput;
+    HANDLE tick = NtCurrentPeb()->ProcessParameters.StandardOutput;
+    if (argc == 2 && strcmp(argv[1], "wait") == 0)
+        return NtWaitForSingleObject(stop, false, NULL);
     bool threads = argc < 2 || strcmp(argv[1], "frugal") != 0;
     HANDLE disk = open_disk(0);
     uint64_t rounds = 0;
@@ -99,8 +103,10 @@ int main(int argc, char **argv)
     NTSTATUS status = STATUS_SUCCESS;
     while (NT_SUCCESS(status) &&
            (!rounds || NtWaitForSingleObject(stop, false, POLL) !=
-                           STATUS_SUCCESS))
+                           STATUS_SUCCESS)) {
         status = one_round(disk, ++rounds, threads);
+        NtSetEvent(tick, NULL);
+    }
     NtClose(disk);
     return NT_SUCCESS(status) ? (int)rounds : status;
 }
