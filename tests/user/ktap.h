@@ -24,7 +24,7 @@
 #define MS(n) (&(int64_t){ (n) * -10000LL })
 #define POLL  MS(0)
 // What only a broken kernel lets pass.
-#define LONG  MS(20000)
+#define LONG  MS(100000)
 
 static const char *ktap_rule = "";
 static volatile uint32_t ktap_checks, ktap_failures;
