@@ -70,8 +70,8 @@ static bool keeps(struct entry *e, NTSTATUS should)
 {
     NTSTATUS status = enter(e);
     const uint32_t seen = CARRY | TRAP | DOWN | NESTED | CHECKED;
-    return CHECK_STATUS(status, should) & CHECK_EQ(e->rsp_after, e->rsp) &
-           CHECK_EQ(e->rbp_after, e->rbp) &
+    return CHECK_STATUS(status, should) && CHECK_EQ(e->rsp_after, e->rsp) &&
+           CHECK_EQ(e->rbp_after, e->rbp) &&
            CHECK_EQ(e->flags_after & seen, e->flags & seen);
 }
 

@@ -253,7 +253,7 @@ int main(int argc, char **argv)
         snprintf(number, sizeof(number), "%llu", (unsigned long long)seed);
         CHECK_OK(nt_start_program(3, line, 0, &process, NULL));
         bool ended = CHECK_OK(NtWaitForSingleObject(process, false,
-                                                    MS(120000))) &
+                                                    MS(120000))) &&
                      CHECK_OK(process_status(process));
         if (!ended)
             printf("again: make run ARGS='ut_races work %s'\n", number);
