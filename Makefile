@@ -222,9 +222,9 @@ $(foreach t,$(call outside,$(KTESTS)),$(eval \
 
 $(BUILD)/tint.elf: $(FREE_OBJ)
 $(BUILD)/tint-chk.elf: $(CHK_OBJ)
-# Calls of these go through tests/kernel/verify.c or poolguard.c first.
+# Calls of these go through verify.c, poolguard.c or faults.c of tests/kernel first.
 VERIFIED := IoCallDriver IoCompleteRequest IoCancelIrp ExAllocatePoolWithTag \
-            ExFreePoolWithTag hal_exit
+            ExFreePoolWithTag hal_exit ki_dispatch_device
 $(BUILD)/tint-chk.elf: LDFLAGS += $(VERIFIED:%=--wrap=%)
 $(KERNELS): linker.ld $(BUILD)/stamp/kernel
 	$(call say,LD,$@)$(LD) $(LDFLAGS) -T linker.ld -o $@ $(filter %.o,$^)

@@ -3,20 +3,22 @@
 // A 16550 (data sheet, "Register descriptions"), which sends as it comes out of
 // its reset; the console's driver sets it up and owns it. Then only a bugcheck
 // comes back here. A UART that is not there reads as all ones, and one that is
-// stuck is not waited for long.
+// stuck is not waited for for ever.
 
 #include "kernel/hal/halp.h"
 
 #include "kernel/rtl/rtl.h"
 
 enum { DATA = 0x3F8, STATUS = 0x3FD, STATUS_TRANSMIT_EMPTY = 0x20,
-       PATIENCE = 100000, TEXT_LENGTH = 400 };
+       PATIENCE = 30000000, TEXT_LENGTH = 400 };
 
+// The host may be slow to take what we send, but not for ever: the patience is
+// for all that is ever printed.
 static void put(char c)
 {
-    for (uint32_t i = 0; i < PATIENCE; i++)
-        if (hal_in8(STATUS) & STATUS_TRANSMIT_EMPTY)
-            break;
+    static uint32_t waited;
+    while (!(hal_in8(STATUS) & STATUS_TRANSMIT_EMPTY) && waited < PATIENCE)
+        waited++;
     hal_out8(DATA, (uint8_t)c);
 }
 

@@ -62,7 +62,7 @@ def fixtures():
          EXTRA=' '.join(os.path.relpath(path, boot.ROOT) for path in
                         sorted(HERE.glob('programs/*.c'))),
          KTESTS=' '.join(os.path.relpath(path, boot.ROOT) for path in
-                         sorted(HERE.glob('fatal/*.c'))),
+                         sorted(HERE.glob('fa*/*.c'))),
          FILES=' '.join(str(made.files / name) for name in FILES))
     return made
 

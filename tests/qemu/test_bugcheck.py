@@ -53,7 +53,7 @@ RULES = {
     'fatal_complete_pending': (
         'IRP-07', 'irp.c', 'irp->IoStatus.Status != ', 'fatal_complete'),
     'fatal_complete_with_a_lock': (
-        'IRP-07', 'verify.c', 'locks == 0 || ', 'fatal_complete'),
+        'IRP-07', 'verify.c', 'held_by_caller() == 0', 'fatal_complete'),
     'fatal_complete_above_dispatch': (
         'IRP-07', 'verify.c', IRQL, 'fatal_complete'),
     'fatal_no_next_location': (
@@ -69,7 +69,7 @@ RULES = {
     'fatal_kept_but_success': (
         'IRP-05', 'verify.c', 'pending || this.passed', 'fatal_call'),
     'fatal_cancel_completes_with_the_lock': (
-        'IRP-07', 'verify.c', 'locks == 0 || ', 'fatal_cancel'),
+        'IRP-07', 'verify.c', 'held_by_caller() == 0', 'fatal_cancel'),
     'fatal_cancel_keeps_the_lock': (
         'CAN-10', 'verify.c', 'held_by_caller() == locks', 'fatal_cancel'),
     'fatal_cancel_stays_raised': (

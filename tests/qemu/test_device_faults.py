@@ -7,7 +7,7 @@ import pytest
 
 import qemu
 
-from harness import boot
+from harness import boot, ktap
 from harness.shell import Shell
 
 MIB = boot.MIB
@@ -148,3 +148,15 @@ def test_a_kill_waits_for_the_deaf_disk(machine, fixtures, scratch, checked,
     m.hmp('block_set_io_throttle disk0 0 0 0 0 0 0')
     assert 'bytes are as they should be' in shell.run('nothread --writes 6')
     assert shell.counts()['irps'] == 0
+
+
+@pytest.mark.parametrize('seed', range(1, 4))
+@pytest.mark.parametrize('cpus', [1, 4])
+def test_interrupts_get_lost_or_come_twice(run, fixtures, scratch, cpus, seed):
+    m = run('true', kernel=fixtures.checked, disks=[qemu.Disk(scratch())],
+            cpus=cpus, options=['ktest=faults_*', 'iotimeout=1',
+                                f'seed={seed}', 'then=poweroff'])
+    found = ktap.results(m.com2)
+    assert sorted(found) == ['faults_lost_interrupts',
+                             'faults_spurious_interrupts']
+    assert all(passed for passed, _, _ in found.values()), m.com2
