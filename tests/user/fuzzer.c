@@ -111,6 +111,21 @@ static NTSTATUS benign_thread(void *argument)
     return STATUS_SUCCESS;
 }
 
+// Waits in a synchronous request, for somebody to cancel it.
+static NTSTATUS read_console(void *argument)
+{
+    static uint8_t byte;
+    static IO_STATUS_BLOCK iosb;
+    HANDLE console = NULL;
+    (void)argument;
+    nt_open_file("CON", FILE_READ_DATA | SYNCHRONIZE, FILE_OPEN,
+                 FILE_SYNCHRONOUS_IO_NONALERT, &console);
+    while (NtReadFile(console, NULL, NULL, NULL, &iosb, &byte, 1, 0) ==
+           STATUS_CANCELLED)
+        continue;
+    return STATUS_SUCCESS;    // its file was closed, most likely
+}
+
 // ---- Arguments --------------------------------------------------------------
 
 static uint64_t hostile(fuzzer *f)
@@ -343,8 +358,9 @@ static void make_objects(void)
         NtCreateMutant(&all[4], ALL_ACCESS, NULL, false);
         NtCreateTimer(&all[5], ALL_ACCESS, NULL, (TIMER_TYPE)(i % 2));
         all[6] = i ? new_port(i) : given->StandardError;
-        all[7] = new_thread(benign_thread, NULL,
-                            THREAD_CREATE_FLAGS_CREATE_SUSPENDED);
+        all[7] = i ? new_thread(benign_thread, NULL,
+                                THREAD_CREATE_FLAGS_CREATE_SUSPENDED)
+                   : new_thread(read_console, NULL, 0);
         if (i < SLOTS / 2)
             NtOpenProcess(&all[8], ALL_ACCESS, NULL, &own_id);
         else    // one that has ended
