@@ -176,6 +176,36 @@ static HANDLE child_with(HANDLE file)
     return process;
 }
 
+static volatile bool tired;
+
+static NTSTATUS ask_again(void *context)
+{
+    struct call *call = context;
+    NTSTATUS status = STATUS_CANCELLED;
+    while (!tired && status == STATUS_CANCELLED)
+        status = NtReadFile(call->file, NULL, NULL, NULL, &call->iosb, buffer,
+                            8, 0);
+    return status;
+}
+
+// The fuzzer found it: the call never came back.
+static void asked_again(void)
+{
+    struct call call = { .file = open_console(FILE_SYNCHRONOUS_IO_NONALERT) };
+    IO_STATUS_BLOCK iosb;
+    rule("CAN-07: what is asked after the cancel began is not cancelled");
+    HANDLE thread = new_thread(ask_again, &call, 0);
+    CHECK_OK(NtSetInformationThread(thread, ThreadBasePriority,
+                                    &(int32_t){ 2 }, sizeof(int32_t)));
+    for (int i = 0; i < 200; i++)
+        NtCancelSynchronousIoFile(thread, NULL, &iosb);
+    tired = true;
+    while (NtWaitForSingleObject(thread, false, MS(1)) == STATUS_TIMEOUT)
+        NtCancelSynchronousIoFile(thread, NULL, &iosb);
+    CHECK_STATUS(join(thread), STATUS_CANCELLED);
+    CHECK_OK(NtClose(call.file));
+}
+
 static void last_of_a_process(void)
 {
     HANDLE file = open_console(0), port = new_port(0);
@@ -218,6 +248,7 @@ int main(void)
     in_a_call(FILE_SYNCHRONOUS_IO_ALERT);
     not_in_a_call();
     at_the_disk();
+    asked_again();
     last_of_a_process();
     return ktap_end();
 }
