@@ -73,21 +73,10 @@ static bool matches(const IRP *irp, const io_filter *filter)
            (!filter->without_event || !irp->UserEvent);
 }
 
-static uint32_t count_requests(ke_io_slot *slot)
-{
-    KIRQL old;
-    uint32_t count = 0;
-    KeAcquireSpinLock(&slot->lock, &old);
-    RTL_FOR_EACH(entry, &slot->irps)
-        count++;
-    KeReleaseSpinLock(&slot->lock, old);
-    return count;
-}
-
 // Asks the requests that hang on a slot and match to end, one in each round:
-// its routine is called with the list's lock let go. Those that come later are
-// not asked: whoever sends a new one for each would keep us here for ever. The
-// slot's owner must be kept from being deleted by the caller.
+// its routine is called with the list's lock let go. There are no more rounds
+// than there are requests now: whoever sends a new one for each would keep us
+// here for ever. The caller must keep the slot's owner from being deleted.
 //
 // IRQL:    <= DISPATCH_LEVEL
 // Returns: whether there was one
@@ -95,7 +84,7 @@ bool io_cancel(ke_io_slot *slot, const io_filter *filter)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
     bool matched = false;
-    uint32_t rounds = count_requests(slot) + 1;    // new ones are behind these
+    uint64_t rounds = io_irp_count() + 1;    // new ones are behind the old
     IRP *found;
     do {
         DRIVER_CANCEL *routine = NULL;

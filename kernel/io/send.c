@@ -14,11 +14,8 @@
 IRP *io_build_irp(FILE_OBJECT *file, uint8_t major)
 {
     ASSERT_IRQL(<=, APC_LEVEL);
-    // Whoever has asked for much leaves the last memory to the others.
-    enum { MUCH = 64, LAST_FRAMES = 256 };
     const KTHREAD *thread = KeGetCurrentThread();
-    if (thread->io.count + thread->Process->io.count > MUCH &&
-        mm_available_frames() < LAST_FRAMES)
+    if (mm_is_too_much(thread->io.count + thread->Process->io.count))
         return NULL;
     IRP *irp = IoAllocateIrp(file->DeviceObject->StackSize);
     if (!irp)

@@ -18,20 +18,19 @@ enum {
 
 // ---- Exceptions -----------------------------------------------------------
 
-// Which opcodes only ring 0 may execute, and what may stand before an opcode
-// (Intel SDM 2, A.3).
+// Which opcodes only ring 0 may execute: hlt, cli, sti, in, out and the like;
+// behind the escape lldt, lgdt, invlpg, clts, sysret, wbinvd, mov cr and dr,
+// wrmsr, rdmsr, rdpmc. And what may stand before (Intel SDM 2, A.3).
 enum opcode { ORDINARY, PREFIX, ONE_BYTE, AFTER_ESCAPE, ESCAPE = 0x0F };
 
 static const uint8_t opcodes[256] = {
-    [0x00 ... 0x01] = AFTER_ESCAPE,    // lldt, ltr; lgdt, lidt, invlpg, ...
-    [0x06 ... 0x09] = AFTER_ESCAPE,    // clts, sysret, invd, wbinvd
-    [0x20 ... 0x23] = AFTER_ESCAPE,    // mov cr, dr
-    [0x30] = AFTER_ESCAPE, [0x32 ... 0x33] = AFTER_ESCAPE,    // msr, pmc
     [0x40 ... 0x4F] = PREFIX, [0x66 ... 0x67] = PREFIX,
-    [0xF2 ... 0xF3] = PREFIX,
-    [0x6C ... 0x6F] = ONE_BYTE, [0xE4 ... 0xE7] = ONE_BYTE,
-    [0xEC ... 0xEF] = ONE_BYTE,        // in, out, ins, outs
-    [0xF4] = ONE_BYTE, [0xFA ... 0xFB] = ONE_BYTE,    // hlt, cli, sti
+    [0xF2 ... 0xF3] = PREFIX, [0x6C ... 0x6F] = ONE_BYTE,
+    [0xE4 ... 0xE7] = ONE_BYTE, [0xEC ... 0xEF] = ONE_BYTE,
+    [0xF4] = ONE_BYTE, [0xFA ... 0xFB] = ONE_BYTE,
+    [0x00 ... 0x01] = AFTER_ESCAPE, [0x06 ... 0x09] = AFTER_ESCAPE,
+    [0x20 ... 0x23] = AFTER_ESCAPE, [0x30] = AFTER_ESCAPE,
+    [0x32 ... 0x33] = AFTER_ESCAPE,
 };
 
 // Is it such an instruction? Else it named a bad address or selector.

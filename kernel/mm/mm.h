@@ -38,6 +38,13 @@ bool mm_init(const LOADER_PARAMETER_BLOCK *loader);
 extern uint64_t mm_total_frames;           // RAM that was found
 extern uint64_t mm_kernel_cr3;             // page tables without a user half
 uint64_t mm_available_frames(void);
+#define MM_LAST_FRAMES 256u    // are for those who have little
+
+// Whoever has so many things of a kind leaves the last memory to the others.
+static inline bool mm_is_too_much(uint64_t count)
+{
+    return count > MM_LAST_FRAMES && mm_available_frames() < MM_LAST_FRAMES;
+}
 
 // ---- Frames: any level up to DISPATCH --------------------------------------
 // Returns a frame with count 1, filled with zeros; 0 when there is none but
