@@ -1,5 +1,5 @@
 // fuzz.c - random system calls: fuzz [SEED [CALLS]] [stress]
-// args: 1 50000 [stress]
+// args: 1 25000 [stress]
 // cpus: 1
 // cpus: 4
 //
@@ -15,7 +15,7 @@
 #define SHARE     10000u    // calls of one worker
 #define PATIENCE  300u      // ms without a sign of life: the worker hangs
 #define GLANCE    MS(50)
-#define STRESS_BY 100u
+#define STRESS_BY 200u
 
 static struct {
     uint64_t calls, of[NT_SERVICE_COUNT], good[NT_SERVICE_COUNT];
@@ -181,7 +181,7 @@ int main(int argc, char **argv)
     bool stress = argc > 1 && strcmp(argv[argc - 1], "stress") == 0;
     argc -= stress;
     seed = argc > 1 ? strtoull(argv[1], NULL, 0) : 1;
-    uint64_t calls = argc > 2 ? strtoull(argv[2], NULL, 0) : 50000;
+    uint64_t calls = argc > 2 ? strtoull(argv[2], NULL, 0) : 25000;
     calls *= stress ? STRESS_BY : 1;
     printf("fuzz: again: make run ARGS='fuzz %llu %llu'\n",
            (unsigned long long)seed, (unsigned long long)calls);

@@ -49,7 +49,7 @@ static const char *const services[NT_SERVICE_COUNT] = {
     FUZZ(NtCreateUserProcess, "oNxxNu:R"), FUZZ(NtOpenProcess, "oxac:R"),
     FUZZ(NtTerminateProcess, "Rn"), FUZZ(NtQueryInformationProcess, "Rgplz"),
     FUZZ(NtAllocateVirtualMemory, "RBZAm"),
-    FUZZ(NtFreeVirtualMemory, "RBZA"),
+    FUZZ(NtFreeVirtualMemory, "RBZX"),
     FUZZ(NtProtectVirtualMemory, "RBZmp"),
     FUZZ(NtQueryVirtualMemory, "Rpp"),
     FUZZ(NtQuerySystemInformation, "qplz"),
@@ -223,6 +223,7 @@ static uint64_t choose(fuzzer *f, char kind)
     case 'O': return below(f, 4) * 16;
     case 'C': return PICK(f, codes);
     case 'A': return PICK(f, types);
+    case 'X': return below(f, 8) ? MEM_RELEASE : PICK(f, types);
     case 'm': return PICK(f, protections);
     case 'N': return 0;
     case 'n': case 'f': return below(f, 2) ? below(f, 64) * 512 : any(f);
@@ -246,6 +247,12 @@ static bool make_safe(fuzzer *f, uint64_t number, uint64_t *arguments)
     if (number == NT_SERVICE_NtCreateUserProcess) {
         arguments[1] = arguments[4] = 0;
         return below(f, 8) == 0;    // it takes a hundred times as long
+    }
+    if (number == NT_SERVICE_NtCancelIoFileEx && f->clean) {    // something
+        arguments[0] = (uint64_t)made[0][0];
+        arguments[1] = 0;
+        NtReadFile(made[0][0], NULL, NULL, NULL, (void *)f->arena, f->arena,
+                   1, 0);
     }
     if (number == NT_SERVICE_NtTerminateProcess)    // often its own
         return below(f, arguments[0] == UINT64_MAX ? 24 : 4) == 0;
@@ -369,8 +376,9 @@ static void make_objects(void)
         for (int kind = 0; kind < 9; kind++)
             made[kind][i] = all[kind];
     }
+    // Here requests wait, and can be cancelled.
     nt_open_file("CON", FILE_READ_DATA | SYNCHRONIZE, FILE_OPEN, 0,
-                 (HANDLE *)&made[0][7]);
+                 (HANDLE *)&made[0][0]);
     binding.Port = made[6][1];
 }
 
