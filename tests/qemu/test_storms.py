@@ -1,0 +1,25 @@
+"""test_storms.py - the in-kernel storms (tests/kernel/storm.c, diskstorm.c)
+with many seeds, on several processors. `make test LEVEL=kernel` runs them once
+as well, with the seed that is built in.
+"""
+import pytest
+
+import qemu
+
+from harness import boot, ktap
+
+SEEDS = 100 if boot.STRESS else 2
+BOUND = 300
+
+
+@pytest.mark.parametrize('seed', range(1, SEEDS + 1))
+@pytest.mark.parametrize('cpus', [1, 2, 4])
+def test_storm(machine, scratch, cpus, seed):
+    m = machine(kernel=boot.CHECKED, program=['true'], cpus=cpus,
+                options=['ktest=storm_*', f'seed={seed}', 'then=poweroff'],
+                disks=[qemu.Disk(scratch())])
+    status = m.wait(BOUND)
+    results = ktap.results(m.com2)
+    wrong = [text for passed, _, text in results.values() if not passed]
+    if status != qemu.PASSED or wrong or not results:
+        raise qemu.Failure(m.report('\n'.join([f'seed={seed}', *wrong])))
