@@ -64,13 +64,13 @@ static bool enqueue(ki_dpc_queue *queue, KDPC *dpc, void *argument1,
 // for 10 ms, after which this processor's clock pokes.
 // For one that is about to halt: we queue, then look whether it is halted; it
 // says that it is, then looks at its queue (ke_idle). One sees the other.
-static void request_drain(KPRCB *self, KPRCB *target, const KDPC *dpc)
+static void request_drain(KPRCB *self, KPRCB *target, uint8_t importance)
 {
     if (target != self)
         __atomic_thread_fence(__ATOMIC_SEQ_CST);
     bool now = target->dpc.depth >= KI_MAXIMUM_DPC_DEPTH ||
-               (target == self ? dpc->Importance != LowImportance
-                               : dpc->Importance >= HighImportance ||
+               (target == self ? importance != LowImportance
+                               : importance >= HighImportance ||
                                      target->halted_since);
     if (!now) {
         ki_poke_later(self, target->Number);
@@ -94,9 +94,10 @@ bool KeInsertQueueDpc(KDPC *dpc, void *argument1, void *argument2)
     uint64_t flags = ki_disable_interrupts();
     KPRCB *self = KeGetCurrentPrcb();
     KPRCB *target = dpc->Number ? ki_processor[dpc->Number - 1] : self;
+    uint8_t importance = dpc->Importance;    // queued, it may run and be freed
     bool inserted = enqueue(&target->dpc, dpc, argument1, argument2);
     if (inserted)
-        request_drain(self, target, dpc);
+        request_drain(self, target, importance);
     KIRQL irql = KeGetCurrentIrql();
     bool run = inserted && self->dpc_requested && irql < DISPATCH_LEVEL;
     ki_restore_interrupts(flags);

@@ -139,8 +139,10 @@ bool ke_start_processor(KPRCB *prcb, uint32_t page)
     if (KeWaitForSingleObject(&started, Executive, KernelMode, false,
                               &patience) == STATUS_TIMEOUT &&
         __atomic_compare_exchange_n(&start_state, &expected, GIVEN_UP, false,
-                                    __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+                                    __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+        hal_send_ipi(prcb->apic_id, HAL_IPI_INIT);    // it waits again
         return false;
+    }
     KeWaitForSingleObject(&started, Executive, KernelMode, false, NULL);
     KeNumberProcessors++;
     return true;

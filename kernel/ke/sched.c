@@ -239,6 +239,7 @@ void ki_swap_thread(void)
     prcb->reschedule = false;
     if (next == current) {
         next->State = Running;
+        next->processor = (uint8_t)prcb->Number;    // put_back chose another
         ki_update_quantum(prcb);
         return;
     }
@@ -310,8 +311,10 @@ void ke_yield(void)
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     KIRQL old = ki_lock_dispatcher();
     KPRCB *prcb = KeGetCurrentPrcb();
-    if (highest_ready(prcb) >= prcb->CurrentThread->Priority) {
-        enqueue_ready(prcb, prcb->CurrentThread, false);
+    KTHREAD *current = prcb->CurrentThread;
+    if (highest_ready(prcb) >= current->Priority ||
+        !may_run_on(current, prcb)) {    // somebody has just moved it away
+        put_back(prcb, current, false);
         ki_swap_thread();
     }
     ki_unlock_dispatcher(old);
