@@ -4,7 +4,8 @@ The log comes from `-d exec,nochain` (one line for each block of guest code
 that is executed) and from trace events of the IDE disk and the I/O APIC, all
 in one file and in order. A flight begins when the disk is given a DMA command
 and ends when its interrupt line rises. With several processors what counts is
-the time from the moment on at which all of them are halted.
+the time from the moment on at which all of them are halted, and none has been
+sent an IPI that it has yet to wake for: only one that runs can send it.
 """
 import dataclasses
 import re
@@ -12,7 +13,7 @@ import re
 import symbols
 
 DEBUG = ['exec', 'nochain']
-EVENTS = ['ide_exec_cmd', 'ioapic_set_irq']
+EVENTS = ['ide_exec_cmd', 'ioapic_set_irq', 'apic_mem_writel']
 # All but the BIOS and the option ROMs, whose polling would be most of the log.
 EXTRA = ['-dfilter', '0x100000000..0xffffffffffffffff',
          '-msg', 'timestamp=on']
@@ -22,7 +23,8 @@ SHORTEST = 0.5      # seconds: a disk that is not throttled has no idle flights
 LINE = re.compile(
     r'^Trace (?P<cpu>\d+): \S+ \[[0-9a-f]+/(?P<pc>[0-9a-f]+)/[^]]*\] ?(?P<name>\S*)'
     r'|@(?P<time>\d+\.\d+):(?:ide_exec_cmd .* cmd 0x(?P<command>[0-9a-f]+)'
-    r'|ioapic_set_irq vector: (?P<pin>\d+) level: 1)')
+    r'|ioapic_set_irq vector: (?P<pin>\d+) level: 1'
+    r'|apic_mem_writel 0x[0-9a-f]*310 = 0x(?P<called>[0-9a-f]{2}))')
 DMA = {0xC8: 'read', 0x25: 'read', 0xCA: 'write', 0x35: 'write'}
 
 
@@ -44,7 +46,7 @@ def flights(log, elf, pin=14):
     """The flights of the disks on one channel, in order."""
     halt = next(address for address, _, name in symbols.load(elf)
                 if name == IDLE)
-    found, flight, awake = [], None, set()
+    found, flight, awake, called = [], None, set(), set()
     with open(log, encoding='latin-1') as lines:
         for line in lines:
             match = LINE.search(line)
@@ -55,14 +57,17 @@ def flights(log, elf, pin=14):
                     awake.discard(match['cpu'])
                 else:
                     awake.add(match['cpu'])
+                    called.discard(match['cpu'])
                 if not flight:
                     continue
                 if flight.halted:
                     flight.ran.append(match['name'] or match['pc'])
-                elif awake:
+                elif awake or called:
                     flight.before += 1
                 else:
                     flight.halted = True
+            elif match['called']:    # ICR, high: whom the next IPI goes to
+                called.add(str(int(match['called'], 16)))
             elif match['command']:
                 kind = DMA.get(int(match['command'], 16))
                 if kind:

@@ -233,7 +233,7 @@ static int work(uint64_t seed)
     done = true;
     CHECK_OK(NtWaitForSingleObject(thief, false, NULL));
     printf("races: %u calls, %u good, %u faults\n", ktap_checks, good, faults);
-    CHECK(good > CALLS / 20 && faults > 10);    // it was a race
+    CHECK(good > CALLS / 20 && faults > 0);    // it was a race
     return ktap_failures || !ktap_checks;
 }
 
