@@ -128,7 +128,7 @@ NTSTATUS disk_create(DRIVER_OBJECT *driver, uint32_t extension_size,
                  number, number);
     NT_TRY(IoCreateDevice(driver, extension_size, names[number],
                           FILE_DEVICE_DISK, device));
-    (*device)->Flags |= DO_DIRECT_IO;
+    (*device)->Flags |= DO_DIRECT_IO | DO_SHORT_SEND;
     (*device)->SectorSize = sector_size;
     (*device)->seekable = true;
     disk_common *disk = (*device)->DeviceExtension;

@@ -77,6 +77,8 @@ static NTSTATUS prepare_queue(nvme_controller *c, uint32_t index,
         vector = ke_allocate_vector(irql);
     if (!q->sq || !q->slots || !vector)
         return STATUS_INSUFFICIENT_RESOURCES;
+    for (uint32_t i = 0; i < depth; i++)
+        q->sq[i].namespace = NVME_NAMESPACE;    // in all commands
     q->cq = (nvme_completion *)((char *)q->sq + sq_pages * PAGE_SIZE);
     q->sq_doorbell = c->doorbells + 2 * (index + 1) * c->stride;
     q->cq_doorbell = q->sq_doorbell + c->stride;
@@ -86,6 +88,7 @@ static NTSTATUS prepare_queue(nvme_controller *c, uint32_t index,
     InitializeListHead(&q->waiting);
     KeInitializeDpc(&q->dpc, nvme_dpc, q);
     KeInitializeDpc(&q->timeout_dpc, nvme_timeout_dpc, q);
+    KeSetTargetProcessorDpc(&q->timeout_dpc, (uint8_t)index);
     ke_register_watchdog(&q->watchdog, io_request_timeout(), &q->timeout_dpc);
     ke_connect_interrupt(&q->interrupt, nvme_isr, q, vector, false);
     *message = (msix_entry){

@@ -9,7 +9,7 @@
 
 #include "drivers/nvme/nvme.h"
 
-static nvme_request *request_of(IRP *irp)
+static inline nvme_request *request_of(IRP *irp)
 {
     _Static_assert(sizeof(nvme_request) <= sizeof(irp->Tail.DriverContext),
                    "a request does not fit");
@@ -21,7 +21,7 @@ static IRP *take_first(LIST_ENTRY *list)
     return CONTAINING_RECORD(RemoveHeadList(list), IRP, Tail.ListEntry);
 }
 
-static void end(IRP *irp, NTSTATUS status)
+static inline void end(IRP *irp, NTSTATUS status)
 {
     const nvme_request *request = request_of(irp);
     irp->IoStatus.Status = status;
@@ -35,7 +35,7 @@ static void end(IRP *irp, NTSTATUS status)
 
 // Says where the command's bytes are in memory (section 4.3): up to two pages
 // by their addresses, more by those of the first and of a list of the others.
-static void write_prps(nvme_command *command, const MDL *mdl,
+static inline void write_prps(nvme_command *command, const MDL *mdl,
                        const nvme_request *request)
 {
     uint64_t at = (uint64_t)mdl->ByteOffset + request->done;
@@ -43,7 +43,7 @@ static void write_prps(nvme_command *command, const MDL *mdl,
     uint32_t first = PAGE_SIZE - BYTE_OFFSET(at);
 
     command->prp1 = (uint64_t)*frame++ << PAGE_SHIFT | BYTE_OFFSET(at);
-    if (request->bytes <= first)
+    if (request->bytes <= first)    // then it looks at no other
         return;
     command->prp2 = (uint64_t)*frame << PAGE_SHIFT;
     if (request->bytes <= first + PAGE_SIZE)
@@ -55,51 +55,60 @@ static void write_prps(nvme_command *command, const MDL *mdl,
         list[i] = (uint64_t)frame[i] << PAGE_SHIFT;
 }
 
-static uint32_t next_place(const nvme_queue *q, uint32_t place)
+static inline uint32_t next_place(const nvme_queue *q, uint32_t place)
 {
     return place + 1 == q->depth ? 0 : place + 1;
 }
 
 // A command's place in the ring is its id, and free again when the answer is
 // there. One place stays free: a full ring would look like an empty one.
-static bool has_room(const nvme_queue *q)
+static inline bool has_room(const nvme_queue *q)
 {
     return !q->slots[next_place(q, q->sq_tail)] && !q->stopped;
 }
 
 // Writes the request's next command. Of an entry, what is not written here is
-// always 0.
-static void put(nvme_queue *q, IRP *irp)
+// always as it was made.
+static inline __attribute__((always_inline)) void put(
+    nvme_queue *q, IRP *irp, const nvme_disk *disk,
+    const IO_STACK_LOCATION *stack)
 {
-    const IO_STACK_LOCATION *stack = IoGetCurrentIrpStackLocation(irp);
-    const nvme_disk *disk = stack->DeviceObject->DeviceExtension;
     nvme_request *request = request_of(irp);
-    nvme_command *command = &q->sq[q->sq_tail];
+    uint32_t place = q->sq_tail;
+    nvme_command *command = &q->sq[place];
 
-    command->opcode = NVME_FLUSH;
-    command->id = (uint16_t)q->sq_tail;
-    command->namespace = NVME_NAMESPACE;
-    command->prp1 = command->prp2 = command->argument = command->sectors = 0;
+    command->id = (uint16_t)place;
     if (request->length) {
+        uint32_t bytes = MIN(request->length - request->done, disk->max_bytes);
+        request->bytes = bytes;
         command->opcode = stack->MajorFunction == IRP_MJ_WRITE ? NVME_WRITE
                                                                : NVME_READ;
-        request->bytes = MIN(request->length - request->done, disk->max_bytes);
         command->argument =
             (stack->Parameters.Read.ByteOffset + request->done) >>
             disk->sector_shift;
-        command->sectors = (request->bytes >> disk->sector_shift) - 1;
+        command->sectors = (bytes >> disk->sector_shift) - 1;
         write_prps(command, irp->MdlAddress, request);
+    } else {
+        command->opcode = NVME_FLUSH;
+        command->prp1 = command->argument = command->sectors = 0;
     }
     request->started = hal_read_tsc();
     if (IsListEmpty(&q->at_device))
         ke_watchdog_progress(&q->watchdog);
     InsertTailList(&q->at_device, &irp->Tail.ListEntry);
-    q->slots[q->sq_tail] = irp;
-    q->sq_tail = next_place(q, q->sq_tail);
+    q->slots[place] = irp;
+    q->sq_tail = next_place(q, place);
     io_irp_at_device(irp, disk->disk.number);
 }
 
-static void ring(nvme_queue *q)
+// The same for one that waited.
+static void put_again(nvme_queue *q, IRP *irp)
+{
+    const IO_STACK_LOCATION *stack = IoGetCurrentIrpStackLocation(irp);
+    put(q, irp, stack->DeviceObject->DeviceExtension, stack);
+}
+
+static inline void ring(nvme_queue *q)
 {
     if (q->rung == q->sq_tail)
         return;
@@ -143,7 +152,7 @@ static void start_waiting(nvme_queue *q)
     while (has_room(q) && !IsListEmpty(&q->waiting)) {
         IRP *irp = take_first(&q->waiting);
         if (IoSetCancelRoutine(irp, NULL))
-            put(q, irp);
+            put_again(q, irp);
         else    // cancel_waiting is about to come
             InitializeListHead(&irp->Tail.ListEntry);
     }
@@ -163,11 +172,11 @@ NTSTATUS nvme_send(DEVICE_OBJECT *device, IRP *irp)
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
     const nvme_disk *disk = device->DeviceExtension;
-    const IO_STACK_LOCATION *stack = IoGetCurrentIrpStackLocation(irp);
+    IO_STACK_LOCATION *stack = IoGetCurrentIrpStackLocation(irp);
     nvme_request *request = request_of(irp);
-    *request = (nvme_request){ 0 };
-    if (stack->MajorFunction != IRP_MJ_FLUSH_BUFFERS)
-        request->length = stack->Parameters.Read.Length;
+    request->length = stack->MajorFunction == IRP_MJ_FLUSH_BUFFERS
+                          ? 0 : stack->Parameters.Read.Length;
+    request->done = request->list = 0;
     if (request->length > PAGE_SIZE &&
         irp->MdlAddress->ByteOffset + (uint64_t)request->length >
             2 * PAGE_SIZE &&
@@ -177,12 +186,14 @@ NTSTATUS nvme_send(DEVICE_OBJECT *device, IRP *irp)
     // When the lock is let go another processor may complete and free irp.
     bool accepted = true;
     IoMarkIrpPending(irp);
+    bool more = stack->Flags & SL_MORE_FOLLOWS;
     KIRQL old = KeRaiseIrqlToDpcLevel();
-    nvme_queue *q = disk->controller->queue_of[KeGetCurrentPrcb()->Number];
+    nvme_queue *q = disk->controller->queue_of[KeGetCurrentProcessorNumber()];
     KeAcquireSpinLockAtDpcLevel(&q->lock);
     if (has_room(q) && IsListEmpty(&q->waiting)) {
-        put(q, irp);
-        ring(q);
+        put(q, irp, disk, stack);
+        if (!more && !q->in_dpc)
+            ring(q);
     } else {
         accepted = wait_in_line(q, irp, &q->waiting);
     }
@@ -208,7 +219,7 @@ bool nvme_isr(KINTERRUPT *interrupt, void *context)
 
 // Takes the next answer. Its request is done, or the first in line for its
 // next command. False: the device has written none.
-static bool take_answer(nvme_queue *q, LIST_ENTRY *done)
+static inline bool take_answer(nvme_queue *q, LIST_ENTRY *done)
 {
     const nvme_completion *entry = &q->cq[q->cq_head];
     if (q->stopped || !nvme_is_new(entry, q->phase))
@@ -234,29 +245,32 @@ static bool take_answer(nvme_queue *q, LIST_ENTRY *done)
     return true;
 }
 
-// When the oldest command went out; now, if there is none.
+// When the oldest of the commands at the device went out.
 static uint64_t oldest(const nvme_queue *q)
 {
-    LIST_ENTRY *first = q->at_device.Flink;
-    return IsListEmpty(&q->at_device)
-               ? hal_read_tsc()
-               : request_of(CONTAINING_RECORD(first, IRP, Tail.ListEntry))
-                     ->started;
+    IRP *first = CONTAINING_RECORD(q->at_device.Flink, IRP, Tail.ListEntry);
+    return request_of(first)->started;
 }
 
 // The end of each stay in the queue: what waits goes to the device, the
-// watchdog looks at the oldest command; then, outside the lock, what is done is
-// completed.
-static void leave(nvme_queue *q, LIST_ENTRY *done)
+// watchdog hears of the oldest command; then, outside the lock, what is done is
+// completed. What that sends is rung for once.
+static inline void leave(nvme_queue *q, LIST_ENTRY *done)
 {
     start_waiting(q);
     q->watchdog.busy = !IsListEmpty(&q->at_device) && !q->stopped;
-    q->watchdog.stamp = oldest(q);
+    if (q->watchdog.busy)
+        ke_watchdog_note(&q->watchdog, oldest(q));
+    q->in_dpc = true;
     KeReleaseSpinLockFromDpcLevel(&q->lock);
     while (!IsListEmpty(done)) {
         IRP *irp = take_first(done);
         end(irp, irp->IoStatus.Status);
     }
+    KeAcquireSpinLockAtDpcLevel(&q->lock);
+    q->in_dpc = false;
+    ring(q);
+    KeReleaseSpinLockFromDpcLevel(&q->lock);
 }
 
 // Behind an interrupt: takes all answers, and says so once.
@@ -281,11 +295,12 @@ void nvme_dpc(KDPC *dpc, void *context, void *argument1, void *argument2)
 
 // ---- Time-out and reset ---------------------------------------------------
 
-// Was the oldest command late at the time now? Signed: another processor's
-// clock may be a moment ahead.
+// Is there a command, and was the oldest one late at the time now? Signed:
+// another processor's clock may be a moment ahead.
 static bool is_late(const nvme_queue *q, uint64_t now)
 {
-    return (int64_t)(now - oldest(q)) >= (int64_t)q->watchdog.timeout;
+    return !IsListEmpty(&q->at_device) &&
+           (int64_t)(now - oldest(q)) >= (int64_t)q->watchdog.timeout;
 }
 
 // The watchdog: the queue's oldest command may be late.
@@ -330,6 +345,6 @@ void nvme_restart(nvme_queue *q, uint64_t noticed)
     q->phase = NVME_PHASE;
     q->stopped = false;
     while (!IsListEmpty(&again))
-        put(q, take_first(&again));
+        put_again(q, take_first(&again));
     leave(q, &late);
 }

@@ -78,11 +78,12 @@ typedef struct nvme_queue {
     volatile uint32_t *sq_doorbell, *cq_doorbell;
     KINTERRUPT interrupt;
     KDPC dpc, timeout_dpc;
-    ki_watchdog watchdog;    // stamp: when the oldest command went out
+    ki_watchdog watchdog;    // for the oldest command
 
     // Guarded by the lock, a leaf.
     KSPIN_LOCK lock;
     bool stopped;              // the controller is being reset
+    bool in_dpc;               // which rings at its end for all
     uint16_t phase;            // of new completions
     uint32_t sq_tail, cq_head;
     uint32_t rung;             // the tail that the device knows
@@ -133,6 +134,8 @@ static inline NTSTATUS nvme_status(const nvme_completion *entry)
 {
     enum { CODE_SHIFT = 1, TYPE_SHIFT = 9, TYPE_MASK = 7 };
     uint8_t code = (uint8_t)(entry->status >> CODE_SHIFT);
+    if (entry->status >> CODE_SHIFT == 0)
+        return STATUS_SUCCESS;
     return io_status_from_nvme(entry->status >> TYPE_SHIFT & TYPE_MASK, code);
 }
 

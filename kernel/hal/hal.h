@@ -28,9 +28,9 @@ HAL_PORT(32, "l")
 
 static inline uint64_t hal_read_tsc(void)
 {
-    uint32_t low, high;
+    uint64_t low, high;    // 32 bits each
     __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
-    return (uint64_t)high << 32 | low;
+    return high << 32 | low;
 }
 
 static inline uint64_t hal_read_msr(uint32_t msr)

@@ -1,4 +1,5 @@
-// complete.c - stage 10, on either road: what a completion means to ring 3.
+// complete.c - from a driver's IoCompleteRequest to ring 3: up the stack, then
+// stage 10 on either road.
 //
 // The apc road: a special kernel APC in the asking thread stores the status,
 // sets the event, and queues the user APC or the packet. The direct road, for
@@ -10,64 +11,36 @@
 
 // ---- The list that a pending request hangs on -----------------------------
 
-static ke_io_slot *slot_of(const IRP *irp)
-{
-    return irp->flags & IRP_ON_FILE ? &irp->OriginalFileObject->io
-                                    : &irp->Thread->io;
-}
-
-static ke_io_slot *counter_of(const IRP *irp)
-{
-    return irp->flags & IRP_ON_FILE ? &irp->Thread->Process->io
-                                    : &irp->Thread->io;
-}
-
-// Port-bound requests without APC routine outlive their thread (CAN-08), so
-// they hang on the file, hold a reference to the thread, and are counted for
-// its process, which waits for them when it dies.
-//
-// IRQL:    == PASSIVE_LEVEL
-void iop_link_irp(IRP *irp)
-{
-    ASSERT_IRQL(==, PASSIVE_LEVEL);
-    irp->Thread = KeGetCurrentThread();
-    if (irp->OriginalFileObject->CompletionPort && !irp->UserApcRoutine &&
-        irp->UserApcContext) {
-        ObReferenceObject(irp->Thread);
-        irp->flags |= IRP_ON_FILE;
-    }
-    __atomic_add_fetch(&counter_of(irp)->count, 1, __ATOMIC_SEQ_CST);
-    ke_io_slot *slot = slot_of(irp);
-    KIRQL old;
-    KeAcquireSpinLock(&slot->lock, &old);
-    InsertTailList(&slot->irps, &irp->ThreadListEntry);
-    KeReleaseSpinLock(&slot->lock, old);
-}
-
 // Takes a request off its list; nobody can cancel it any more. The counts have
 // no lock: whoever waits for 0 clears the event, then looks at the count;
 // whoever gets there counts, then looks at the event: one of the two sees the
 // other. The IRP's reference keeps thread and process; what hangs on a thread
 // is unlinked by that thread.
-//
-// IRQL:    <= DISPATCH_LEVEL
-void iop_unlink_irp(IRP *irp)
+static inline void unlink_irp(IRP *irp)
 {
-    ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    ke_io_slot *slot = slot_of(irp);
+    ke_io_slot *slot = iop_slot_of(irp);
     KIRQL old;
     KeAcquireSpinLock(&slot->lock, &old);
     RemoveEntryList(&irp->ThreadListEntry);
     KeReleaseSpinLock(&slot->lock, old);
-    ke_io_slot *counter = counter_of(irp);
+    ke_io_slot *counter = iop_counter_of(irp);
     if (__atomic_sub_fetch(&counter->count, 1, __ATOMIC_SEQ_CST) == 0 &&
         counter->none.Header.SignalState == 0)
         KeSetEvent(&counter->none, IO_NO_INCREMENT);
 }
 
+// The same for those who send.
+//
+// IRQL:    <= DISPATCH_LEVEL
+void iop_unlink_irp(IRP *irp)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    unlink_irp(irp);
+}
+
 // ---- Releasing what an IRP owns -------------------------------------------
 
-// Unpins and frees the MDL: the device is done with the pages.
+// Unpins and frees the MDL that there is: the device is done with the pages.
 //
 // IRQL:    <= DISPATCH_LEVEL
 void iop_release_mdl(IRP *irp)
@@ -75,37 +48,16 @@ void iop_release_mdl(IRP *irp)
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
     MDL *mdl = irp->MdlAddress;
     irp->MdlAddress = NULL;
-    if (!mdl)
-        return;
-    if (mdl->locked)
-        MmUnlockPages(mdl);
+    MmUnlockPages(mdl);
     if (mdl->from_pool)
         ExFreePoolWithTag(mdl, IOP_TAG);
-}
-
-// Frees an IRP that is on no list, with all that it owns.
-//
-// IRQL:    <= DISPATCH_LEVEL
-void io_discard_irp(IRP *irp)
-{
-    ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    iop_release_mdl(irp);
-    if (irp->SystemBuffer)
-        ExFreePoolWithTag(irp->SystemBuffer, IOP_TAG);
-    if (irp->UserEvent)
-        ObDereferenceObject(irp->UserEvent);
-    if (irp->flags & IRP_ON_FILE)
-        ObDereferenceObject(irp->Thread);
-    if (irp->OriginalFileObject)
-        ObDereferenceObject(irp->OriginalFileObject);
-    IoFreeIrp(irp);
 }
 
 // ---- Stage 10 -------------------------------------------------------------
 
 // The event of the request; or the file itself, unless it is told not to.
 // A synchronous caller waits for the file in any case (CMP-05).
-static void signal_completion(IRP *irp)
+static inline void signal_completion(IRP *irp)
 {
     FILE_OBJECT *file = irp->OriginalFileObject;
     bool file_too = irp->flags & IRP_SYNCHRONOUS ||
@@ -116,7 +68,7 @@ static void signal_completion(IRP *irp)
         irp->UserEvent = NULL;
     }
     if (file_too)
-        KeSetEvent(&file->Event, IO_NO_INCREMENT);
+        ke_set_lasting_event(&file->Event, IO_NO_INCREMENT);
 }
 
 // Copies buffered output, stores the IOSB; in the address space of the asking
@@ -133,13 +85,9 @@ void iop_store_results(IRP *irp)
                                         length)))
             irp->IoStatus.Status = STATUS_ACCESS_VIOLATION;
     }
-    // Information first: whoever polls sees Status change last. The address
-    // is what ring 3 says, so it is no pointer to anything yet.
-    uintptr_t iosb = (uintptr_t)irp->UserIosb;
-    ke_put_user((uintptr_t *)(iosb + offsetof(IO_STATUS_BLOCK, Information)),
-                &irp->IoStatus.Information);
-    uint64_t word = (uint32_t)irp->IoStatus.Status;
-    ke_copy_to_user((void *)iosb, &word, sizeof(word));
+    // Information goes first: whoever polls sees Status change last.
+    ke_put_user_pair(irp->UserIosb, (uint32_t)irp->IoStatus.Status,
+                     irp->IoStatus.Information);
     irp->flags |= IRP_STORED;
 }
 
@@ -180,7 +128,7 @@ static void queue_user_apc(IRP *irp)
 }
 
 // Puts the IRP itself into the port, if that still has handles.
-static void queue_packet(IRP *irp)
+static inline void queue_packet(IRP *irp)
 {
     KQUEUE *port = irp->OriginalFileObject->CompletionPort;
     uint32_t id = irp->id;
@@ -205,7 +153,7 @@ void iop_finish_irp(IRP *irp, bool skip_packet)
     if (irp->flags & IRP_SYNCHRONOUS)
         advance_position(irp);
     signal_completion(irp);
-    iop_unlink_irp(irp);
+    unlink_irp(irp);
     ki_trace(TRACE_IRP_DONE, 0, irp->id);
     if (irp->UserApcRoutine)
         queue_user_apc(irp);
@@ -229,11 +177,11 @@ static void complete_apc(KAPC *apc, KNORMAL_ROUTINE **normal, void **context,
 }
 
 // The direct road: all that needs no address space, then the port.
-static void complete_directly(IRP *irp)
+static inline void complete_directly(IRP *irp)
 {
     ASSERT(irp->flags & IRP_ON_FILE);
     signal_completion(irp);
-    iop_unlink_irp(irp);
+    unlink_irp(irp);
     queue_packet(irp);
 }
 
@@ -244,13 +192,11 @@ static void rundown_apc(KAPC *apc)
     complete_directly(CONTAINING_RECORD(apc, IRP, Tail.Apc));
 }
 
-// Sends a completed request on its road.
-//
-// IRQL:    <= DISPATCH_LEVEL
-void iop_complete_pending(IRP *irp, KPRIORITY boost)
+// Sends a request that was pending on its road.
+static inline void complete_pending(IRP *irp, KPRIORITY boost)
 {
-    ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    iop_release_mdl(irp);
+    if (irp->MdlAddress)
+        iop_release_mdl(irp);
     // Whoever waits for the request's event must find the status stored
     // (IRP-09), and only the asking process's address space can hold that.
     if (io_direct_road && (irp->flags & IRP_ON_FILE) && !irp->SystemBuffer &&
@@ -262,4 +208,67 @@ void iop_complete_pending(IRP *irp, KPRIORITY boost)
                     NULL, KernelMode, NULL);
     if (!KeInsertQueueApc(&irp->Tail.Apc, NULL, NULL, boost))
         complete_directly(irp);
+}
+
+// ---- Up the stack ---------------------------------------------------------
+
+// Invoke conditions are OR-ed (IRP-03).
+static inline bool wants_call(const IO_STACK_LOCATION *location, const IRP *irp)
+{
+    uint8_t control = location->Control;
+    return location->CompletionRoutine &&
+           ((NT_SUCCESS(irp->IoStatus.Status) ? control & SL_INVOKE_ON_SUCCESS
+                                              : control & SL_INVOKE_ON_ERROR) ||
+            (irp->Cancel && control & SL_INVOKE_ON_CANCEL));
+}
+
+// Calls the completion routines upwards; false when one keeps the IRP.
+static inline bool walk_up(IRP *irp)
+{
+    bool top;
+    do {
+        const IO_STACK_LOCATION *done = irp->location++;
+        irp->PendingReturned = done->Control & SL_PENDING_RETURNED;
+        top = irp->CurrentLocation++ == irp->StackCount;
+        if (wants_call(done, irp)) {
+            DEVICE_OBJECT *device =
+                top ? NULL : IoGetCurrentIrpStackLocation(irp)->DeviceObject;
+            if (done->CompletionRoutine(device, irp, done->Context) ==
+                STATUS_MORE_PROCESSING_REQUIRED)
+                return false;
+        } else if (irp->PendingReturned && !top) {
+            IoMarkIrpPending(irp);    // passed up by itself (IRP-04)
+        }
+    } while (!top);
+    irp->CurrentLocation++;    // done: beyond "not yet sent"
+    return true;
+}
+
+// Ends a driver's work on an IRP (stages 8 and 9): walks the completion
+// routines from here upwards, then finishes it: inline in the issuing call if
+// nothing was pending, else by a special kernel APC or the port (IRP-08).
+// boost: priority increment of a thread that this wakes.
+//
+// IRQL:    <= DISPATCH_LEVEL, no spin lock held
+// NT:      IoCompleteRequest (WDK).
+void IoCompleteRequest(IRP *irp, KPRIORITY boost)
+{
+    ASSERT_IRQL_RULE("IRP-07", <=, DISPATCH_LEVEL);
+    if (irp->CurrentLocation > irp->StackCount)    // never sent, or done
+        KeBugCheckEx(MULTIPLE_IRP_COMPLETE_REQUESTS, (uintptr_t)irp,
+                     irp->id, 0, 0);
+    ASSERT_RULE("IRP-07", irp->IoStatus.Status != STATUS_PENDING);
+    if (irp->CancelRoutine)
+        KeBugCheckEx(CANCEL_STATE_IN_COMPLETED_IRP, (uintptr_t)irp, irp->id,
+                     0, 0);
+    ki_trace(TRACE_IRP_COMPLETE, 0, irp->id);
+    if (!walk_up(irp))
+        return;
+    irp->state = IrpCompleted;
+    if (irp->flags & IRP_KERNEL_WAIT) {    // gone with the caller's stack
+        *irp->UserIosb = irp->IoStatus;
+        KeSetEvent(irp->UserEvent, boost);
+    } else if (irp->PendingReturned) {
+        complete_pending(irp, boost);
+    }    // else io_send finishes it, in the issuing call
 }

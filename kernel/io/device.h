@@ -24,6 +24,8 @@ struct DRIVER_OBJECT {
 // DEVICE_OBJECT.Flags: how NtReadFile and NtWriteFile hand the buffer over.
 #define DO_BUFFERED_IO 0x04u     // SystemBuffer, copied at the border
 #define DO_DIRECT_IO   0x10u     // MdlAddress, pinned
+// Ours: its driver takes any request in a moment, at DISPATCH_LEVEL.
+#define DO_SHORT_SEND  0x20u
 
 struct DEVICE_OBJECT {
     DRIVER_OBJECT *DriverObject;

@@ -56,8 +56,19 @@ NTSTATUS io_create_file(const char *name, ACCESS_MASK access,
 // Allocates an IRP for a request on file with the next stack location filled
 // in (major, FileObject). It owns a reference to file.
 IRP *io_build_irp(FILE_OBJECT *file, uint8_t major);
-// An MDL for a buffer, not yet filled in, for the IRP; NULL: no pool.
+// An MDL for a buffer, not yet filled in, for an IRP; NULL: no pool.
 MDL *IoAllocateMdl(uint64_t address, uint32_t length);
+
+// Gives the IRP one: its own, if that is large enough. False: no pool.
+static inline bool io_attach_mdl(IRP *irp, uint64_t address, uint32_t length)
+{
+    irp->MdlAddress = &irp->short_mdl.mdl;
+    irp->short_mdl.mdl.from_pool = false;
+    if (BYTE_OFFSET(address) + (uint64_t)length > IRP_SHORT_MDL * PAGE_SIZE)
+        irp->MdlAddress = IoAllocateMdl(address, length);
+    return irp->MdlAddress;
+}
+
 // A zeroed SystemBuffer that goes with the IRP; NULL: no pool.
 void *io_allocate_system_buffer(IRP *irp, uint32_t length);
 // Frees an IRP that is on no list, with all that it owns: MDL (unpinned),

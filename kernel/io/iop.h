@@ -24,16 +24,26 @@ static inline bool iop_is_transfer(const IO_STACK_LOCATION *location)
            location->MajorFunction == IRP_MJ_WRITE;
 }
 
+// The list that a pending request hangs on, and whose count it is in.
+static inline ke_io_slot *iop_slot_of(const IRP *irp)
+{
+    return irp->flags & IRP_ON_FILE ? &irp->OriginalFileObject->io
+                                    : &irp->Thread->io;
+}
+
+static inline ke_io_slot *iop_counter_of(const IRP *irp)
+{
+    return irp->flags & IRP_ON_FILE ? &irp->Thread->Process->io
+                                    : &irp->Thread->io;
+}
+
 void iop_initialize_irp(IRP *irp, int8_t stack_size);
-// Puts a request on its file's or its thread's list, and off again.
-void iop_link_irp(IRP *irp);
+// Takes a request off its file's or its thread's list.
 void iop_unlink_irp(IRP *irp);
 // Stage 10. skip_packet: an immediate success that wants none (IOCP-21).
 void iop_finish_irp(IRP *irp, bool skip_packet);
-// After the completion routines of a request that was pending.
-void iop_complete_pending(IRP *irp, KPRIORITY boost);
 void iop_store_results(IRP *irp);
-void iop_release_mdl(IRP *irp);
+void iop_release_mdl(IRP *irp);    // there is one
 void iop_close_port(EPROCESS *process, void *object, uint32_t handles);
 
 #endif

@@ -1,9 +1,8 @@
-// irp.c - allocating, sending and completing IRPs: the driver's side of one.
+// irp.c - making IRPs, freeing them, and handing them down to a driver.
 //
 // IRPs come from a list per processor, touched with interrupts off and thus
 // without a lock, and from pool when it is empty. The checked build keeps none
-// there: its pool sees who uses a freed one. complete.c goes on where
-// IoCompleteRequest ends.
+// there: its pool sees who uses a freed one. complete.c is the way back.
 
 #include "kernel/io/iop.h"
 
@@ -12,17 +11,101 @@ enum { LOOKASIDE_LOCATIONS = 2, LOOKASIDE_DEPTH = 256 };
 static volatile uint64_t irps_from_pool;    // kept ones included
 
 // Makes a fresh IRP of memory that holds stack_size locations (IRP-01).
-//
-// IRQL:    any level
-void iop_initialize_irp(IRP *irp, int8_t stack_size)
+static inline void initialize(IRP *irp, int8_t stack_size, uint32_t id)
 {
-    KPRCB *prcb = KeGetCurrentPrcb();
-    memset(irp, 0, sizeof(IRP) + (size_t)stack_size *
-                                     sizeof(IO_STACK_LOCATION));
+    irp->IoStatus = (IO_STATUS_BLOCK){ 0 };
+    irp->id = id;
     irp->StackCount = stack_size;
     irp->CurrentLocation = (int8_t)(stack_size + 1);
-    irp->id = __atomic_fetch_add(&prcb->irp_sequence, 1, __ATOMIC_RELAXED) *
-                  KeNumberProcessors + prcb->Number + 1;
+    irp->location = irp->stack + stack_size;
+    irp->Cancel = irp->PendingReturned = false;
+    irp->flags = irp->state = 0;
+    irp->MdlAddress = NULL;
+    irp->SystemBuffer = irp->UserBuffer = NULL;
+    irp->UserIosb = NULL;
+    irp->UserEvent = NULL;
+    irp->UserApcRoutine = NULL;
+    irp->UserApcContext = NULL;
+    irp->CancelRoutine = NULL;
+    irp->OriginalFileObject = NULL;
+    irp->Tail.DeviceQueueEntry.Inserted = false;
+    for (IO_STACK_LOCATION *l = irp->stack; l < irp->location; l++) {
+        l->MajorFunction = l->MinorFunction = l->Flags = l->Control = 0;
+        l->Parameters.DeviceIoControl.OutputBufferLength = 0;
+        l->Parameters.DeviceIoControl.InputBufferLength = 0;
+        l->Parameters.Read.ByteOffset = 0;
+        l->DeviceObject = NULL;
+        l->FileObject = NULL;
+        l->CompletionRoutine = NULL;
+    }
+}
+
+// The next id of this processor. Interrupts off, or the caller stays here and
+// no interrupt makes IRPs.
+static inline uint32_t next_id(KPRCB *prcb)
+{
+    return prcb->irp_sequence++ * KeNumberProcessors + prcb->Number + 1;
+}
+
+// The same, for an IRP that lies on its caller's stack.
+//
+// IRQL:    <= DISPATCH_LEVEL
+void iop_initialize_irp(IRP *irp, int8_t stack_size)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    ki_disable();
+    uint32_t id = next_id(KeGetCurrentPrcb());
+    ki_enable();
+    initialize(irp, stack_size, id);
+}
+
+static IRP *allocate_from_pool(int8_t stack_size)
+{
+    size_t locations = (size_t)MAX(stack_size, LOOKASIDE_LOCATIONS);
+    IRP *irp = ExAllocatePoolWithTag(
+        NonPagedPool, sizeof(IRP) + locations * sizeof(IO_STACK_LOCATION),
+        IOP_TAG);
+    if (irp)
+        __atomic_add_fetch(&irps_from_pool, 1, __ATOMIC_RELAXED);
+    return irp;
+}
+
+static inline IRP *allocate(int8_t stack_size)
+{
+    ki_disable();
+    KPRCB *prcb = KeGetCurrentPrcb();
+    uint32_t id = next_id(prcb);
+    IRP *irp = prcb->irp_lookaside;
+    if (irp && stack_size <= LOOKASIDE_LOCATIONS) {
+        prcb->irp_lookaside = irp->next_kept;
+        prcb->irp_lookaside_depth--;
+        ki_enable();
+    } else {
+        ki_enable();
+        irp = allocate_from_pool(stack_size);
+        if (!irp)
+            return NULL;
+    }
+    initialize(irp, stack_size, id);
+    return irp;
+}
+
+static inline void release(IRP *irp)
+{
+    ki_disable();
+    KPRCB *prcb = KeGetCurrentPrcb();
+    bool keep = !DBG && irp->StackCount <= LOOKASIDE_LOCATIONS &&
+                prcb->irp_lookaside_depth < LOOKASIDE_DEPTH;
+    if (keep) {
+        prcb->irp_lookaside_depth++;
+        irp->next_kept = prcb->irp_lookaside;
+        prcb->irp_lookaside = irp;
+    }
+    ki_enable();
+    if (!keep) {
+        __atomic_sub_fetch(&irps_from_pool, 1, __ATOMIC_RELAXED);
+        ExFreePoolWithTag(irp, IOP_TAG);
+    }
 }
 
 // Allocates an IRP for a stack of stack_size devices.
@@ -33,26 +116,7 @@ void iop_initialize_irp(IRP *irp, int8_t stack_size)
 IRP *IoAllocateIrp(int8_t stack_size)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    IRP *irp = NULL;
-    uint64_t flags = ki_disable_interrupts();
-    KPRCB *prcb = KeGetCurrentPrcb();
-    if (stack_size <= LOOKASIDE_LOCATIONS && prcb->irp_lookaside_depth) {
-        prcb->irp_lookaside_depth--;
-        irp = CONTAINING_RECORD(RemoveHeadList(&prcb->irp_lookaside), IRP,
-                                ThreadListEntry);
-    }
-    ki_restore_interrupts(flags);
-    if (!irp) {
-        size_t locations = (size_t)MAX(stack_size, LOOKASIDE_LOCATIONS);
-        irp = ExAllocatePoolWithTag(
-            NonPagedPool, sizeof(IRP) + locations * sizeof(IO_STACK_LOCATION),
-            IOP_TAG);
-        if (!irp)
-            return NULL;
-        __atomic_add_fetch(&irps_from_pool, 1, __ATOMIC_RELAXED);
-    }
-    iop_initialize_irp(irp, stack_size);
-    return irp;
+    return allocate(stack_size);
 }
 
 // Frees an IRP and nothing that it refers to.
@@ -62,19 +126,49 @@ IRP *IoAllocateIrp(int8_t stack_size)
 void IoFreeIrp(IRP *irp)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    uint64_t flags = ki_disable_interrupts();
-    KPRCB *prcb = KeGetCurrentPrcb();
-    bool keep = !DBG && irp->StackCount <= LOOKASIDE_LOCATIONS &&
-                prcb->irp_lookaside_depth < LOOKASIDE_DEPTH;
-    if (keep) {
-        prcb->irp_lookaside_depth++;
-        InsertHeadList(&prcb->irp_lookaside, &irp->ThreadListEntry);
-    }
-    ki_restore_interrupts(flags);
-    if (!keep) {
-        __atomic_sub_fetch(&irps_from_pool, 1, __ATOMIC_RELAXED);
-        ExFreePoolWithTag(irp, IOP_TAG);
-    }
+    release(irp);
+}
+
+// Allocates an IRP for a request on file, with the next stack location's
+// major function and file filled in. It owns a reference to file.
+//
+// IRQL:    <= APC_LEVEL
+// Returns: NULL when there is no pool
+IRP *io_build_irp(FILE_OBJECT *file, uint8_t major)
+{
+    ASSERT_IRQL(<=, APC_LEVEL);
+    const KTHREAD *thread = KeGetCurrentThread();
+    if (mm_is_too_much(thread->io.count + thread->Process->io.count))
+        return NULL;
+    IRP *irp = allocate(file->DeviceObject->StackSize);
+    if (!irp)
+        return NULL;
+    ObReferenceObject(file);
+    irp->OriginalFileObject = file;
+    IO_STACK_LOCATION *location = IoGetNextIrpStackLocation(irp);
+    location->MajorFunction = major;
+    location->FileObject = file;
+    ki_trace(TRACE_IRP_BUILT, major, irp->id);
+    return irp;
+}
+
+// Frees an IRP that is on no list, with all that it owns.
+//
+// IRQL:    <= DISPATCH_LEVEL
+void io_discard_irp(IRP *irp)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    if (irp->MdlAddress)
+        iop_release_mdl(irp);
+    if (irp->SystemBuffer)
+        ExFreePoolWithTag(irp->SystemBuffer, IOP_TAG);
+    if (irp->UserEvent)
+        ObDereferenceObject(irp->UserEvent);
+    if (irp->flags & IRP_ON_FILE)
+        ObDereferenceObject(irp->Thread);
+    if (irp->OriginalFileObject)
+        ObDereferenceObject(irp->OriginalFileObject);
+    release(irp);
 }
 
 // How many IRPs are allocated and not freed, kept ones not counted. A moment's
@@ -90,7 +184,12 @@ uint64_t io_irp_count(void)
     return all > kept ? all - kept : 0;
 }
 
-// ---- Down and up the stack ------------------------------------------------
+// ---- Down the stack -------------------------------------------------------
+
+_Noreturn static void no_more_locations(const IRP *irp)
+{
+    KeBugCheckEx(NO_MORE_IRP_STACK_LOCATIONS, (uintptr_t)irp, 0, 0, 0);
+}
 
 // Hands an IRP to a device's driver (stage 3). The location that the caller
 // filled as "next" becomes the current one.
@@ -102,81 +201,10 @@ NTSTATUS IoCallDriver(DEVICE_OBJECT *device, IRP *irp)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
     if (--irp->CurrentLocation <= 0)
-        KeBugCheckEx(NO_MORE_IRP_STACK_LOCATIONS, (uintptr_t)irp, 0, 0, 0);
-    IO_STACK_LOCATION *location = IoGetCurrentIrpStackLocation(irp);
+        no_more_locations(irp);
+    IO_STACK_LOCATION *location = --irp->location;
     location->DeviceObject = device;
     ki_trace(TRACE_IRP_CALL, location->MajorFunction, irp->id);
     return device->DriverObject->MajorFunction[location->MajorFunction](
         device, irp);
-}
-
-// The driver hands the request to the hardware (stage 4).
-//
-// IRQL:    <= DISPATCH_LEVEL
-void io_irp_at_device(IRP *irp, uint32_t unit)
-{
-    ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    irp->state = IrpAtDevice;
-    ki_trace(TRACE_DMA_START, unit, irp->id);
-}
-
-// Invoke conditions are OR-ed (IRP-03).
-static bool wants_call(const IO_STACK_LOCATION *location, const IRP *irp)
-{
-    uint8_t control = location->Control;
-    return location->CompletionRoutine &&
-           ((NT_SUCCESS(irp->IoStatus.Status) ? control & SL_INVOKE_ON_SUCCESS
-                                              : control & SL_INVOKE_ON_ERROR) ||
-            (irp->Cancel && control & SL_INVOKE_ON_CANCEL));
-}
-
-// Calls the completion routines upwards; false when one keeps the IRP.
-static bool walk_up(IRP *irp)
-{
-    while (irp->CurrentLocation <= irp->StackCount) {
-        IO_STACK_LOCATION *done = IoGetCurrentIrpStackLocation(irp);
-        irp->PendingReturned = done->Control & SL_PENDING_RETURNED;
-        irp->CurrentLocation++;
-        bool top = irp->CurrentLocation > irp->StackCount;
-        if (wants_call(done, irp)) {
-            DEVICE_OBJECT *device =
-                top ? NULL : IoGetCurrentIrpStackLocation(irp)->DeviceObject;
-            if (done->CompletionRoutine(device, irp, done->Context) ==
-                STATUS_MORE_PROCESSING_REQUIRED)
-                return false;
-        } else if (irp->PendingReturned && !top) {
-            IoMarkIrpPending(irp);    // passed up by itself (IRP-04)
-        }
-    }
-    irp->CurrentLocation = (int8_t)(irp->StackCount + 2);
-    return true;
-}
-
-// Ends a driver's work on an IRP (stages 8 and 9): walks the completion
-// routines from here upwards, then finishes it: inline in the issuing call if
-// nothing was pending, else by a special kernel APC or the port (IRP-08).
-// boost: priority increment of a thread that this wakes.
-//
-// IRQL:    <= DISPATCH_LEVEL, no spin lock held
-// NT:      IoCompleteRequest (WDK).
-void IoCompleteRequest(IRP *irp, KPRIORITY boost)
-{
-    ASSERT_IRQL_RULE("IRP-07", <=, DISPATCH_LEVEL);
-    if (irp->CurrentLocation > irp->StackCount)    // never sent, or done
-        KeBugCheckEx(MULTIPLE_IRP_COMPLETE_REQUESTS, (uintptr_t)irp,
-                     irp->id, 0, 0);
-    ASSERT_RULE("IRP-07", irp->IoStatus.Status != STATUS_PENDING);
-    if (irp->CancelRoutine)
-        KeBugCheckEx(CANCEL_STATE_IN_COMPLETED_IRP, (uintptr_t)irp, irp->id,
-                     0, 0);
-    ki_trace(TRACE_IRP_COMPLETE, 0, irp->id);
-    if (!walk_up(irp))
-        return;
-    irp->state = IrpCompleted;
-    if (irp->flags & IRP_KERNEL_WAIT) {    // gone with the caller's stack
-        *irp->UserIosb = irp->IoStatus;
-        KeSetEvent(irp->UserEvent, boost);
-    } else if (irp->PendingReturned) {
-        iop_complete_pending(irp, boost);
-    }    // else io_send finishes it, in the issuing call
 }

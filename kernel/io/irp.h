@@ -30,6 +30,9 @@ enum {
     IRP_MJ_CLEANUP = 0x12, IRP_MJ_MAXIMUM_FUNCTION = 0x1B,
 };
 
+// IO_STACK_LOCATION.Flags
+#define SL_MORE_FOLLOWS      0x01u    // at once, from the same caller
+
 // IO_STACK_LOCATION.Control
 #define SL_PENDING_RETURNED  0x01u
 #define SL_INVOKE_ON_CANCEL  0x20u
@@ -81,17 +84,19 @@ typedef struct io_packet {
     bool is_irp;
 } io_packet;
 
+#define IRP_SHORT_MDL 2u
+
 struct IRP {
     IO_STATUS_BLOCK IoStatus;
     uint32_t id;                 // what ring 3 sees of it
     int8_t StackCount;
     int8_t CurrentLocation;      // StackCount + 1: not yet sent
-    bool PendingReturned;
     volatile bool Cancel;
     KIRQL CancelIrql;
+    bool PendingReturned;
     uint8_t flags;               // IRP_... below
     uint8_t state;               // SNAPSHOT_IRP_STATE
-    MDL *MdlAddress;
+    MDL *MdlAddress;             // &short_mdl, or in pool
     void *SystemBuffer;          // AssociatedIrp.SystemBuffer
     void *UserBuffer;            // ring 3's output of a buffered request
     uint32_t UserBufferLength;
@@ -100,7 +105,11 @@ struct IRP {
     IO_APC_ROUTINE *UserApcRoutine;
     void *UserApcContext;
     DRIVER_CANCEL *volatile CancelRoutine;
-    LIST_ENTRY ThreadListEntry;  // on the thread's or the file's list
+    IO_STACK_LOCATION *location; // &stack[CurrentLocation - 1]
+    union {
+        LIST_ENTRY ThreadListEntry;    // on the thread's or the file's list
+        IRP *next_kept;          // of a free one, in its processor's list
+    };
     KTHREAD *Thread;             // that asked
     FILE_OBJECT *OriginalFileObject;    // referenced
     union {
@@ -112,6 +121,10 @@ struct IRP {
         KAPC Apc;
         io_packet packet;
     } Tail;
+    struct {
+        MDL mdl;
+        PFN_NUMBER frames[IRP_SHORT_MDL];
+    } short_mdl;                 // for buffers that touch so few pages
     IO_STACK_LOCATION stack[];   // [0] is the lowest driver's
 };
 
@@ -123,13 +136,13 @@ struct IRP {
 static inline IO_STACK_LOCATION *IoGetCurrentIrpStackLocation(IRP *irp)
 {
     ASSERT_RULE("IRP-01", irp->CurrentLocation <= irp->StackCount);
-    return &irp->stack[irp->CurrentLocation - 1];
+    return irp->location;
 }
 
 static inline IO_STACK_LOCATION *IoGetNextIrpStackLocation(IRP *irp)
 {
     ASSERT_RULE("IRP-01", irp->CurrentLocation > 1);
-    return &irp->stack[irp->CurrentLocation - 2];
+    return irp->location - 1;
 }
 
 static inline void IoMarkIrpPending(IRP *irp)
@@ -140,6 +153,7 @@ static inline void IoMarkIrpPending(IRP *irp)
 static inline void IoSkipCurrentIrpStackLocation(IRP *irp)
 {
     irp->CurrentLocation++;
+    irp->location++;
 }
 
 static inline void IoCopyCurrentIrpStackLocationToNext(IRP *irp)
@@ -178,7 +192,12 @@ bool IoCancelIrp(IRP *irp);
 void IoAcquireCancelSpinLock(KIRQL *irql);
 void IoReleaseCancelSpinLock(KIRQL irql);
 // The driver hands the request to the hardware: state and trace (stage 4).
-void io_irp_at_device(IRP *irp, uint32_t unit);
+static inline void io_irp_at_device(IRP *irp, uint32_t unit)
+{
+    irp->state = IrpAtDevice;
+    ki_trace(TRACE_DMA_START, unit, irp->id);
+}
+
 uint64_t io_irp_count(void);
 
 #endif

@@ -6,29 +6,6 @@
 
 #include "kernel/io/iop.h"
 
-// Allocates an IRP for a request on file, with the next stack location's
-// major function and file filled in. It owns a reference to file.
-//
-// IRQL:    <= APC_LEVEL
-// Returns: NULL when there is no pool
-IRP *io_build_irp(FILE_OBJECT *file, uint8_t major)
-{
-    ASSERT_IRQL(<=, APC_LEVEL);
-    const KTHREAD *thread = KeGetCurrentThread();
-    if (mm_is_too_much(thread->io.count + thread->Process->io.count))
-        return NULL;
-    IRP *irp = IoAllocateIrp(file->DeviceObject->StackSize);
-    if (!irp)
-        return NULL;
-    ObReferenceObject(file);
-    irp->OriginalFileObject = file;
-    IO_STACK_LOCATION *location = IoGetNextIrpStackLocation(irp);
-    location->MajorFunction = major;
-    location->FileObject = file;
-    ki_trace(TRACE_IRP_BUILT, major, irp->id);
-    return irp;
-}
-
 // Allocates an MDL for length bytes at address, to be filled in by a lock or
 // build routine; it goes with the IRP that it is given to.
 //
@@ -58,6 +35,42 @@ void *io_allocate_system_buffer(IRP *irp, uint32_t length)
     return irp->SystemBuffer;
 }
 
+// Puts a request on its list. Port-bound ones without APC routine outlive their
+// thread (CAN-08), so they hang on the file, hold a reference to the thread, and
+// are counted for its process, which waits for them when it dies.
+static inline void link_irp(IRP *irp)
+{
+    irp->Thread = KeGetCurrentThread();
+    if (irp->OriginalFileObject->CompletionPort && !irp->UserApcRoutine &&
+        irp->UserApcContext) {
+        ObReferenceObject(irp->Thread);
+        irp->flags |= IRP_ON_FILE;
+    }
+    __atomic_add_fetch(&iop_counter_of(irp)->count, 1, __ATOMIC_SEQ_CST);
+    ke_io_slot *slot = iop_slot_of(irp);
+    KeAcquireSpinLockAtDpcLevel(&slot->lock);
+    InsertTailList(&slot->irps, &irp->ThreadListEntry);
+    KeReleaseSpinLockFromDpcLevel(&slot->lock);
+}
+
+// Links it and hands it to the driver: in one stay at DISPATCH_LEVEL if that is
+// short there.
+static inline NTSTATUS link_and_call(FILE_OBJECT *file, IRP *irp)
+{
+    DEVICE_OBJECT *device = file->DeviceObject;
+    NTSTATUS status;
+    KIRQL old = KeRaiseIrqlToDpcLevel();
+    link_irp(irp);
+    if (device->Flags & DO_SHORT_SEND) {
+        status = IoCallDriver(device, irp);
+        KeLowerIrql(old);
+    } else {
+        KeLowerIrql(old);
+        status = IoCallDriver(device, irp);
+    }
+    return status;
+}
+
 // Finished inside the call (IRP-08). An NT error that was never pending
 // leaves everything alone (CMP-02); all else is a completion (CMP-03).
 static NTSTATUS finish_inline(FILE_OBJECT *file, IRP *irp)
@@ -68,7 +81,8 @@ static NTSTATUS finish_inline(FILE_OBJECT *file, IRP *irp)
         io_discard_irp(irp);
         return status;
     }
-    iop_release_mdl(irp);
+    if (irp->MdlAddress)
+        iop_release_mdl(irp);
     bool skip_packet = NT_SUCCESS(status) && file->Flags & FO_SKIP_PORT;
     KIRQL old;
     KeRaiseIrql(APC_LEVEL, &old);
@@ -104,9 +118,8 @@ static NTSTATUS send_synchronously(FILE_OBJECT *file, IRP *irp)
         location->Parameters.Read.ByteOffset = file->CurrentByteOffset;
     irp->flags |= IRP_SYNCHRONOUS;
     KeClearEvent(&file->Event);
-    iop_link_irp(irp);
     KeGetCurrentThread()->irp_id = irp->id;    // this thread works on this I/O
-    status = IoCallDriver(file->DeviceObject, irp);
+    status = link_and_call(file, irp);
     if (status == STATUS_PENDING) {
         wait_for_request(&file->Event, UserMode, file->Flags & FO_ALERTABLE_IO,
                          &(io_filter){ .file = file });
@@ -128,12 +141,11 @@ static NTSTATUS send_synchronously(FILE_OBJECT *file, IRP *irp)
 NTSTATUS io_send(FILE_OBJECT *file, IRP *irp)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    if (file->Flags & FO_SYNCHRONOUS_IO)
+    if (__builtin_expect(file->Flags & FO_SYNCHRONOUS_IO, 0))
         return send_synchronously(file, irp);
     uint32_t id = irp->id;
     KeClearEvent(&file->Event);    // with an event it stays so (CMP-05)
-    iop_link_irp(irp);
-    NTSTATUS status = IoCallDriver(file->DeviceObject, irp);
+    NTSTATUS status = link_and_call(file, irp);
     if (status != STATUS_PENDING)
         return finish_inline(file, irp);
     ki_trace(TRACE_IRP_PENDING, 0, id);
@@ -173,8 +185,7 @@ NTSTATUS io_request(FILE_OBJECT *file, const IO_STACK_LOCATION *what, MDL *mdl,
     *location = *what;
     location->FileObject = file;
     ki_trace(TRACE_IRP_BUILT, what->MajorFunction, irp->id);
-    iop_link_irp(irp);
-    IoCallDriver(file->DeviceObject, irp);
+    link_and_call(file, irp);
     // A close may be sent by the idle thread, which never blocks: the drivers
     // complete that one in the call. It and its cleanup go through whoever
     // sends them; all else ends early if its thread is to end: a flush may

@@ -132,6 +132,7 @@ KPRCB *ke_prepare_processor(void *zeroed, uint32_t number, uint32_t apic_id,
     prcb->self = prcb;
     prcb->apic_id = apic_id;
     prcb->descriptors = &block->descriptors;
+    prcb->trace = &ki_trace_rings[number];
     prcb->Number = number;
     prcb->dpc_stack = dpc_stack_top;
     prcb->clock_deadline = KI_FOREVER;
@@ -139,7 +140,6 @@ KPRCB *ke_prepare_processor(void *zeroed, uint32_t number, uint32_t apic_id,
     prcb->poke_deadline = KI_FOREVER;
     prcb->timer_deadline = KI_FOREVER;
     InitializeListHead(&prcb->dpc.list);
-    InitializeListHead(&prcb->irp_lookaside);
     for (int i = 0; i < MAXIMUM_PRIORITY; i++)
         InitializeListHead(&prcb->ready[i]);
     KTHREAD *idle = &block->idle;

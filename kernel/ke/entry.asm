@@ -12,11 +12,12 @@
         bits    64
         default rel
 
-        extern  ki_trap, ki_fatal_trap, ki_user_exit, ki_trace_write
+        extern  ki_trap, ki_fatal_trap, ki_user_exit, ki_trace_service
         extern  ki_trace_mask
         global  ki_trap_stubs, ki_system_call, ki_return_to_user
         global  ki_service_table, ki_service_count
-        global  ki_copy_user, ki_copy_user_end, ki_copy_user_fault
+        global  ki_probe_user, ki_put_user, ki_put_user_pair, ki_copy_user
+        global  ki_copy_user_end, ki_copy_user_fault
         global  ki_user_args_begin, ki_user_args_end, ki_user_args_fault
 
 ; A three-byte NOP that ke_init_features turns into clac or stac, where the
@@ -260,10 +261,8 @@ ki_call_trace:
         push    r8
         push    r9
         sub     rsp, 8
-        mov     edi, TRACE_SERVICE_CODE
-        xor     esi, esi
-        mov     edx, eax
-        call    ki_trace_write
+        mov     edi, eax
+        call    ki_trace_service
         add     rsp, 8
         pop     r9
         pop     r8
@@ -282,6 +281,37 @@ ki_return_to_user:
         cli
         call    ki_user_exit
         jmp     ki_trap_exit
+
+; NTSTATUS ki_probe_user(void *address)
+; Can ring 3 write there? Writes what is there, in one step: nothing that
+; another thread stores meanwhile is lost.
+; IRQL:    <= APC_LEVEL
+ki_probe_user:
+        STAC
+        lock or byte [rdi], 0
+        xor     eax, eax
+        CLAC
+        ret
+
+; NTSTATUS ki_put_user(void *to, uint64_t value)
+; IRQL:    <= APC_LEVEL
+ki_put_user:
+        STAC
+        mov     [rdi], rsi
+        xor     eax, eax
+        CLAC
+        ret
+
+; NTSTATUS ki_put_user_pair(void *to, uint64_t first, uint64_t second)
+; The second word is stored first: whoever polls the first one sees both.
+; IRQL:    <= APC_LEVEL
+ki_put_user_pair:
+        STAC
+        mov     [rdi + 8], rdx
+        mov     [rdi], rsi
+        xor     eax, eax
+        CLAC
+        ret
 
 ; NTSTATUS ki_copy_user(void *to, const void *from, size_t length)
 ; One of the two is ring 3's; ke_copy_from_user and ke_copy_to_user checked
@@ -315,7 +345,7 @@ ki_copy_user_end:
         CLAC
         ret
 
-; Where a fault between ki_copy_user and ki_copy_user_end goes on.
+; Where a fault between ki_probe_user and ki_copy_user_end goes on.
 ; IRQL:    <= APC_LEVEL
 ki_copy_user_fault:
         mov     eax, ACCESS_VIOLATION

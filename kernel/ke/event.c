@@ -27,14 +27,14 @@ void KeInitializeEvent(KEVENT *event, EVENT_TYPE type, bool state)
 }
 
 // Gives an event a state and returns the previous one; a pulse leaves it
-// un-signalled. Nobody can wait for an event that is set already.
+// un-signalled.
 static inline int32_t change_state(KEVENT *event, int32_t state, bool pulse,
                                    KPRIORITY increment)
 {
     KIRQL old = ki_lock_dispatcher();
-    int32_t previous = event->Header.SignalState;
-    event->Header.SignalState = state;
-    if (state && !previous)
+    int32_t previous = __atomic_exchange_n(&event->Header.SignalState, state,
+                                           __ATOMIC_SEQ_CST);
+    if (state)
         ki_signal(&event->Header, increment);
     if (pulse)
         event->Header.SignalState = 0;
@@ -51,6 +51,21 @@ int32_t KeSetEvent(KEVENT *event, KPRIORITY increment)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
     return change_state(event, 1, false, increment);
+}
+
+// Sets a notification event that is still there when those that wait for it
+// have gone on. If nobody does it needs no lock: we set it, then look for
+// waiters; a waiter lists itself, then looks at the event (block in wait.c).
+// One of the two sees the other.
+//
+// IRQL:    <= DISPATCH_LEVEL
+void ke_set_lasting_event(KEVENT *event, KPRIORITY increment)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    ASSERT(event->Header.Type == EventNotificationObject);
+    __atomic_store_n(&event->Header.SignalState, 1, __ATOMIC_SEQ_CST);
+    if (!IsListEmpty(&event->Header.WaitListHead))
+        change_state(event, 1, false, increment);
 }
 
 // Un-signals an event.
@@ -73,16 +88,6 @@ int32_t KePulseEvent(KEVENT *event, KPRIORITY increment)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
     return change_state(event, 1, true, increment);
-}
-
-// Un-signals an event that nobody else sets at this moment.
-//
-// IRQL:    <= DISPATCH_LEVEL
-// NT:      KeClearEvent (WDK).
-void KeClearEvent(KEVENT *event)
-{
-    ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    event->Header.SignalState = 0;
 }
 
 // Prepares a semaphore.

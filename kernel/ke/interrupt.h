@@ -49,14 +49,16 @@ bool KeSynchronizeExecution(KINTERRUPT *interrupt,
 uint64_t KeQueryInterruptTime(void);    // 100 ns since boot
 int64_t ke_query_system_time(void);     // 100 ns since 1601
 
-// A device's time-out that costs no timer per request. The driver stores the
-// time of each progress in stamp and whether anything is outstanding in busy;
-// the processor, before it halts, arms its clock for stamp + timeout if busy.
-// When that comes to pass the DPC is queued, with busy still set. One processor
-// looks at it: the DPC's target, to which the device's interrupts should go.
+// A device's time-out that costs no timer per request. The driver says when its
+// oldest request went out, and in busy whether one is outstanding; the
+// processor, before it halts, arms its clock for `due` if so. That is between
+// one time-out after the oldest request and one and a half: it moves seldom, and
+// with it the clock. When it comes to pass the DPC is queued, with busy still
+// set. One processor looks at it: the DPC's target, to which the device's
+// interrupts should go.
 typedef struct ki_watchdog {
-    LIST_ENTRY entry;
-    volatile uint64_t stamp;     // TSC of the last progress
+    struct ki_watchdog *next;    // of the same processor
+    volatile uint64_t due;       // TSC
     volatile bool busy;
     uint64_t timeout;            // TSC ticks
     KDPC *dpc;
@@ -65,8 +67,16 @@ typedef struct ki_watchdog {
 
 void ke_register_watchdog(ki_watchdog *watchdog, uint64_t timeout_100ns,
                           KDPC *dpc);
-// A request begins or the next one follows: stamps, and arms the clock if it
-// would come too late.
+// A request begins, or the next one follows, and is the oldest: makes sure that
+// the clock comes in time.
 void ke_watchdog_progress(ki_watchdog *watchdog);
+
+// The oldest request went out at the TSC's time since. For one who was busy
+// before, or arms the clock.
+static inline void ke_watchdog_note(ki_watchdog *watchdog, uint64_t since)
+{
+    if (watchdog->due < since + watchdog->timeout)
+        watchdog->due = since + watchdog->timeout + watchdog->timeout / 2;
+}
 
 #endif

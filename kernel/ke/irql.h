@@ -71,6 +71,16 @@ static inline void KeReleaseSpinLock(KSPIN_LOCK *lock, KIRQL old)
 
 // ---- The interrupt flag, for the few leaves at HIGH -----------------------
 
+static inline void ki_enable(void)
+{
+    __asm__ volatile("sti" ::: "memory");
+}
+
+static inline void ki_disable(void)
+{
+    __asm__ volatile("cli" ::: "memory");
+}
+
 static inline uint64_t ki_disable_interrupts(void)
 {
     uint64_t flags;

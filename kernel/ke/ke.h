@@ -43,6 +43,10 @@ NTSTATUS ke_copy_to_user(void *to, const void *from, size_t length);
 static inline bool ke_is_user_range(const void *address, size_t length)
 {
     uintptr_t start = (uintptr_t)address;
+    // What is short and begins in ring 3's half cannot reach the other: between
+    // them there is nothing, and a fault is a status.
+    if (__builtin_constant_p(length) && length - 1 < PAGE_SIZE)
+        return (start >> 32) - 1 < MM_HIGHEST_USER_ADDRESS >> 32;
     return length == 0 || (start >= MM_LOWEST_USER_ADDRESS &&
                            start <= MM_HIGHEST_USER_ADDRESS &&
                            length <= MM_HIGHEST_USER_ADDRESS + 1 - start);
@@ -50,6 +54,37 @@ static inline bool ke_is_user_range(const void *address, size_t length)
 // Reads one value / writes one value of ring 3.
 #define ke_get_user(to, from) ke_copy_from_user((to), (from), sizeof(*(to)))
 #define ke_put_user(to, from) ke_copy_to_user((to), (from), sizeof(*(to)))
+
+// What every request and every packet needs, and so is short: says whether
+// ring 3 can write there, of at most a page; stores a word; stores two, the
+// second one first.
+NTSTATUS ki_probe_user(void *address);
+NTSTATUS ki_put_user(void *to, uint64_t value);
+NTSTATUS ki_put_user_pair(void *to, uint64_t first, uint64_t second);
+
+static inline NTSTATUS ke_probe_user(void *to, size_t length)
+{
+    if (!ke_is_user_range(to, length))
+        return STATUS_ACCESS_VIOLATION;
+    NTSTATUS status = ki_probe_user(to);
+    if (NT_SUCCESS(status) && BYTE_OFFSET(to) + length > PAGE_SIZE)
+        status = ki_probe_user((char *)to + length - 1);
+    return status;
+}
+
+static inline NTSTATUS ke_put_user_word(void *to, uint64_t value)
+{
+    return ke_is_user_range(to, sizeof(value)) ? ki_put_user(to, value)
+                                               : STATUS_ACCESS_VIOLATION;
+}
+
+static inline NTSTATUS ke_put_user_pair(void *to, uint64_t first,
+                                        uint64_t second)
+{
+    return ke_is_user_range(to, 2 * sizeof(first))
+               ? ki_put_user_pair(to, first, second)
+               : STATUS_ACCESS_VIOLATION;
+}
 
 // ---- System calls ---------------------------------------------------------
 

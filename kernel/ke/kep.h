@@ -157,6 +157,7 @@ uint64_t ki_find_fixup(uint64_t rip);        // 0: no accessor of user memory
 
 extern const uint64_t ki_trap_stubs[256];
 void ki_system_call(void);
+void ki_trace_service(uint32_t number);
 void ki_swap_context(void **save_rsp, void *load_rsp);
 void ki_thread_startup(void);
 void ki_call_on_stack(void (*routine)(KPRCB *prcb), KPRCB *prcb, void *stack);
@@ -182,16 +183,6 @@ static inline uint32_t *ki_mxcsr_of(void *fpu)
 {
     enum { MXCSR_OFFSET = 24 };
     return (uint32_t *)((uint8_t *)fpu + MXCSR_OFFSET);
-}
-
-static inline void ki_enable(void)
-{
-    __asm__ volatile("sti" ::: "memory");
-}
-
-static inline void ki_disable(void)
-{
-    __asm__ volatile("cli" ::: "memory");
 }
 
 #define KI_READ_CR(n)                                     \

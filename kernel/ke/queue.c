@@ -62,6 +62,49 @@ static bool inserter_takes_it(const KQUEUE *queue)
     return thread->Queue == queue && thread->WaitReason == WrQueue;
 }
 
+// Appends the packet; false if the queue was run down. Queue's lock held.
+static inline bool append(KQUEUE *queue, LIST_ENTRY *entry)
+{
+    if (queue->abandoned)
+        return false;
+    InsertTailList(&queue->EntryListHead, entry);
+    queue->Header.SignalState++;
+    return true;
+}
+
+// Direct waiters are listed without the queue's lock: we append, then look for
+// them; they list themselves, then look for packets (block in wait.c). One of
+// the two sees the other. They come second (IOCP-27).
+static inline bool has_direct_waiters(const KQUEUE *queue)
+{
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    return !IsListEmpty(&queue->Header.WaitListHead) &&
+           IsListEmpty(&queue->waiters);
+}
+
+// Somebody waits: the same with both locks, of which the dispatcher's comes
+// first. Held at DISPATCH_LEVEL; lowers to old.
+static int32_t insert_for_waiters(KQUEUE *queue, LIST_ENTRY *entry, KIRQL old)
+{
+    KeAcquireSpinLockAtDpcLevel(&ki_dispatcher_lock);
+    KeAcquireSpinLockAtDpcLevel(&queue->lock);
+    int32_t before = queue->Header.SignalState;
+    bool direct = false;
+    if (!append(queue, entry))
+        before = -1;
+    else if (!IsListEmpty(&queue->waiters) &&
+             queue->CurrentCount < queue->MaximumCount &&
+             !inserter_takes_it(queue))
+        hand_over(queue);
+    else
+        direct = has_direct_waiters(queue);
+    KeReleaseSpinLockFromDpcLevel(&queue->lock);
+    if (direct)
+        ki_signal(&queue->Header, EVENT_INCREMENT);
+    ki_unlock_dispatcher(old);
+    return before;
+}
+
 // Queues a packet, or hands it to the newest waiter if one may run.
 //
 // IRQL:    <= DISPATCH_LEVEL
@@ -73,41 +116,22 @@ int32_t KeInsertQueue(KQUEUE *queue, LIST_ENTRY *entry)
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
     KIRQL old;
     KeAcquireSpinLock(&queue->lock, &old);
-    bool dispatch = !IsListEmpty(&queue->waiters);
-    if (dispatch) {    // the dispatcher lock comes first
+    if (!IsListEmpty(&queue->waiters)) {
         KeReleaseSpinLockFromDpcLevel(&queue->lock);
-        KeAcquireSpinLockAtDpcLevel(&ki_dispatcher_lock);
-        KeAcquireSpinLockAtDpcLevel(&queue->lock);
+        return insert_for_waiters(queue, entry, old);
     }
-    int32_t before = queue->abandoned ? -1 : queue->Header.SignalState;
-    bool direct = false;
-    if (before >= 0) {
-        InsertTailList(&queue->EntryListHead, entry);
-        queue->Header.SignalState++;
-    }
-    if (dispatch && before >= 0 && !IsListEmpty(&queue->waiters) &&
-        queue->CurrentCount < queue->MaximumCount &&
-        !inserter_takes_it(queue)) {
-        hand_over(queue);
-    } else if (before >= 0) {
-        // Direct waiters are listed without our lock: we append, then look
-        // for them; they list themselves, then look for packets (block in
-        // wait.c). One of the two sees the other. They come second (IOCP-27).
-        __atomic_thread_fence(__ATOMIC_SEQ_CST);
-        direct = !IsListEmpty(&queue->Header.WaitListHead) &&
-                 IsListEmpty(&queue->waiters);
-    }
+    int32_t before = queue->Header.SignalState;
+    bool queued = append(queue, entry);
+    bool direct = queued && has_direct_waiters(queue);
     KeReleaseSpinLockFromDpcLevel(&queue->lock);
-    if (!dispatch && !direct) {
-        KeLowerIrql(old);
-        return before;
-    }
-    if (!dispatch)
+    if (direct) {
         KeAcquireSpinLockAtDpcLevel(&ki_dispatcher_lock);
-    if (direct)
         ki_signal(&queue->Header, EVENT_INCREMENT);
-    ki_unlock_dispatcher(old);
-    return before;
+        ki_unlock_dispatcher(old);
+    } else {
+        KeLowerIrql(old);
+    }
+    return queued ? before : -1;
 }
 
 // One of the queue's threads no longer runs: lets another one go in its

@@ -39,6 +39,9 @@ struct KPROCESS {
     uint64_t user_entry;         // the image's entry point, for user APCs
     volatile uint32_t ActiveProcessors;    // whose CR3 is ours
     KPRIORITY BasePriority;
+
+    // For what lives higher up; ke never looks inside.
+    struct ob_handle_table *handles;
     ke_io_slot io;
 };
 
@@ -124,6 +127,7 @@ struct KPRCB {
     uint64_t quantum_deadline;   // TSC; ~0: nobody waits for this quantum
     uint64_t poke_deadline;      // TSC; ~0: no DPC of low urgency waits
     uint32_t poke_mask;          // processors to remind of one then
+    struct ki_watchdog *watchdogs;       // grows only
     uint32_t interrupt_count;
     uint32_t spurious_count;
     uint32_t unknown_count;
@@ -139,11 +143,12 @@ struct KPRCB {
                                  // until the switch is over
 
     // Higher up: lookaside list of IRPs (io), sequence for their ids.
-    LIST_ENTRY irp_lookaside;
+    IRP *irp_lookaside;
     uint32_t irp_lookaside_depth;
     uint32_t irp_sequence;
 
     struct ki_descriptors *descriptors;    // GDT, TSS, IST stacks
+    struct ki_trace_ring *trace;
 };
 
 extern KPRCB *ki_processor[MAXIMUM_PROCESSORS];
@@ -163,9 +168,18 @@ static inline KTHREAD *KeGetCurrentThread(void)
     return thread;
 }
 
+// A field of this processor's KPRCB, in one instruction.
+#define KI_PRCB_FIELD(field)                                              \
+    ({                                                                    \
+        __typeof__(((KPRCB *)0)->field) prcb_field;                       \
+        __asm__ volatile("mov %%gs:%c1, %0" : "=r"(prcb_field)            \
+                         : "i"(offsetof(KPRCB, field)));                  \
+        prcb_field;                                                       \
+    })
+
 static inline uint32_t KeGetCurrentProcessorNumber(void)
 {
-    return KeGetCurrentPrcb()->Number;
+    return KI_PRCB_FIELD(Number);
 }
 
 // Prepares a thread that will run start(context) at PASSIVE_LEVEL in ring 0.

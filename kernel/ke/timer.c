@@ -8,11 +8,8 @@
 
 #include "kernel/ke/kep.h"
 
-enum { UNITS_PER_MS = 10000, POKE_DELAY = 10 * UNITS_PER_MS,
-       MAXIMUM_WATCHDOGS = 80 };
+enum { UNITS_PER_MS = 10000, POKE_DELAY = 10 * UNITS_PER_MS };
 
-static ki_watchdog *watchdogs[MAXIMUM_WATCHDOGS];    // grows only
-static uint32_t watchdog_count;
 static uint64_t system_time_at_boot;
 
 // Sets the calendar; after hal_calibrate_clock.
@@ -57,16 +54,15 @@ void ki_clock_at_latest(KPRCB *prcb, uint64_t tsc)
 
 static uint64_t deadline(const ki_watchdog *watchdog)
 {
-    return watchdog->busy ? watchdog->stamp + watchdog->timeout : KI_FOREVER;
+    return watchdog->busy ? watchdog->due : KI_FOREVER;
 }
 
 // When the first timer or watchdog of this processor is due.
 static uint64_t next_expiry(const KPRCB *prcb)
 {
     uint64_t next = prcb->timer_deadline;
-    for (uint32_t i = 0; i < watchdog_count; i++)
-        if (watchdogs[i]->processor == prcb->Number)
-            next = MIN(next, deadline(watchdogs[i]));
+    for (const ki_watchdog *w = prcb->watchdogs; w; w = w->next)
+        next = MIN(next, deadline(w));
     return next;
 }
 
@@ -159,23 +155,24 @@ void ke_register_watchdog(ki_watchdog *watchdog, uint64_t timeout_100ns,
                           KDPC *dpc)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    ASSERT(watchdog_count < MAXIMUM_WATCHDOGS);
     watchdog->timeout = hal_100ns_to_tsc(timeout_100ns);
     watchdog->dpc = dpc;
     watchdog->processor = dpc->Number ? dpc->Number - 1u : 0;
     watchdog->busy = false;
-    watchdogs[watchdog_count] = watchdog;
-    __atomic_store_n(&watchdog_count, watchdog_count + 1, __ATOMIC_RELEASE);
+    watchdog->due = 0;
+    KPRCB *prcb = ki_processor[watchdog->processor];
+    watchdog->next = prcb->watchdogs;
+    __atomic_store_n(&prcb->watchdogs, watchdog, __ATOMIC_RELEASE);
 }
 
-// A request begins, or the next one follows: stamps, and makes sure that the
-// clock comes in time even if its processor never goes idle, or already has.
+// A request begins, or the next one follows, and is the oldest: makes sure that
+// the clock comes in time even if its processor never goes idle, or already has.
 //
 // IRQL:    <= DISPATCH_LEVEL
 void ke_watchdog_progress(ki_watchdog *watchdog)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    watchdog->stamp = hal_read_tsc();
+    ke_watchdog_note(watchdog, hal_read_tsc());
     if (!watchdog->busy)    // seen before we look at the mark: ki_arm_clock
         __atomic_store_n(&watchdog->busy, true, __ATOMIC_SEQ_CST);
     KPRCB *owner = ki_processor[watchdog->processor];
@@ -191,12 +188,11 @@ void ke_watchdog_progress(ki_watchdog *watchdog)
 
 static void expire_watchdogs(const KPRCB *prcb, uint64_t now)
 {
-    for (uint32_t i = 0; i < watchdog_count; i++) {
-        ki_watchdog *watchdog = watchdogs[i];
-        if (watchdog->processor != prcb->Number || deadline(watchdog) > now)
+    for (ki_watchdog *w = prcb->watchdogs; w; w = w->next) {
+        if (deadline(w) > now)
             continue;
-        watchdog->stamp = now;    // once a period, until it is served
-        KeInsertQueueDpc(watchdog->dpc, NULL, NULL);
+        ke_watchdog_note(w, now);    // once a period, until it is served
+        KeInsertQueueDpc(w->dpc, NULL, NULL);
     }
 }
 

@@ -1,4 +1,4 @@
-// trace.c - writing a record into the processor's own ring.
+// trace.c - the trace rings; trace.h writes into them.
 
 #include "kernel/ke/kep.h"
 
@@ -11,26 +11,15 @@ uint32_t ke_default_trace_mask, ke_trace_owner;
 // IRQL:    any level
 void ke_init_trace(uint32_t processor, TRACE_RECORD *records, uint64_t count)
 {
-    ki_trace_rings[processor] = (ki_trace_ring){ .mask = count - 1,
-                                                 .records = records };
+    ki_trace_ring *ring = &ki_trace_rings[processor];
+    *ring = (ki_trace_ring){ .mask = count - 1, .records = records };
 }
 
-// Writes one record. An interrupt takes its slot before or after us, so each
-// gets one of its own. Locked, since a thread may move between the two lines:
-// its record then goes into the ring of the processor that it has just left.
+// From ki_system_call: the only event that assembler writes.
 //
-// IRQL:    any level
-void ki_trace_write(uint32_t event, uint32_t aux, uint32_t id)
+// IRQL:    == PASSIVE_LEVEL
+void ki_trace_service(uint32_t number)
 {
-    enum { IRQL_SHIFT = 8 };
-    ki_trace_ring *ring = &ki_trace_rings[KeGetCurrentProcessorNumber()];
-    uint64_t slot = 1;
-    __asm__ volatile("lock xaddq %0, %1"
-                     : "+r"(slot), "+m"(ring->next)::"memory");
-    ring->records[slot & ring->mask] = (TRACE_RECORD){
-        .Time = hal_read_tsc(),
-        .Event = (uint16_t)(event | (uint32_t)KeGetCurrentIrql() << IRQL_SHIFT),
-        .Aux = (uint16_t)aux,
-        .Id = id,
-    };
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    ki_trace_write(TRACE_SERVICE, 0, number);
 }

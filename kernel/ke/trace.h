@@ -7,8 +7,9 @@
 #ifndef TINT_KE_TRACE_H
 #define TINT_KE_TRACE_H
 
-#include "kernel/hal/hal.h"
 #include "kernel/assert.h"
+#include "kernel/hal/hal.h"
+#include "kernel/ke/thread.h"
 #include "kernel/nt.h"
 
 typedef struct ki_trace_ring {
@@ -26,7 +27,21 @@ extern uint32_t ke_trace_owner;    // the process that widened it, or 0
     (1u << TRACE_SWITCH | 1u << TRACE_DMA_START | 1u << TRACE_ISR_IN | \
      1u << TRACE_IRP_COMPLETE | 1u << TRACE_PORT_REMOVE)
 
-void ki_trace_write(uint32_t event, uint32_t aux, uint32_t id);
+// Writes one record. An interrupt takes its slot before or after us, so each
+// gets one of its own. Locked, since a thread may move meanwhile: its record
+// then goes into the ring of the processor that it has just left. Any level.
+static inline void ki_trace_write(uint32_t event, uint32_t aux, uint32_t id)
+{
+    enum { IRQL_SHIFT = 8, AUX_SHIFT = 16, ID_SHIFT = 32 };
+    ki_trace_ring *ring = KI_PRCB_FIELD(trace);
+    uint64_t slot = __atomic_fetch_add(&ring->next, 1, __ATOMIC_RELAXED);
+    TRACE_RECORD *record = &ring->records[slot & ring->mask];
+    uint64_t rest = event | (uint64_t)KeGetCurrentIrql() << IRQL_SHIFT |
+                    (uint64_t)(uint16_t)aux << AUX_SHIFT |
+                    (uint64_t)id << ID_SHIFT;
+    record->Time = hal_read_tsc();
+    __builtin_memcpy(&record->Event, &rest, sizeof(rest));
+}
 
 // Writes a record if its event is in the mask. Any level.
 static inline void ki_trace(TRACE_EVENT event, uint32_t aux, uint32_t id)

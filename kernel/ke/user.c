@@ -1,7 +1,7 @@
 // user.c - the border to ring 3: its memory, its registers, its APCs.
 //
-// No other file touches user memory, and this one only through ki_copy_user:
-// a fault there is a status. Registers that go back to ring 3 are never
+// No other code touches user memory than ki_probe_user to ki_copy_user in
+// entry.asm: a fault there is a status. Registers that go back to ring 3 are never
 // trusted: selectors are forced, flags masked, rip and rsp checked.
 
 #include "kernel/ke/kep.h"
@@ -28,7 +28,7 @@ void ke_set_services(const ke_service *table, uint32_t count)
 // Returns: 0 if it is not
 uint64_t ki_find_fixup(uint64_t rip)
 {
-    if (rip >= (uint64_t)ki_copy_user && rip < (uint64_t)ki_copy_user_end)
+    if (rip >= (uint64_t)ki_probe_user && rip < (uint64_t)ki_copy_user_end)
         return (uint64_t)ki_copy_user_fault;
     if (rip >= (uint64_t)ki_user_args_begin &&
         rip < (uint64_t)ki_user_args_end)

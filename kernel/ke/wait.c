@@ -151,12 +151,12 @@ static NTSTATUS block(KWAIT_BLOCK *blocks, uint32_t count, uint64_t due)
     for (uint32_t i = 0; i < count; i++)
         InsertTailList(&blocks[i].Object->WaitListHead,
                        &blocks[i].WaitListEntry);
-    // Packets come into a port under its own lock: now that we are listed,
-    // look again (KeInsertQueue says why); if there is one, once more.
+    // Events are set, and packets come into a port, without our lock: now that
+    // we are listed, look again (ke_set_lasting_event, KeInsertQueue); if there is one,
+    // once more.
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     for (uint32_t i = 0; i < count; i++) {
-        if (blocks[i].Object->Type == QueueObject &&
-            blocks[i].Object->SignalState > 0 &&
+        if (blocks[i].Object->SignalState > 0 &&
             (blocks[i].WaitType == WaitAny ||
              all_signalled(blocks, count, thread))) {
             for (i = 0; i < count; i++)

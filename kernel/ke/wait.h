@@ -78,9 +78,16 @@ struct KQUEUE {
 
 void KeInitializeEvent(KEVENT *event, EVENT_TYPE type, bool state);
 int32_t KeSetEvent(KEVENT *event, KPRIORITY increment);
+void ke_set_lasting_event(KEVENT *event, KPRIORITY increment);
 int32_t KeResetEvent(KEVENT *event);
 int32_t KePulseEvent(KEVENT *event, KPRIORITY increment);
-void KeClearEvent(KEVENT *event);
+
+// Un-signals an event that nobody else sets at this moment.
+// IRQL: <= DISPATCH_LEVEL
+static inline void KeClearEvent(KEVENT *event)
+{
+    event->Header.SignalState = 0;
+}
 
 void KeInitializeSemaphore(KSEMAPHORE *semaphore, int32_t count,
                            int32_t limit);

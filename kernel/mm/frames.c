@@ -60,21 +60,17 @@ PFN_NUMBER mm_allocate_frame(uint64_t reserve)
     return frame;
 }
 
-// Adds one to the count of a frame that may be freed meanwhile.
+// Puts a frame whose count has fallen to 0 on the free list.
 //
 // IRQL:    <= DISPATCH_LEVEL
-// Returns: false if the count is 0
-bool mm_try_reference_frame(PFN_NUMBER frame)
+void mm_free_frame(PFN_NUMBER frame)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
-    volatile uint32_t *count = &mm_pfn_database[frame].count;
-    uint32_t seen = *count;
-    while (seen)
-        if (__atomic_compare_exchange_n(count, &seen, seen + 1, false,
-                                        __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
-            return true;
-    return false;
+    KIRQL old;
+    KeAcquireSpinLock(&pfn_lock, &old);
+    mm_add_frame(frame);
+    KeReleaseSpinLock(&pfn_lock, old);
 }
 
 // Takes one from the count of a frame, and frees it at 0.
@@ -84,13 +80,5 @@ void mm_release_frame(PFN_NUMBER frame)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
-    uint32_t count = __atomic_fetch_sub(&mm_pfn_database[frame].count, 1,
-                                        __ATOMIC_SEQ_CST);
-    ASSERT(count);
-    if (count != 1)
-        return;
-    KIRQL old;
-    KeAcquireSpinLock(&pfn_lock, &old);
-    mm_add_frame(frame);
-    KeReleaseSpinLock(&pfn_lock, old);
+    mm_drop_frame(frame);
 }

@@ -107,13 +107,15 @@ static inline size_t mm_mdl_size(uint64_t address, uint32_t length)
                                         length) * sizeof(PFN_NUMBER);
 }
 
-// Describes a buffer in mdl (of mm_mdl_size bytes) and pins it: space NULL: of
-// the caller, and write: a device will write to it, so ring 3 must be able to;
-// else of a space that is being built. No lock: see pin.c for why that is safe
-// against a thread that unmaps.
+// Describes a buffer of the caller in mdl (of mm_mdl_size bytes) and pins it;
+// write: a device will write to it, so ring 3 must be able to. No lock: see
+// pin.c for why that is safe against a thread that unmaps.
 // Returns: STATUS_SUCCESS or STATUS_ACCESS_VIOLATION (nothing is pinned then)
-NTSTATUS mm_lock_user_buffer(MDL *mdl, const mm_space *space, uint64_t address,
-                             uint32_t length, bool write);
+NTSTATUS mm_lock_user_buffer(MDL *mdl, uint64_t address, uint32_t length,
+                             bool write);
+// The same for a space that is being built.
+NTSTATUS mm_lock_space(MDL *mdl, const mm_space *space, uint64_t address,
+                       uint32_t length);
 // Describes kernel memory (pool, stack, system pages); nothing is pinned.
 void MmBuildMdlForNonPagedPool(MDL *mdl, const void *address, uint32_t length);
 void MmUnlockPages(MDL *mdl);    // IRQL: <= DISPATCH_LEVEL

@@ -57,8 +57,40 @@ static inline void mm_write_cr3(uint64_t cr3)
     __asm__ volatile("mov %0, %%cr3" ::"r"(cr3) : "memory");
 }
 
-// One walk, and what is made of it; see pages.c.
-volatile uint64_t *mm_page_entry(uint64_t cr3, uint64_t address);
+enum { MM_TOP_SHIFT = 39, MM_LEVEL_SHIFT = 9 };    // of an address, by level
+
+// Walks from the table that cr3 names to the entry of the page at address, or
+// to the entry above it that is 0; an entry maps 1 << *shift bytes.
+static inline volatile uint64_t *mm_find_entry(uint64_t cr3, uint64_t address,
+                                               uint32_t *shift)
+{
+    uint64_t table = cr3;
+    for (*shift = MM_TOP_SHIFT;; *shift -= MM_LEVEL_SHIFT) {
+        volatile uint64_t *entry = mm_phys_to_virt(table & MM_PTE_FRAME);
+        entry += address >> *shift & (MM_TABLE_ENTRIES - 1);
+        table = *entry;
+        if (*shift == PAGE_SHIFT || !table)
+            return entry;
+    }
+}
+
+// The entry of the page at address; NULL if a table above it is not there.
+static inline volatile uint64_t *mm_page_entry(uint64_t cr3, uint64_t address)
+{
+    uint64_t table = cr3;
+#pragma GCC unroll 4
+    for (uint32_t shift = MM_TOP_SHIFT; shift > PAGE_SHIFT;
+         shift -= MM_LEVEL_SHIFT) {
+        const volatile uint64_t *entry = mm_phys_to_virt(table & MM_PTE_FRAME);
+        table = entry[address >> shift & (MM_TABLE_ENTRIES - 1)];
+        if (!table)
+            return NULL;
+    }
+    volatile uint64_t *last = mm_phys_to_virt(table & MM_PTE_FRAME);
+    return &last[address >> PAGE_SHIFT & (MM_TABLE_ENTRIES - 1)];
+}
+
+// What else is made of that walk; see pages.c.
 volatile uint64_t *mm_make_entry(uint64_t cr3, uint64_t address);
 uint64_t mm_next_used(uint64_t cr3, uint64_t address, uint64_t end);
 uint64_t mm_find_room(uint64_t cr3, uint64_t *room, MEMORY_RANGE within,
@@ -81,7 +113,29 @@ typedef struct mm_pfn {
 extern mm_pfn *mm_pfn_database;
 // Puts a frame on the free list; boot, or lock held.
 void mm_add_frame(PFN_NUMBER frame);
-// Adds one to the count unless that is 0.
-bool mm_try_reference_frame(PFN_NUMBER frame);
+void mm_free_frame(PFN_NUMBER frame);    // its count has fallen to 0
+
+// Adds one to the count of a frame that may be freed meanwhile, unless that is
+// 0. Returns: false if it is
+static inline bool mm_try_reference_frame(PFN_NUMBER frame)
+{
+    volatile uint32_t *count = &mm_pfn_database[frame].count;
+    uint32_t seen = *count;
+    while (seen)
+        if (__atomic_compare_exchange_n(count, &seen, seen + 1, false,
+                                        __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+            return true;
+    return false;
+}
+
+// Takes one from it, and frees the frame at 0.
+static inline void mm_drop_frame(PFN_NUMBER frame)
+{
+    uint32_t left = __atomic_sub_fetch(&mm_pfn_database[frame].count, 1,
+                                       __ATOMIC_SEQ_CST);
+    ASSERT(left != UINT32_MAX);
+    if (!left)
+        mm_free_frame(frame);
+}
 
 #endif

@@ -7,33 +7,6 @@
 
 #include "kernel/mm/mmp.h"
 
-enum { TOP_SHIFT = 39, LEVEL_SHIFT = 9 };    // bits of an address, by level
-
-// Walks from the table that cr3 names to the entry of the page at address, or
-// to the entry above it that is 0; an entry maps 1 << *shift bytes.
-static volatile uint64_t *find_entry(uint64_t cr3, uint64_t address,
-                                     uint32_t *shift)
-{
-    uint64_t table = cr3;
-    for (*shift = TOP_SHIFT;; *shift -= LEVEL_SHIFT) {
-        volatile uint64_t *entry = mm_phys_to_virt(table & MM_PTE_FRAME);
-        entry += address >> *shift & (MM_TABLE_ENTRIES - 1);
-        table = *entry;
-        if (*shift == PAGE_SHIFT || !table)
-            return entry;
-    }
-}
-
-// The entry of the page at address; NULL if a table above it is not there.
-//
-// IRQL:    any level
-volatile uint64_t *mm_page_entry(uint64_t cr3, uint64_t address)
-{
-    uint32_t shift;
-    volatile uint64_t *entry = find_entry(cr3, address, &shift);
-    return shift == PAGE_SHIFT ? entry : NULL;
-}
-
 // Programs cannot have the last frames: the kernel needs them to say no with.
 static PFN_NUMBER take_frame(uint64_t address)
 {
@@ -50,7 +23,7 @@ volatile uint64_t *mm_make_entry(uint64_t cr3, uint64_t address)
 
     for (;;) {
         uint32_t shift;
-        volatile uint64_t *entry = find_entry(cr3, address, &shift);
+        volatile uint64_t *entry = mm_find_entry(cr3, address, &shift);
         if (shift == PAGE_SHIFT)
             return entry;
         PFN_NUMBER frame = take_frame(address);
@@ -67,7 +40,7 @@ volatile uint64_t *mm_make_entry(uint64_t cr3, uint64_t address)
 uint64_t mm_next_used(uint64_t cr3, uint64_t address, uint64_t end)
 {
     uint32_t shift;
-    while (address < end && !*find_entry(cr3, address, &shift))
+    while (address < end && !*mm_find_entry(cr3, address, &shift))
         address = ((address >> shift) + 1) << shift;
     return MIN(address, end);
 }
@@ -243,7 +216,7 @@ static void release_table(uint64_t table, uint32_t shift, uint32_t count)
     volatile uint64_t *entry = mm_phys_to_virt(table & MM_PTE_FRAME);
     for (uint32_t i = 0; i < count; i++)
         if (entry[i] && shift > PAGE_SHIFT)
-            release_table(entry[i], shift - LEVEL_SHIFT, MM_TABLE_ENTRIES);
+            release_table(entry[i], shift - MM_LEVEL_SHIFT, MM_TABLE_ENTRIES);
         else if (entry[i])
             mm_release_frame(mm_entry_frame(entry[i]));
     mm_release_frame(mm_entry_frame(table));
@@ -257,6 +230,6 @@ void mm_delete_space(mm_space *space)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
-    release_table(space->cr3, TOP_SHIFT, MM_TABLE_ENTRIES / 2);
+    release_table(space->cr3, MM_TOP_SHIFT, MM_TABLE_ENTRIES / 2);
     space->cr3 = 0;
 }

@@ -15,12 +15,16 @@
 
 #define RIGHTS (MM_PTE_PRESENT | MM_PTE_USER | MM_PTE_WRITE)
 
-// Pins the frame that is mapped at address with these rights.
-static PFN_NUMBER pin_page(uint64_t cr3, uint64_t address, uint64_t rights)
+// Pins the frame that is mapped at address with these rights; 0 if none is.
+static __attribute__((noinline)) PFN_NUMBER pin_page(uint64_t cr3,
+                                                     uint64_t address,
+                                                     uint64_t rights)
 {
+    volatile uint64_t *entry = mm_page_entry(cr3, address);
+    if (!entry)
+        return 0;
     for (;;) {
-        volatile uint64_t *entry = mm_page_entry(cr3, address);
-        uint64_t seen = entry ? *entry : 0;
+        uint64_t seen = *entry;
         if (!seen || (seen & rights) != rights)
             return 0;
         PFN_NUMBER frame = mm_entry_frame(seen);
@@ -28,53 +32,78 @@ static PFN_NUMBER pin_page(uint64_t cr3, uint64_t address, uint64_t rights)
             continue;
         if (((*entry ^ seen) & (MM_PTE_FRAME | RIGHTS)) == 0)
             return frame;
-        mm_release_frame(frame);
+        mm_drop_frame(frame);
     }
 }
 
 // How many frames an MDL names.
-static uint32_t frame_count(const MDL *mdl)
+static inline uint32_t frame_count(const MDL *mdl)
 {
     return (uint32_t)BYTES_TO_PAGES((uint64_t)mdl->ByteOffset + mdl->ByteCount);
 }
 
-static void describe(MDL *mdl, uint64_t address, uint32_t length)
+static inline void describe(MDL *mdl, uint64_t address, uint32_t length)
 {
     mdl->ByteCount = length;
     mdl->ByteOffset = (uint16_t)BYTE_OFFSET(address);
     mdl->locked = false;
 }
 
-// Describes length bytes at address in mdl, which has mm_mdl_size bytes, and
-// pins their frames. space NULL: those of the current process, as ring 3 may
-// use them; write: a device will write there, so ring 3 must be able to. Else
-// those of a space that is being built, whatever their protection.
+// Pins what mdl, which is not filled in yet, is to name.
+static inline NTSTATUS pin(MDL *mdl, uint64_t cr3, uint64_t address,
+                           uint32_t length, uint64_t rights)
+{
+    mdl->ByteCount = length;
+    mdl->ByteOffset = (uint16_t)BYTE_OFFSET(address);
+    mdl->locked = false;
+    PFN_NUMBER *frame = mdl->frames;
+    int64_t left = (int64_t)mdl->ByteOffset + length;
+    do {
+        *frame = pin_page(cr3, address, rights);
+        if (!*frame) {
+            while (frame-- > mdl->frames)
+                mm_drop_frame(*frame);
+            return STATUS_ACCESS_VIOLATION;
+        }
+        frame++;
+        address += PAGE_SIZE;
+        left -= PAGE_SIZE;
+    } while (left > 0);
+    mdl->locked = true;
+    return STATUS_SUCCESS;
+}
+
+// Describes length bytes, not 0, at address in mdl, which has mm_mdl_size bytes,
+// and pins their frames: of the current process, as ring 3 may use them; write:
+// a device will write there, so ring 3 must be able to. It must begin in ring
+// 3's half; of the other one no page is ring 3's.
 //
 // IRQL:    <= APC_LEVEL
 // Returns: STATUS_SUCCESS, or STATUS_ACCESS_VIOLATION with nothing pinned
 // Owns:    the MDL, one count of each frame, until MmUnlockPages
-NTSTATUS mm_lock_user_buffer(MDL *mdl, const mm_space *space, uint64_t address,
-                             uint32_t length, bool write)
+NTSTATUS mm_lock_user_buffer(MDL *mdl, uint64_t address, uint32_t length,
+                             bool write)
 {
     ASSERT_IRQL(<=, APC_LEVEL);
 
-    uint64_t rights = space ? 0 : MM_PTE_PRESENT | MM_PTE_USER |
-                                  (write ? MM_PTE_WRITE : 0);
-    uint64_t cr3 = space ? space->cr3 : mm_read_cr3();
-    describe(mdl, address, length);
-    if (!ke_is_user_range((void *)address, length))
+    if (!ke_is_user_range((void *)address, 1))
         return STATUS_ACCESS_VIOLATION;
-    for (uint32_t i = 0; i < frame_count(mdl); i++) {
-        mdl->frames[i] = pin_page(cr3, address + (uint64_t)i * PAGE_SIZE,
-                                  rights);
-        if (!mdl->frames[i]) {
-            while (i--)
-                mm_release_frame(mdl->frames[i]);
-            return STATUS_ACCESS_VIOLATION;
-        }
-    }
-    mdl->locked = true;
-    return STATUS_SUCCESS;
+    return pin(mdl, mm_read_cr3(), address, length,
+               MM_PTE_PRESENT | MM_PTE_USER | (write ? MM_PTE_WRITE : 0));
+}
+
+// The same for a space that is being built, whatever its pages' protection.
+//
+// IRQL:    <= APC_LEVEL
+// Returns: as mm_lock_user_buffer
+NTSTATUS mm_lock_space(MDL *mdl, const mm_space *space, uint64_t address,
+                       uint32_t length)
+{
+    ASSERT_IRQL(<=, APC_LEVEL);
+
+    return ke_is_user_range((void *)address, length)
+               ? pin(mdl, space->cr3, address, length, 0)
+               : STATUS_ACCESS_VIOLATION;
 }
 
 // Describes length bytes of pool, stack, system pages or kernel image, which
@@ -105,8 +134,12 @@ void MmUnlockPages(MDL *mdl)
     if (!mdl->locked)
         return;
     mdl->locked = false;
-    for (uint32_t i = 0; i < frame_count(mdl); i++)
-        mm_release_frame(mdl->frames[i]);
+    const PFN_NUMBER *frame = mdl->frames;
+    int64_t left = (int64_t)mdl->ByteOffset + mdl->ByteCount;
+    do {
+        mm_drop_frame(*frame++);
+        left -= PAGE_SIZE;
+    } while (left > 0);
 }
 
 // Copies length bytes to offset of the described memory.

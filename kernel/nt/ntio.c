@@ -9,123 +9,142 @@
 
 enum { MAXIMUM_CONTROL_BUFFER = 65536 };
 
-// What all the calls that send a request have in common. A buffer that the
-// device reads is input, one that it fills is output.
-typedef struct nt_request {
-    HANDLE file, event;
+// Each service has the whole road in itself: what it does not ask for is not
+// even looked at.
+#define INLINED inline __attribute__((always_inline))
+
+// Who hears of a request's end, and how.
+typedef struct nt_reply {
+    HANDLE event;
     IO_APC_ROUTINE *apc;
     void *apc_context;
     IO_STATUS_BLOCK *iosb;
-    ACCESS_MASK access;          // one of these is enough; 0: any handle
-    IO_STACK_LOCATION what;      // major function and parameters
-    void *input, *output;
-    uint32_t input_length, output_length;
-} nt_request;
+} nt_reply;
+
+static NTSTATUS take_event(HANDLE handle, KEVENT **event)
+{
+    NT_TRY(ob_reference_by_handle(handle, EVENT_MODIFY_STATE, &nt_event_type,
+                                  (void **)event, NULL));
+    KeResetEvent(*event);
+    return STATUS_SUCCESS;
+}
 
 // Takes the references, which the caller owns even after a failure, and checks
 // what concerns them. The event is reset as soon as the file's handle is known
-// to be good, whatever comes next (CMP-01).
-static NTSTATUS reference_targets(const nt_request *request,
-                                  FILE_OBJECT **file, KEVENT **event)
+// to be good, whatever comes next (CMP-01). access: one of these is enough; 0:
+// any handle.
+static INLINED NTSTATUS reference_targets(HANDLE handle, ACCESS_MASK access,
+                                          nt_reply reply, FILE_OBJECT **file,
+                                          KEVENT **event)
 {
     ACCESS_MASK granted;
-    NT_TRY(ob_reference_by_handle(request->file, 0, &io_file_type,
-                                  (void **)file, &granted));
-    if (request->access && !(granted & request->access))
+    NT_TRY(ob_reference_by_handle(handle, 0, &io_file_type, (void **)file,
+                                  &granted));
+    if (access && !(granted & access))
         return STATUS_ACCESS_DENIED;
-    if (request->event) {
-        NT_TRY(ob_reference_by_handle(request->event, EVENT_MODIFY_STATE,
-                                      &nt_event_type, (void **)event, NULL));
-        KeResetEvent(*event);
-    }
-    NT_TRY(NT_PROBE(request->iosb));
+    if (reply.event)
+        NT_TRY(take_event(reply.event, event));
+    NT_TRY(NT_PROBE(reply.iosb));
     // Routine and port exclude each other (CMP-07).
-    return request->apc && (*file)->CompletionPort ? STATUS_INVALID_PARAMETER
-                                                   : STATUS_SUCCESS;
+    return reply.apc && (*file)->CompletionPort ? STATUS_INVALID_PARAMETER
+                                                : STATUS_SUCCESS;
 }
 
 // Says whether a transfer's offset is a place in the file, or one of two
 // special values; on what has no places it means nothing (OVL-12).
-static bool is_valid_offset(const FILE_OBJECT *file,
-                            const IO_STACK_LOCATION *what)
+static INLINED bool is_valid_offset(const FILE_OBJECT *file, uint8_t major,
+                                    uint64_t offset)
 {
-    uint64_t offset = what->Parameters.Read.ByteOffset;
-    if (!file->DeviceObject->seekable || (int64_t)offset >= 0)
+    if ((int64_t)offset >= 0 || !file->DeviceObject->seekable)
         return true;
     return offset == FILE_USE_FILE_POINTER_POSITION
                ? file->Flags & FO_SYNCHRONOUS_IO
-               : offset == FILE_WRITE_TO_END_OF_FILE &&
-                     what->MajorFunction == IRP_MJ_WRITE;
+               : offset == FILE_WRITE_TO_END_OF_FILE && major == IRP_MJ_WRITE;
 }
 
-// Says whether what the request says of itself makes sense.
-static NTSTATUS check(const FILE_OBJECT *file, const nt_request *request)
+// An IRP that owns the event; NULL: no pool.
+static INLINED IRP *build(FILE_OBJECT *file, uint8_t major, nt_reply reply,
+                          KEVENT **event)
 {
-    enum { METHOD_MASK = 3 };
-    const IO_STACK_LOCATION *what = &request->what;
-    if (what->MajorFunction != IRP_MJ_DEVICE_CONTROL)
-        return is_valid_offset(file, what) ? STATUS_SUCCESS
-                                           : STATUS_INVALID_PARAMETER;
-    if ((what->Parameters.DeviceIoControl.IoControlCode & METHOD_MASK) !=
-        METHOD_BUFFERED)
-        return STATUS_INVALID_DEVICE_REQUEST;
-    return MAX(request->input_length, request->output_length) <=
-                   MAXIMUM_CONTROL_BUFFER ? STATUS_SUCCESS
-                                          : STATUS_INVALID_PARAMETER;
+    IRP *irp = io_build_irp(file, major);
+    if (!irp)
+        return NULL;
+    irp->UserEvent = *event;
+    *event = NULL;
+    irp->UserIosb = reply.iosb;
+    irp->UserApcRoutine = reply.apc;
+    irp->UserApcContext = reply.apc_context;
+    return irp;
 }
 
-// Pins the buffer of a transfer, unless its device wants it copied, as it is
-// for every control: then what goes in is copied now, and complete.c copies
-// what came out, to pages that are known to be there.
-static NTSTATUS attach_buffers(IRP *irp, const nt_request *request)
+// Copies what goes in now; complete.c copies what came out, to pages that are
+// known to be there.
+static NTSTATUS attach_copy(IRP *irp, void *input, uint32_t input_length,
+                            void *output, uint32_t output_length)
 {
-    uint32_t length = MAX(request->input_length, request->output_length);
+    if (!ke_is_user_range(input, input_length) ||
+        !ke_is_user_range(output, output_length))
+        return STATUS_ACCESS_VIOLATION;
+    if (!io_allocate_system_buffer(irp, MAX(input_length, output_length)))
+        return STATUS_INSUFFICIENT_RESOURCES;
+    irp->UserBuffer = output;
+    irp->UserBufferLength = output_length;
+    NT_TRY(nt_probe_output(output, output_length));
+    return ke_copy_from_user(irp->SystemBuffer, input, input_length);
+}
+
+// Pins the buffer of a transfer, unless its device wants it copied. A read
+// fills it.
+static INLINED NTSTATUS attach_buffer(IRP *irp, uint8_t major, void *buffer,
+                                      uint32_t length)
+{
+    bool fills = major == IRP_MJ_READ;
     if (length == 0)
         return STATUS_SUCCESS;
-    if (!ke_is_user_range(request->input, request->input_length) ||
-        !ke_is_user_range(request->output, request->output_length))
-        return STATUS_ACCESS_VIOLATION;
-    if (request->what.MajorFunction == IRP_MJ_DEVICE_CONTROL ||
-        irp->OriginalFileObject->DeviceObject->Flags & DO_BUFFERED_IO) {
-        if (!io_allocate_system_buffer(irp, length))
-            return STATUS_INSUFFICIENT_RESOURCES;
-        irp->UserBuffer = request->output;
-        irp->UserBufferLength = request->output_length;
-        NT_TRY(nt_probe_output(request->output, request->output_length));
-        return ke_copy_from_user(irp->SystemBuffer, request->input,
-                                 request->input_length);
-    }
-    bool fills = request->output_length;
-    uint64_t buffer = (uint64_t)(fills ? request->output : request->input);
-    irp->MdlAddress = IoAllocateMdl(buffer, length);
-    if (!irp->MdlAddress)
+    if (irp->OriginalFileObject->DeviceObject->Flags & DO_BUFFERED_IO)
+        return attach_copy(irp, fills ? NULL : buffer, fills ? 0 : length,
+                           fills ? buffer : NULL, fills ? length : 0);
+    if (length > PAGE_SIZE && !ke_is_user_range(buffer, length))
+        return STATUS_ACCESS_VIOLATION;    // no MDL for what cannot be
+    if (!io_attach_mdl(irp, (uint64_t)buffer, length))
         return STATUS_INSUFFICIENT_RESOURCES;
-    return mm_lock_user_buffer(irp->MdlAddress, NULL, buffer, length, fills);
+    return mm_lock_user_buffer(irp->MdlAddress, (uint64_t)buffer, length,
+                               fills);
 }
 
-// One request, from the handles to io_send.
-static NTSTATUS send(const nt_request *request)
+// Builds the IRP of a transfer.
+static INLINED NTSTATUS prepare(FILE_OBJECT *file, uint8_t major,
+                                nt_reply reply, KEVENT **event, void *buffer,
+                                uint32_t length, uint64_t offset, IRP **result)
+{
+    if (!is_valid_offset(file, major, offset))
+        return STATUS_INVALID_PARAMETER;
+    IRP *irp = build(file, major, reply, event);
+    if (!irp)
+        return STATUS_INSUFFICIENT_RESOURCES;
+    IO_STACK_LOCATION *location = IoGetNextIrpStackLocation(irp);
+    location->Parameters.Read.Length = length;
+    location->Parameters.Read.ByteOffset = offset;
+    NTSTATUS status = attach_buffer(irp, major, buffer, length);
+    *result = irp;
+    if (!NT_SUCCESS(status))
+        io_discard_irp(irp);
+    return status;
+}
+
+// One transfer, from the handles to io_send.
+static INLINED NTSTATUS transfer(HANDLE handle, ACCESS_MASK access,
+                                 uint8_t major, nt_reply reply, void *buffer,
+                                 uint32_t length, uint64_t offset)
 {
     NT_OWNED FILE_OBJECT *file = NULL;
     NT_OWNED KEVENT *event = NULL;
-    NT_TRY(reference_targets(request, &file, &event));
-    NT_TRY(check(file, request));
-    IRP *irp = io_build_irp(file, request->what.MajorFunction);
-    if (!irp)
-        return STATUS_INSUFFICIENT_RESOURCES;
-    IoGetNextIrpStackLocation(irp)->Parameters = request->what.Parameters;
-    irp->UserEvent = event;    // the IRP owns it now
-    event = NULL;
-    irp->UserIosb = request->iosb;
-    irp->UserApcRoutine = request->apc;
-    irp->UserApcContext = request->apc_context;
-    NTSTATUS status = attach_buffers(irp, request);
+    IRP *irp;
+    NT_TRY(reference_targets(handle, access, reply, &file, &event));
+    NT_TRY(prepare(file, major, reply, &event, buffer, length, offset, &irp));
     // Another processor may complete and free the IRP before io_send returns:
     // from here on it must not be touched.
-    if (NT_SUCCESS(status))
-        return io_send(file, irp);
-    io_discard_irp(irp);
-    return status;
+    return io_send(file, irp);
 }
 
 // Starts a read of length bytes at offset; never waits for the device when
@@ -148,10 +167,9 @@ NTSTATUS NtReadFile(HANDLE file, HANDLE event, IO_APC_ROUTINE *apc,
                     uint32_t length, uint64_t offset)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    return send(&(nt_request){
-        file, event, apc, apc_context, iosb, .access = FILE_READ_DATA,
-        .what = { IRP_MJ_READ, .Parameters.Read = { length, offset } },
-        .output = buffer, .output_length = length });
+    return transfer(file, FILE_READ_DATA, IRP_MJ_READ,
+                    (nt_reply){ event, apc, apc_context, iosb }, buffer,
+                    length, offset);
 }
 
 // Starts a write of length bytes at offset; otherwise as NtReadFile.
@@ -164,11 +182,9 @@ NTSTATUS NtWriteFile(HANDLE file, HANDLE event, IO_APC_ROUTINE *apc,
                      uint32_t length, uint64_t offset)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    return send(&(nt_request){
-        file, event, apc, apc_context, iosb,
-        .access = FILE_WRITE_DATA | FILE_APPEND_DATA,
-        .what = { IRP_MJ_WRITE, .Parameters.Write = { length, offset } },
-        .input = buffer, .input_length = length });
+    return transfer(file, FILE_WRITE_DATA | FILE_APPEND_DATA, IRP_MJ_WRITE,
+                    (nt_reply){ event, apc, apc_context, iosb }, buffer,
+                    length, offset);
 }
 
 // Sends a control code with buffers that are copied (METHOD_BUFFERED).
@@ -184,13 +200,29 @@ NTSTATUS NtDeviceIoControlFile(HANDLE file, HANDLE event, IO_APC_ROUTINE *apc,
                                uint32_t output_length)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    return send(&(nt_request){
-        file, event, apc, apc_context, iosb,
-        .what = { IRP_MJ_DEVICE_CONTROL,
-                  .Parameters.DeviceIoControl = { output_length, input_length,
-                                                  code } },
-        .input = input, .input_length = input_length,
-        .output = output, .output_length = output_length });
+    enum { METHOD_MASK = 3 };
+    const nt_reply reply = { event, apc, apc_context, iosb };
+    NT_OWNED FILE_OBJECT *object = NULL;
+    NT_OWNED KEVENT *owned = NULL;
+    NT_TRY(reference_targets(file, 0, reply, &object, &owned));
+    if ((code & METHOD_MASK) != METHOD_BUFFERED)
+        return STATUS_INVALID_DEVICE_REQUEST;
+    if (MAX(input_length, output_length) > MAXIMUM_CONTROL_BUFFER)
+        return STATUS_INVALID_PARAMETER;
+    IRP *irp = build(object, IRP_MJ_DEVICE_CONTROL, reply, &owned);
+    if (!irp)
+        return STATUS_INSUFFICIENT_RESOURCES;
+    IO_STACK_LOCATION *location = IoGetNextIrpStackLocation(irp);
+    location->Parameters.DeviceIoControl.OutputBufferLength = output_length;
+    location->Parameters.DeviceIoControl.InputBufferLength = input_length;
+    location->Parameters.DeviceIoControl.IoControlCode = code;
+    NTSTATUS status = STATUS_SUCCESS;
+    if (input_length || output_length)
+        status = attach_copy(irp, input, input_length, output, output_length);
+    if (NT_SUCCESS(status))
+        return io_send(object, irp);
+    io_discard_irp(irp);
+    return status;
 }
 
 // Makes what was written durable; waits for the device.
@@ -202,9 +234,8 @@ NTSTATUS NtFlushBuffersFile(HANDLE file, IO_STATUS_BLOCK *iosb)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     NT_OWNED FILE_OBJECT *object = NULL;
-    NT_TRY(reference_targets(
-        &(nt_request){ .access = FILE_WRITE_DATA | FILE_APPEND_DATA,
-                       .file = file, .iosb = iosb }, &object, NULL));
+    NT_TRY(reference_targets(file, FILE_WRITE_DATA | FILE_APPEND_DATA,
+                             (nt_reply){ .iosb = iosb }, &object, NULL));
     uintptr_t information = 0;
     NTSTATUS status = io_request(
         object, &(IO_STACK_LOCATION){ .MajorFunction = IRP_MJ_FLUSH_BUFFERS },
@@ -223,8 +254,8 @@ static NTSTATUS cancel(HANDLE handle, IO_STATUS_BLOCK *iosb,
                        cancel_request *request)
 {
     NT_OWNED FILE_OBJECT *file = NULL;
-    NT_TRY(reference_targets(&(nt_request){ .file = handle, .iosb = iosb },
-                             &file, NULL));
+    NT_TRY(reference_targets(handle, 0, (nt_reply){ .iosb = iosb }, &file,
+                             NULL));
     request->filter.file = file;
     request->filter.process = &PsGetCurrentProcess()->Pcb;
     request->found = io_cancel(&file->io, &request->filter);

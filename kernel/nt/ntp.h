@@ -125,7 +125,7 @@ NTSTATUS nt_check_unnamed(const OBJECT_ATTRIBUTES *attributes);
 
 // Says whether ring 3 can write length bytes; changes nothing.
 NTSTATUS nt_probe_output(void *to, size_t length);
-#define NT_PROBE(to)          nt_probe_output((to), sizeof(*(to)))
+#define NT_PROBE(to)          ke_probe_user((to), sizeof(*(to)))
 #define NT_PROBE_OPTIONAL(to) ((to) ? NT_PROBE(to) : STATUS_SUCCESS)
 // Stores a result that ring 3 may not want.
 #define NT_PUT_OPTIONAL(to, from) \

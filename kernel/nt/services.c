@@ -77,12 +77,9 @@ NTSTATUS nt_probe_output(void *to, size_t length)
 
     if (!ke_is_user_range(to, length))
         return STATUS_ACCESS_VIOLATION;
-    uint64_t at = (uint64_t)to, end = at + length;
-    for (; at < end; at = PAGE_ALIGN_DOWN(at) + PAGE_SIZE) {
-        char byte;
-        NT_TRY(ke_get_user(&byte, (char *)at));
-        NT_TRY(ke_put_user((char *)at, &byte));
-    }
+    char *at = to, *end = at + length;
+    for (; at < end; at = (char *)PAGE_ALIGN_DOWN(at) + PAGE_SIZE)
+        NT_TRY(ki_probe_user(at));
     return STATUS_SUCCESS;
 }
 
@@ -96,9 +93,7 @@ NTSTATUS nt_put_iosb(IO_STATUS_BLOCK *iosb, NTSTATUS status,
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
     // All of Pointer: no byte of our stack goes to ring 3.
-    IO_STATUS_BLOCK result = { .Pointer = (void *)(uint64_t)(uint32_t)status,
-                               .Information = information };
-    NT_TRY(ke_put_user(iosb, &result));
+    NT_TRY(ke_put_user_pair(iosb, (uint32_t)status, information));
     return status;
 }
 

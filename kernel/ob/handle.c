@@ -1,9 +1,13 @@
 // handle.c - handle tables: small numbers for objects, one table a process.
 //
 // A handle is (index + 1) * 4; its low two bits mean nothing. The table has
-// pages of entries, made when they are needed; free entries are linked. The
-// table's spin lock guards all of it, and a reference is taken under it, so
-// nobody can ever see an object that another thread's close has freed.
+// pages of entries, made when they are needed; free entries are linked.
+//
+// The table's spin lock guards all of it. Who changes an entry also locks that
+// one, inside the table's lock; who only looks for a handle locks its entry and
+// nothing else, so threads that use different handles share no lock. References
+// are taken with the entry locked: nobody can ever see an object that another
+// thread's close has freed. Pages stay until nobody uses the table any more.
 //
 // Whoever makes a handle in a table holds its process (ps_acquire_process, or
 // as one of its threads). So nobody can when the last hold is gone and
@@ -14,24 +18,42 @@
 enum { HANDLE_STEP = 4 };
 
 volatile uint64_t ob_handle_count;
-ob_handle_table *(*ob_current_table)(void);
 
 static ob_handle_entry *entry_at(ob_handle_table *table, uint32_t number)
 {
     return &table->page[(number - 1) / OB_PER_PAGE][(number - 1) % OB_PER_PAGE];
 }
 
-// The live entry that handle names, or NULL. Lock held.
+// The entry that handle names, free or not, or NULL.
 static ob_handle_entry *find(ob_handle_table *table, HANDLE handle)
 {
     uint64_t number = (uintptr_t)handle / HANDLE_STEP;
-    if (!number || number > table->used)
-        return NULL;
-    ob_handle_entry *entry = entry_at(table, (uint32_t)number);
-    return entry->object ? entry : NULL;
+    uint32_t used = __atomic_load_n(&table->used, __ATOMIC_ACQUIRE);
+    return number - 1 < used ? entry_at(table, (uint32_t)number) : NULL;
 }
 
-// Takes a free number; 0 if there is none, or no memory. Lock held.
+// Locks an entry, with interrupts off while it is; waits with them on.
+// Returns what it grants.
+static inline ACCESS_MASK lock_entry(ob_handle_entry *entry)
+{
+    ki_disable();
+    while (__atomic_fetch_or(&entry->granted, OB_ENTRY_LOCKED,
+                             __ATOMIC_ACQUIRE) & OB_ENTRY_LOCKED) {
+        ki_enable();
+        __builtin_ia32_pause();
+        ki_disable();
+    }
+    return entry->granted & ~OB_ENTRY_LOCKED;
+}
+
+// Lets it go; granted is what it grants from now on.
+static inline void unlock_entry(ob_handle_entry *entry, ACCESS_MASK granted)
+{
+    __atomic_store_n(&entry->granted, granted, __ATOMIC_RELEASE);
+    ki_enable();
+}
+
+// Takes a free number; 0 if there is none, or no memory. Table's lock held.
 static uint32_t take_number(ob_handle_table *table)
 {
     uint32_t number = table->first_free;
@@ -45,7 +67,12 @@ static uint32_t take_number(ob_handle_table *table)
     if (!*page)
         *page = ExAllocatePoolWithTag(NonPagedPool,
                                       OB_PER_PAGE * sizeof(**page), OBP_TAG);
-    return *page ? ++table->used : 0;
+    if (!*page)
+        return 0;
+    number = table->used + 1;
+    *entry_at(table, number) = (ob_handle_entry){ 0 };
+    __atomic_store_n(&table->used, number, __ATOMIC_RELEASE);
+    return number;
 }
 
 static bool has_object(ob_handle_table *table, const void *object)
@@ -96,7 +123,10 @@ static NTSTATUS insert(ob_handle_table *table, void *object,
         drop(table, object, old);
         return STATUS_INSUFFICIENT_RESOURCES;
     }
-    *entry_at(table, number) = (ob_handle_entry){ object, access, 0 };
+    ob_handle_entry *entry = entry_at(table, number);
+    lock_entry(entry);
+    entry->object = object;
+    unlock_entry(entry, access);
     table->count++;
     KeReleaseSpinLock(&table->lock, old);
     *handle = (HANDLE)((uintptr_t)number * HANDLE_STEP);
@@ -147,33 +177,45 @@ void *ob_pseudo_handle(HANDLE handle)
     return handle == NtCurrentThread() ? thread : NULL;
 }
 
-// References what handle names, in table or, if that is the current one, as a
-// pseudo handle; generic rights mean what its type says. counted: counts
-// another handle to it before this one can go, so that no close comes between.
-static NTSTATUS look_up(ob_handle_table *table, HANDLE handle,
-                        ACCESS_MASK desired, OBJECT_TYPE *type, bool counted,
-                        ob_handle_entry *entry)
+// Says whether object, which may be NULL, will do; generic rights mean what its
+// type says.
+static inline NTSTATUS check(const void *object, ACCESS_MASK granted,
+                             ACCESS_MASK desired, const OBJECT_TYPE *type)
 {
-    bool is_own = table == ob_current_table();
-    NTSTATUS status = STATUS_SUCCESS;
-    KIRQL old;
-    KeAcquireSpinLock(&table->lock, &old);
-    const ob_handle_entry *found = find(table, handle);
-    *entry = found ? *found : (ob_handle_entry){
-        is_own ? ob_pseudo_handle(handle) : NULL, ALL_ACCESS, 0 };
-    if (!entry->object)
-        status = STATUS_INVALID_HANDLE;
-    else if (type && ob_header(entry->object)->Type != type)
-        status = STATUS_OBJECT_TYPE_MISMATCH;
-    else if (ob_map_access(ob_header(entry->object)->Type, desired) &
-             ~entry->granted)
-        status = STATUS_ACCESS_DENIED;
-    if (NT_SUCCESS(status)) {
-        ObReferenceObject(entry->object);
-        if (counted)
-            count_handle(entry->object);
+    if (!object)
+        return STATUS_INVALID_HANDLE;
+    if (type && ob_header(object)->Type != type)
+        return STATUS_OBJECT_TYPE_MISMATCH;
+    if (desired & ~granted &&
+        ob_map_access(ob_header(object)->Type, desired) & ~granted)
+        return STATUS_ACCESS_DENIED;
+    return STATUS_SUCCESS;
+}
+
+// References what handle names, in table or, if that is the current one, as a
+// pseudo handle. counted: counts another handle to it before this one can go,
+// so that no close comes between.
+static inline NTSTATUS look_up(ob_handle_table *table, HANDLE handle,
+                               ACCESS_MASK desired, OBJECT_TYPE *type,
+                               bool counted, void **object,
+                               ACCESS_MASK *granted)
+{
+    ob_handle_entry *entry = find(table, handle);
+    if (entry) {
+        *granted = lock_entry(entry);
+        *object = entry->object;
+    } else {
+        *granted = ALL_ACCESS;
+        *object = table == ob_current_table() ? ob_pseudo_handle(handle) : NULL;
     }
-    KeReleaseSpinLock(&table->lock, old);
+    NTSTATUS status = check(*object, *granted, desired, type);
+    if (NT_SUCCESS(status)) {
+        ObReferenceObject(*object);
+        if (counted)
+            count_handle(*object);
+    }
+    if (entry)
+        unlock_entry(entry, *granted);
     return status;
 }
 
@@ -191,11 +233,11 @@ NTSTATUS ob_reference_by_handle(HANDLE handle, ACCESS_MASK desired,
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
-    ob_handle_entry entry;
-    NT_TRY(look_up(ob_current_table(), handle, desired, type, false, &entry));
-    *object = entry.object;
-    if (granted)
-        *granted = entry.granted;
+    ACCESS_MASK all;
+    void *found;
+    NT_TRY(look_up(ob_current_table(), handle, desired, type, false, &found,
+                   granted ? granted : &all));
+    *object = found;
     return STATUS_SUCCESS;
 }
 
@@ -247,13 +289,16 @@ NTSTATUS ob_close_handle(ob_handle_table *table, HANDLE handle)
     KIRQL old;
     KeAcquireSpinLock(&table->lock, &old);
     ob_handle_entry *entry = find(table, handle);
-    if (!entry) {
+    if (!entry || !entry->object) {
         KeReleaseSpinLock(&table->lock, old);
-        return ob_pseudo_handle(handle) ? STATUS_SUCCESS
-                                        : STATUS_INVALID_HANDLE;
+        return !entry && ob_pseudo_handle(handle) ? STATUS_SUCCESS
+                                                  : STATUS_INVALID_HANDLE;
     }
+    lock_entry(entry);
     void *object = entry->object;
-    *entry = (ob_handle_entry){ .next_free = table->first_free };
+    entry->object = NULL;
+    entry->next_free = table->first_free;
+    unlock_entry(entry, 0);
     table->first_free = (uint32_t)((uintptr_t)handle / HANDLE_STEP);
     table->count--;
     drop(table, object, old);
@@ -272,7 +317,9 @@ NTSTATUS ob_duplicate_handle(ob_handle_table *from, HANDLE source,
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
     bool same = options & DUPLICATE_SAME_ACCESS || desired & MAXIMUM_ALLOWED;
-    ob_handle_entry entry;
-    NT_TRY(look_up(from, source, same ? 0 : desired, NULL, true, &entry));
-    return insert(to, entry.object, same ? entry.granted : desired, handle);
+    void *object;
+    ACCESS_MASK granted;
+    NT_TRY(look_up(from, source, same ? 0 : desired, NULL, true, &object,
+                   &granted));
+    return insert(to, object, same ? granted : desired, handle);
 }

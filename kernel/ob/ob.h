@@ -12,6 +12,7 @@
 #define TINT_OB_OB_H
 
 #include "kernel/ke/irql.h"
+#include "kernel/ke/thread.h"
 #include "kernel/nt.h"
 
 struct OBJECT_TYPE {
@@ -43,8 +44,27 @@ static inline OBJECT_HEADER *ob_header(const void *object)
 
 // *object: size zeroed bytes with one reference, the caller's.
 NTSTATUS ob_create_object(OBJECT_TYPE *type, size_t size, void **object);
-void ObReferenceObject(void *object);
-void ObDereferenceObject(void *object);    // IRQL: <= DISPATCH_LEVEL
+void ob_last_reference(void *object);
+
+// Takes one more reference to an object that cannot go meanwhile.
+// IRQL: <= DISPATCH_LEVEL
+static inline void ObReferenceObject(void *object)
+{
+    int32_t old = __atomic_fetch_add(&ob_header(object)->PointerCount, 1,
+                                     __ATOMIC_RELAXED);
+    ASSERT(old > 0);
+    (void)old;
+}
+
+// Drops one; whoever drops the last deletes the object, or has ob_reap do so.
+// IRQL: <= DISPATCH_LEVEL
+static inline void ObDereferenceObject(void *object)
+{
+    if (__atomic_sub_fetch(&ob_header(object)->PointerCount, 1,
+                           __ATOMIC_ACQ_REL) <= 0)
+        ob_last_reference(object);
+}
+
 extern volatile uint64_t ob_object_count, ob_handle_count;
 
 // Has ob_reap call routine(object) at PASSIVE; one such call an object at a
@@ -59,9 +79,11 @@ extern volatile uint32_t ob_pending;
 
 typedef struct ob_handle_entry {
     void *object;                // NULL: free
-    ACCESS_MASK granted;
+    volatile ACCESS_MASK granted;    // OB_ENTRY_LOCKED: somebody looks at it
     uint32_t next_free;          // a number; 0: none
 } ob_handle_entry;
+
+#define OB_ENTRY_LOCKED 0x80000000u    // no right that is ever granted
 
 // So many that they, and what the pool adds, fill a page.
 #define OB_PER_PAGE (PAGE_SIZE / sizeof(ob_handle_entry) - 1)
@@ -69,7 +91,7 @@ typedef struct ob_handle_entry {
 // Zeroed and with its process it is an empty table.
 typedef struct ob_handle_table {
     EPROCESS *process;
-    KSPIN_LOCK lock;             // guards all below
+    KSPIN_LOCK lock;             // guards all below; see handle.c
     uint32_t count;              // of handles
     uint32_t used;               // numbers from 1 on that were handed out once
     uint32_t first_free;         // among those, a number; 0: none
@@ -78,8 +100,11 @@ typedef struct ob_handle_table {
 
 // Ends a table that its process needs no more: as NtClose for each handle.
 void ob_close_all_handles(ob_handle_table *table);
-// ps sets the table that plain handles of the current thread refer to.
-extern ob_handle_table *(*ob_current_table)(void);
+// What plain handles of the current thread refer to.
+static inline ob_handle_table *ob_current_table(void)
+{
+    return KeGetCurrentThread()->Process->handles;
+}
 void *ob_pseudo_handle(HANDLE handle);    // NULL: is none
 
 // GENERIC_... and MAXIMUM_ALLOWED as the type's own rights.

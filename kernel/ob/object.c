@@ -33,20 +33,6 @@ NTSTATUS ob_create_object(OBJECT_TYPE *type, size_t size, void **object)
     return STATUS_SUCCESS;
 }
 
-// Takes one more reference to an object that cannot go meanwhile.
-//
-// IRQL:    <= DISPATCH_LEVEL
-// NT:      ObReferenceObject (WDK). Left out: the new count as the result.
-void ObReferenceObject(void *object)
-{
-    ASSERT_IRQL(<=, DISPATCH_LEVEL);
-
-    int32_t old = __atomic_fetch_add(&ob_header(object)->PointerCount, 1,
-                                     __ATOMIC_RELAXED);
-    ASSERT(old > 0);
-    (void)old;
-}
-
 static void delete_object(void *object)
 {
     OBJECT_HEADER *header = ob_header(object);
@@ -57,23 +43,19 @@ static void delete_object(void *object)
     __atomic_fetch_sub(&ob_object_count, 1, __ATOMIC_RELAXED);
 }
 
-// Drops a reference. The last one deletes the object: here at PASSIVE_LEVEL,
-// above it when ob_reap is called.
+// The last reference is gone, or one more: deletes the object, here at
+// PASSIVE_LEVEL, above it when ob_reap is called.
 //
 // IRQL:    <= DISPATCH_LEVEL
-// NT:      ObDereferenceObject (WDK). Left out: the new count as the result.
-void ObDereferenceObject(void *object)
+void ob_last_reference(void *object)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
     OBJECT_HEADER *header = ob_header(object);
-    int32_t left =
-        __atomic_sub_fetch(&header->PointerCount, 1, __ATOMIC_ACQ_REL);
+    int32_t left = header->PointerCount;
     if (left < 0)
         KeBugCheckEx(REFERENCE_BY_POINTER, (uintptr_t)header->Type,
                      (uintptr_t)object, (uintptr_t)left, 0);
-    if (left)
-        return;
     if (KeGetCurrentIrql() == PASSIVE_LEVEL) {
         delete_object(object);
         return;

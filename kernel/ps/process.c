@@ -150,6 +150,7 @@ static NTSTATUS create_object(const char *name, EPROCESS **result)
     }
     ke_initialize_process(&process->Pcb, process->space.cr3);
     process->ObjectTable.process = process;
+    process->Pcb.handles = &process->ObjectTable;
     process->UniqueProcessId = psp_allocate_id();
     process->ExitStatus = STATUS_PENDING;
     process->holds = 1;
@@ -178,8 +179,8 @@ static NTSTATUS write_peb(EPROCESS *process, const ps_start *start, PEB *peb)
         uint8_t bytes[sizeof(MDL) + PEB_PAGES * sizeof(PFN_NUMBER)];
     } room = { .bytes = { 0 } };
     ASSERT(size <= PEB_PAGES * PAGE_SIZE);
-    NT_TRY(mm_lock_user_buffer(&room.mdl, &process->space, process->peb,
-                               (uint32_t)size, true));
+    NT_TRY(mm_lock_space(&room.mdl, &process->space, process->peb,
+                         (uint32_t)size));
     uint32_t at = sizeof(*peb);
     for (uint32_t i = 0; i < ARRAY_SIZE(texts); i++) {
         uint16_t length = (uint16_t)rtl_strlen(texts[i]);
@@ -240,11 +241,6 @@ NTSTATUS ps_create_process(const ps_start *start, EPROCESS **process,
     return status;
 }
 
-static ob_handle_table *current_table(void)
-{
-    return &PsGetCurrentProcess()->ObjectTable;
-}
-
 // Makes the system process, which no thread's end ever ends.
 //
 // IRQL:    == PASSIVE_LEVEL
@@ -252,7 +248,6 @@ void ps_init(void)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    ob_current_table = current_table;
     NTSTATUS status = create_object("System", &PsInitialSystemProcess);
     if (!NT_SUCCESS(status))
         KeBugCheckEx(PHASE1_INITIALIZATION_FAILED, (uintptr_t)status, 0, 0, 0);
