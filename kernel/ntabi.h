@@ -189,6 +189,16 @@ typedef struct FILE_IO_COMPLETION_INFORMATION {
     IO_STATUS_BLOCK IoStatusBlock;
 } FILE_IO_COMPLETION_INFORMATION;
 
+// One write of nt_write_array: what NtWriteFile takes, without event and APC.
+typedef struct NT_ARRAY_WRITE {
+    void *ApcContext;
+    IO_STATUS_BLOCK *IoStatusBlock;
+    void *Buffer;
+    uint64_t ByteOffset;
+    uint32_t Length;
+    uint32_t reserved;
+} NT_ARRAY_WRITE;
+
 #define CTL_CODE(type, function, method, access) \
     ((type) << 16 | (access) << 14 | (function) << 2 | (method))
 #define METHOD_BUFFERED    0u
@@ -432,7 +442,11 @@ typedef enum TRACE_EVENT {
 // STATUS_NO_MORE_FILES at the end. NtCreateUserProcess starts a program; the
 // three standard handles are given to it as duplicates.
 //
-// Ours, the last four:
+// Ours, the last five:
+//   nt_write_array starts count writes on an asynchronous handle as NtWriteFile
+//     would, one after the other, but in one call: the device hears of up to 64
+//     at once. *sent writes were accepted; if that is not all, the status is
+//     that of the next one, and no other was looked at.
 //   nt_set_thread_base sets the calling thread's FS base (thread-local data).
 //   nt_trace_mask replaces the mask of traced events, one bit per TRACE_EVENT,
 //     until the process ends; 0 asks for the one that the kernel was started
@@ -551,6 +565,8 @@ typedef enum TRACE_EVENT {
       void *buffer, uint32_t length, uint32_t *returned))                    \
     X(NtQueryPerformanceCounter, 2, (int64_t *counter, int64_t *frequency))  \
     X(NtQuerySystemTime, 1, (int64_t *time))                                 \
+    X(nt_write_array, 4, (HANDLE file, const NT_ARRAY_WRITE *writes,         \
+      uint32_t count, uint32_t *sent))                                       \
     X(nt_set_thread_base, 1, (void *base))                                   \
     X(nt_trace_mask, 2, (uint32_t mask, uint32_t *old))                      \
     X(nt_trace_read, 6,                                                      \

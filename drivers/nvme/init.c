@@ -251,6 +251,7 @@ NTSTATUS nvme_driver_entry(DRIVER_OBJECT *driver)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
+    driver->ring = nvme_ring;
     hal_pci_scan(try_function, driver);
     hal_before_exit = shut_down;
     return failure;

@@ -203,6 +203,20 @@ NTSTATUS nvme_send(DEVICE_OBJECT *device, IRP *irp)
     return STATUS_PENDING;
 }
 
+// Tells the device of commands that came with word that more follow.
+//
+// IRQL:    == DISPATCH_LEVEL
+void nvme_ring(DEVICE_OBJECT *device)
+{
+    ASSERT_IRQL(==, DISPATCH_LEVEL);
+
+    const nvme_disk *disk = device->DeviceExtension;
+    nvme_queue *q = disk->controller->queue_of[KeGetCurrentProcessorNumber()];
+    KeAcquireSpinLockAtDpcLevel(&q->lock);
+    ring(q);
+    KeReleaseSpinLockFromDpcLevel(&q->lock);
+}
+
 // The device has answers: the DPC takes them, all at once.
 //
 // IRQL:    >= DEVICE_LEVEL_MIN

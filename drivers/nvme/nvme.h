@@ -155,6 +155,7 @@ void nvme_timer_dpc(KDPC *dpc, void *context, void *argument1,
 
 // io.c
 NTSTATUS nvme_send(DEVICE_OBJECT *device, IRP *irp);
+void nvme_ring(DEVICE_OBJECT *device);
 bool nvme_isr(KINTERRUPT *interrupt, void *context);
 void nvme_dpc(KDPC *dpc, void *context, void *argument1, void *argument2);
 void nvme_timeout_dpc(KDPC *dpc, void *context, void *argument1,

@@ -16,6 +16,8 @@ struct DRIVER_OBJECT {
     const char *DriverName;
     DEVICE_OBJECT *DeviceObject;          // first of its devices
     DRIVER_STARTIO *DriverStartIo;
+    // Ours: tells the device of what came with SL_MORE_FOLLOWS; NULL: it knows.
+    void (*ring)(DEVICE_OBJECT *device);
     // Entries that the driver leaves alone fail with
     // STATUS_INVALID_DEVICE_REQUEST; create, cleanup and close succeed.
     DRIVER_DISPATCH *MajorFunction[IRP_MJ_MAXIMUM_FUNCTION + 1];

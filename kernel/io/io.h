@@ -77,6 +77,9 @@ void io_discard_irp(IRP *irp);
 // Sends it. Takes over irp. Waits only for a synchronous handle (CMP-06).
 // Returns: what the service returns, CMP-02..CMP-04
 NTSTATUS io_send(FILE_OBJECT *file, IRP *irp);
+// The same for many at once, asynchronous; *sent: how many were accepted.
+NTSTATUS io_send_array(FILE_OBJECT *file, IRP **irps, uint32_t count,
+                       uint32_t *sent);
 // For kernel callers: sends a request (what: major function and parameters)
 // and waits in any case. mdl, buffer: the caller's, or NULL; information too.
 NTSTATUS io_request(FILE_OBJECT *file, const IO_STACK_LOCATION *what, MDL *mdl,
@@ -112,6 +115,7 @@ NTSTATUS io_post(KQUEUE *port, void *key, void *context, NTSTATUS status,
                  uintptr_t information);
 // Takes up to count completions; for IRPs it finishes stage 10 where the
 // direct road left it to us. As ke_remove_queue otherwise.
+enum { IO_MAXIMUM_COMPLETIONS = 64 };
 NTSTATUS io_remove_completion(KQUEUE *port, bool alertable,
                               const int64_t *timeout,
                               FILE_IO_COMPLETION_INFORMATION *entries,

@@ -6,7 +6,7 @@
 
 #include "kernel/io/iop.h"
 
-enum { LOOKASIDE_LOCATIONS = 2, LOOKASIDE_DEPTH = 256 };
+enum { LOOKASIDE_LOCATIONS = 2 };
 
 static volatile uint64_t irps_from_pool;    // kept ones included
 
@@ -75,17 +75,11 @@ static inline IRP *allocate(int8_t stack_size)
     ki_disable();
     KPRCB *prcb = KeGetCurrentPrcb();
     uint32_t id = next_id(prcb);
-    IRP *irp = prcb->irp_lookaside;
-    if (irp && stack_size <= LOOKASIDE_LOCATIONS) {
-        prcb->irp_lookaside = irp->next_kept;
-        prcb->irp_lookaside_depth--;
-        ki_enable();
-    } else {
-        ki_enable();
-        irp = allocate_from_pool(stack_size);
-        if (!irp)
-            return NULL;
-    }
+    IRP *irp = stack_size <= LOOKASIDE_LOCATIONS ? ke_take_kept(&prcb->irps)
+                                                 : NULL;
+    ki_enable();
+    if (!irp && !(irp = allocate_from_pool(stack_size)))
+        return NULL;
     initialize(irp, stack_size, id);
     return irp;
 }
@@ -93,19 +87,13 @@ static inline IRP *allocate(int8_t stack_size)
 static inline void release(IRP *irp)
 {
     ki_disable();
-    KPRCB *prcb = KeGetCurrentPrcb();
-    bool keep = !DBG && irp->StackCount <= LOOKASIDE_LOCATIONS &&
-                prcb->irp_lookaside_depth < LOOKASIDE_DEPTH;
-    if (keep) {
-        prcb->irp_lookaside_depth++;
-        irp->next_kept = prcb->irp_lookaside;
-        prcb->irp_lookaside = irp;
-    }
+    bool kept = irp->StackCount <= LOOKASIDE_LOCATIONS &&
+                ke_keep(&KeGetCurrentPrcb()->irps, irp);
     ki_enable();
-    if (!keep) {
-        __atomic_sub_fetch(&irps_from_pool, 1, __ATOMIC_RELAXED);
-        ExFreePoolWithTag(irp, IOP_TAG);
-    }
+    if (kept)
+        return;
+    __atomic_sub_fetch(&irps_from_pool, 1, __ATOMIC_RELAXED);
+    ExFreePoolWithTag(irp, IOP_TAG);
 }
 
 // Allocates an IRP for a stack of stack_size devices.
@@ -179,7 +167,7 @@ uint64_t io_irp_count(void)
 {
     uint64_t kept = 0;
     for (uint32_t i = 0; i < KeNumberProcessors; i++)
-        kept += ki_processor[i]->irp_lookaside_depth;
+        kept += ki_processor[i]->irps.depth;
     uint64_t all = irps_from_pool;
     return all > kept ? all - kept : 0;
 }

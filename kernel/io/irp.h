@@ -31,7 +31,7 @@ enum {
 };
 
 // IO_STACK_LOCATION.Flags
-#define SL_MORE_FOLLOWS      0x01u    // at once, from the same caller
+#define SL_MORE_FOLLOWS      0x01u    // at once: the device may hear of it then
 
 // IO_STACK_LOCATION.Control
 #define SL_PENDING_RETURNED  0x01u
@@ -106,10 +106,7 @@ struct IRP {
     void *UserApcContext;
     DRIVER_CANCEL *volatile CancelRoutine;
     IO_STACK_LOCATION *location; // &stack[CurrentLocation - 1]
-    union {
-        LIST_ENTRY ThreadListEntry;    // on the thread's or the file's list
-        IRP *next_kept;          // of a free one, in its processor's list
-    };
+    LIST_ENTRY ThreadListEntry;  // on the thread's or the file's list
     KTHREAD *Thread;             // that asked
     FILE_OBJECT *OriginalFileObject;    // referenced
     union {

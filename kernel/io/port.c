@@ -2,8 +2,6 @@
 
 #include "kernel/io/iop.h"
 
-enum { BATCH = 16 };             // packets taken off a port in one go
-
 OBJECT_TYPE io_port_type = {
     .name = "IoCompletion", .generic_read = IO_COMPLETION_QUERY_STATE,
     .generic_write = IO_COMPLETION_MODIFY_STATE | SYNCHRONIZE,
@@ -79,14 +77,33 @@ NTSTATUS io_bind_port(FILE_OBJECT *file, KQUEUE *port, void *key)
     return bound ? STATUS_INVALID_PARAMETER : STATUS_SUCCESS;
 }
 
-static FILE_IO_COMPLETION_INFORMATION completion_of(void *key, void *context,
-                                                    NTSTATUS status,
-                                                    uintptr_t information)
+static inline void complete_entry(FILE_IO_COMPLETION_INFORMATION *entry,
+                                  void *key, void *context, NTSTATUS status,
+                                  uintptr_t information)
 {
-    return (FILE_IO_COMPLETION_INFORMATION){
-        .KeyContext = key, .ApcContext = context,
-        .IoStatusBlock = { .Pointer = (void *)(uint64_t)(uint32_t)status,
-                           .Information = information } };
+    entry->KeyContext = key;
+    entry->ApcContext = context;
+    entry->IoStatusBlock.Pointer = (void *)(uint64_t)(uint32_t)status;
+    entry->IoStatusBlock.Information = information;
+}
+
+// Posts come from a list per processor, as IRPs do.
+static inline iop_mini_packet *allocate_post(void)
+{
+    ki_disable();
+    iop_mini_packet *post = ke_take_kept(&KeGetCurrentPrcb()->packets);
+    ki_enable();
+    return post ? post : ExAllocatePoolWithTag(NonPagedPool, sizeof(*post),
+                                               IOP_TAG);
+}
+
+static inline void free_post(iop_mini_packet *post)
+{
+    ki_disable();
+    bool kept = ke_keep(&KeGetCurrentPrcb()->packets, post);
+    ki_enable();
+    if (!kept)
+        ExFreePoolWithTag(post, IOP_TAG);
 }
 
 // Posts a packet that no I/O made (IOCP-03).
@@ -100,16 +117,15 @@ NTSTATUS io_post(KQUEUE *port, void *key, void *context, NTSTATUS status,
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
     if (mm_is_too_much((uint32_t)port->Header.SignalState))
         return STATUS_INSUFFICIENT_RESOURCES;
-    iop_mini_packet *post =
-        ExAllocatePoolWithTag(NonPagedPool, sizeof(*post), IOP_TAG);
+    iop_mini_packet *post = allocate_post();
     if (!post)
         return STATUS_INSUFFICIENT_RESOURCES;
     post->packet.is_irp = false;
-    post->information = completion_of(key, context, status, information);
+    complete_entry(&post->information, key, context, status, information);
     int32_t before = KeInsertQueue(port, &post->packet.entry);
     ki_trace(TRACE_PORT_INSERT, (uint32_t)before, 0);
     if (before < 0) {
-        ExFreePoolWithTag(post, IOP_TAG);
+        free_post(post);
         return STATUS_INVALID_HANDLE;
     }
     return STATUS_SUCCESS;
@@ -118,11 +134,11 @@ NTSTATUS io_post(KQUEUE *port, void *key, void *context, NTSTATUS status,
 // Turns an IRP into what the taker gets. On the direct road the status is
 // stored only now, in the taker's context; a taker of another process gets
 // the packet without that.
-static void unpack_irp(IRP *irp, FILE_IO_COMPLETION_INFORMATION *entry)
+static inline void unpack_irp(IRP *irp, FILE_IO_COMPLETION_INFORMATION *entry)
 {
-    *entry = completion_of(irp->OriginalFileObject->CompletionKey,
-                           irp->UserApcContext, irp->IoStatus.Status,
-                           irp->IoStatus.Information);
+    complete_entry(entry, irp->OriginalFileObject->CompletionKey,
+                   irp->UserApcContext, irp->IoStatus.Status,
+                   irp->IoStatus.Information);
     ki_trace(TRACE_PORT_REMOVE, 0, irp->id);
     if (!(irp->flags & IRP_STORED) &&
         irp->Thread->Process == KeGetCurrentThread()->Process) {
@@ -132,16 +148,20 @@ static void unpack_irp(IRP *irp, FILE_IO_COMPLETION_INFORMATION *entry)
     io_discard_irp(irp);
 }
 
-static void unpack(LIST_ENTRY *entry, FILE_IO_COMPLETION_INFORMATION *out)
+static inline void unpack(LIST_ENTRY *entry,
+                          FILE_IO_COMPLETION_INFORMATION *out)
 {
     io_packet *packet = CONTAINING_RECORD(entry, io_packet, entry);
     if (packet->is_irp) {
         unpack_irp(CONTAINING_RECORD(packet, IRP, Tail.packet), out);
         return;
     }
-    *out = CONTAINING_RECORD(packet, iop_mini_packet, packet)->information;
+    iop_mini_packet *post = CONTAINING_RECORD(packet, iop_mini_packet, packet);
+    const FILE_IO_COMPLETION_INFORMATION *in = &post->information;
+    complete_entry(out, in->KeyContext, in->ApcContext,
+                   in->IoStatusBlock.Status, in->IoStatusBlock.Information);
     ki_trace(TRACE_PORT_REMOVE, 0, 0);
-    ExFreePoolWithTag(packet, IOP_TAG);
+    free_post(post);
 }
 
 // Takes up to count completions off a port (stage 11), waiting for the first.
@@ -155,22 +175,15 @@ NTSTATUS io_remove_completion(KQUEUE *port, bool alertable,
                               uint32_t count, uint32_t *taken)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    static const int64_t no_wait = 0;
-    LIST_ENTRY *batch[BATCH];
+    LIST_ENTRY *packets[IO_MAXIMUM_COMPLETIONS];
+    ASSERT(count <= IO_MAXIMUM_COMPLETIONS);
     NTSTATUS status = STATUS_SUCCESS;
-    *taken = 0;
-    do {
-        uint32_t got;
-        uint32_t wanted = MIN(count - *taken, (uint32_t)BATCH);
-        status = ke_remove_queue(port, UserMode, alertable, timeout, batch,
-                                 wanted, &got);
-        for (uint32_t i = 0; i < got; i++)
-            unpack(batch[i], &entries[*taken + i]);
-        *taken += got;
-        if (got < wanted)
-            break;
-        timeout = &no_wait;      // the rest only if it is there
-        alertable = false;
-    } while (*taken < count);
-    return *taken ? STATUS_SUCCESS : status;
+    uint32_t got = ke_poll_queue(port, packets, count);
+    if (!got)
+        status = ke_remove_queue(port, UserMode, alertable, timeout, packets,
+                                 count, &got);
+    for (uint32_t i = 0; i < got; i++)
+        unpack(packets[i], &entries[i]);
+    *taken = got;
+    return status;
 }

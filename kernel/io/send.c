@@ -38,16 +38,18 @@ void *io_allocate_system_buffer(IRP *irp, uint32_t length)
 // Puts a request on its list. Port-bound ones without APC routine outlive their
 // thread (CAN-08), so they hang on the file, hold a reference to the thread, and
 // are counted for its process, which waits for them when it dies.
-static inline void link_irp(IRP *irp)
+static inline void link_irp(FILE_OBJECT *file, IRP *irp)
 {
-    irp->Thread = KeGetCurrentThread();
-    if (irp->OriginalFileObject->CompletionPort && !irp->UserApcRoutine &&
-        irp->UserApcContext) {
-        ObReferenceObject(irp->Thread);
+    KTHREAD *thread = KeGetCurrentThread();
+    ke_io_slot *slot = &thread->io, *counter = slot;
+    irp->Thread = thread;
+    if (file->CompletionPort && !irp->UserApcRoutine && irp->UserApcContext) {
+        ObReferenceObject(thread);
         irp->flags |= IRP_ON_FILE;
+        slot = &file->io;
+        counter = &thread->Process->io;
     }
-    __atomic_add_fetch(&iop_counter_of(irp)->count, 1, __ATOMIC_SEQ_CST);
-    ke_io_slot *slot = iop_slot_of(irp);
+    __atomic_add_fetch(&counter->count, 1, __ATOMIC_SEQ_CST);
     KeAcquireSpinLockAtDpcLevel(&slot->lock);
     InsertTailList(&slot->irps, &irp->ThreadListEntry);
     KeReleaseSpinLockFromDpcLevel(&slot->lock);
@@ -60,7 +62,7 @@ static inline NTSTATUS link_and_call(FILE_OBJECT *file, IRP *irp)
     DEVICE_OBJECT *device = file->DeviceObject;
     NTSTATUS status;
     KIRQL old = KeRaiseIrqlToDpcLevel();
-    link_irp(irp);
+    link_irp(file, irp);
     if (device->Flags & DO_SHORT_SEND) {
         status = IoCallDriver(device, irp);
         KeLowerIrql(old);
@@ -150,6 +152,61 @@ NTSTATUS io_send(FILE_OBJECT *file, IRP *irp)
         return finish_inline(file, irp);
     ki_trace(TRACE_IRP_PENDING, 0, id);
     return STATUS_PENDING;
+}
+
+// Sends requests from *sent on in one stay at DISPATCH_LEVEL, as long as the
+// driver lets them pend; all but the last one say that more follow.
+static NTSTATUS send_in_one_stay(FILE_OBJECT *file, IRP **irps, uint32_t count,
+                                 uint32_t *sent)
+{
+    DEVICE_OBJECT *device = file->DeviceObject;
+    NTSTATUS status = STATUS_PENDING;
+    KIRQL old = KeRaiseIrqlToDpcLevel();
+    KeClearEvent(&file->Event);
+    uint32_t i = *sent;
+    while (i < count && status == STATUS_PENDING) {
+        IRP *irp = irps[i++];
+        uint32_t id = irp->id;
+        link_irp(file, irp);
+        IoGetNextIrpStackLocation(irp)->Flags = i < count ? SL_MORE_FOLLOWS : 0;
+        status = IoCallDriver(device, irp);
+        if (status == STATUS_PENDING)
+            ki_trace(TRACE_IRP_PENDING, 0, id);
+    }
+    if (status != STATUS_PENDING && device->DriverObject->ring)
+        device->DriverObject->ring(device);    // those before it still wait
+    KeLowerIrql(old);
+    *sent = i;
+    return status;
+}
+
+// Sends requests that a service built for an asynchronous handle, in order;
+// takes over all of them. *sent: how many, up to the one that failed at once;
+// what is behind that is not sent.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS, or what the driver answered to number *sent
+NTSTATUS io_send_array(FILE_OBJECT *file, IRP **irps, uint32_t count,
+                       uint32_t *sent)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    bool stays = file->DeviceObject->Flags & DO_SHORT_SEND;
+    *sent = 0;
+    while (*sent < count) {
+        NTSTATUS status;
+        if (!stays)
+            status = io_send(file, irps[(*sent)++]);
+        else if ((status = send_in_one_stay(file, irps, count, sent)) !=
+                 STATUS_PENDING)
+            status = finish_inline(file, irps[*sent - 1]);
+        if (NT_ERROR(status)) {
+            for (uint32_t i = *sent; i < count; i++)
+                io_discard_irp(irps[i]);
+            --*sent;
+            return status;
+        }
+    }
+    return STATUS_SUCCESS;
 }
 
 // Sends a kernel caller's request and waits in any case. The IRP lies on the

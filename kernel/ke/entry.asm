@@ -320,8 +320,26 @@ ki_put_user_pair:
 ki_copy_user:
         STAC
         mov     rcx, rdx
-        shr     rcx, 3
+        shr     rcx, 5
+        jz      .words
+.line:                                  ; 32 bytes at a time
+        mov     rax, [rsi]
+        mov     r8, [rsi + 8]
+        mov     r9, [rsi + 16]
+        mov     r10, [rsi + 24]
+        mov     [rdi], rax
+        mov     [rdi + 8], r8
+        mov     [rdi + 16], r9
+        mov     [rdi + 24], r10
+        add     rsi, 32
+        add     rdi, 32
+        dec     rcx
+        jnz     .line
+.words:
+        mov     ecx, edx
+        and     ecx, 24
         jz      .bytes
+        shr     ecx, 3
 .word:
         mov     rax, [rsi]
         mov     [rdi], rax

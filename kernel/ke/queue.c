@@ -26,7 +26,7 @@ void KeInitializeQueue(KQUEUE *queue, uint32_t count)
     queue->MaximumCount = count ? count : KeNumberProcessors;
 }
 
-static LIST_ENTRY *take_first(KQUEUE *queue)
+static inline LIST_ENTRY *take_first(KQUEUE *queue)
 {
     queue->Header.SignalState--;
     return RemoveHeadList(&queue->EntryListHead);
@@ -166,7 +166,7 @@ void ki_leave_queue(KTHREAD *thread)
 
 // Takes what is there, if the limit lets this thread go on. It is associated
 // and counted as running when it asks. Queue's lock held.
-static uint32_t take_entries(KQUEUE *queue, LIST_ENTRY **entries,
+static inline uint32_t take_entries(KQUEUE *queue, LIST_ENTRY **entries,
                              uint32_t count)
 {
     if (queue->CurrentCount > queue->MaximumCount)
@@ -234,6 +234,23 @@ static NTSTATUS remove_once(KQUEUE *queue, uint64_t due, LIST_ENTRY **entries,
     return thread->WaitStatus;
 }
 
+// Takes up to count packets that are there, for a thread that has taken from
+// this port before.
+//
+// IRQL:    <= DISPATCH_LEVEL
+// Returns: how many; 0 says nothing about the port
+uint32_t ke_poll_queue(KQUEUE *queue, LIST_ENTRY **entries, uint32_t count)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    if (KeGetCurrentThread()->Queue != queue)    // only we change that
+        return 0;
+    KIRQL old;
+    KeAcquireSpinLock(&queue->lock, &old);
+    uint32_t taken = take_entries(queue, entries, count);
+    KeReleaseSpinLock(&queue->lock, old);
+    return taken;
+}
+
 // Takes up to count packets, waiting for the first. Many at a time is what
 // NT's KeRemoveQueueEx does; this is both.
 //
@@ -247,14 +264,6 @@ NTSTATUS ke_remove_queue(KQUEUE *queue, KPROCESSOR_MODE mode, bool alertable,
     ASSERT_IRQL_RULE("IRQL-05", <=, APC_LEVEL);
     KTHREAD *thread = KeGetCurrentThread();
     *taken = 0;
-    if (thread->Queue == queue) {    // only this thread changes that
-        KIRQL old;
-        KeAcquireSpinLock(&queue->lock, &old);
-        *taken = take_entries(queue, entries, count);
-        KeReleaseSpinLock(&queue->lock, old);
-        if (*taken)
-            return STATUS_SUCCESS;
-    }
     uint64_t due = ki_due_time(timeout);
     NTSTATUS status;
     do {

@@ -33,6 +33,13 @@ typedef struct ke_io_slot {
                                  // whoever gets there sets it
 } ke_io_slot;
 
+// Blocks that one processor keeps for itself; touched with interrupts off. The
+// first word of each leads to the next.
+typedef struct ke_lookaside {
+    void *first;
+    uint32_t depth;
+} ke_lookaside;
+
 struct KPROCESS {
     DISPATCHER_HEADER Header;    // signalled when the process has ended
     uint64_t DirectoryTableBase; // CR3
@@ -142,9 +149,8 @@ struct KPRCB {
     KTHREAD *dead;               // just left for ever; its stack is in use
                                  // until the switch is over
 
-    // Higher up: lookaside list of IRPs (io), sequence for their ids.
-    IRP *irp_lookaside;
-    uint32_t irp_lookaside_depth;
+    // Higher up: lookaside lists of IRPs and packets, sequence of the ids (io).
+    ke_lookaside irps, packets;
     uint32_t irp_sequence;
 
     struct ki_descriptors *descriptors;    // GDT, TSS, IST stacks
@@ -180,6 +186,30 @@ static inline KTHREAD *KeGetCurrentThread(void)
 static inline uint32_t KeGetCurrentProcessorNumber(void)
 {
     return KI_PRCB_FIELD(Number);
+}
+
+// Takes a block that is kept; NULL: there is none. Interrupts off.
+static inline void *ke_take_kept(ke_lookaside *list)
+{
+    void **block = list->first;
+    if (block) {
+        list->first = *block;
+        list->depth--;
+    }
+    return block;
+}
+
+// Keeps a block, unless there are enough; the checked build keeps none: its pool
+// sees who uses a free one. Interrupts off.
+static inline bool ke_keep(ke_lookaside *list, void *block)
+{
+    enum { MAXIMUM_DEPTH = 256 };
+    if (DBG || list->depth >= MAXIMUM_DEPTH)
+        return false;
+    *(void **)block = list->first;
+    list->first = block;
+    list->depth++;
+    return true;
 }
 
 // Prepares a thread that will run start(context) at PASSIVE_LEVEL in ring 0.

@@ -110,6 +110,7 @@ bool KeCancelTimer(KTIMER *timer);
 
 void KeInitializeQueue(KQUEUE *queue, uint32_t count);
 int32_t KeInsertQueue(KQUEUE *queue, LIST_ENTRY *entry);
+uint32_t ke_poll_queue(KQUEUE *queue, LIST_ENTRY **entries, uint32_t count);
 // Takes up to count entries, at least one; waits while there is none.
 // Returns: STATUS_SUCCESS with *taken > 0, STATUS_TIMEOUT, STATUS_USER_APC,
 //          STATUS_ALERTED or STATUS_ABANDONED_WAIT_0 with *taken == 0

@@ -55,7 +55,6 @@ static inline NTSTATUS pin(MDL *mdl, uint64_t cr3, uint64_t address,
 {
     mdl->ByteCount = length;
     mdl->ByteOffset = (uint16_t)BYTE_OFFSET(address);
-    mdl->locked = false;
     PFN_NUMBER *frame = mdl->frames;
     int64_t left = (int64_t)mdl->ByteOffset + length;
     do {
@@ -86,6 +85,7 @@ NTSTATUS mm_lock_user_buffer(MDL *mdl, uint64_t address, uint32_t length,
 {
     ASSERT_IRQL(<=, APC_LEVEL);
 
+    mdl->locked = false;
     if (!ke_is_user_range((void *)address, 1))
         return STATUS_ACCESS_VIOLATION;
     return pin(mdl, mm_read_cr3(), address, length,
@@ -101,6 +101,7 @@ NTSTATUS mm_lock_space(MDL *mdl, const mm_space *space, uint64_t address,
 {
     ASSERT_IRQL(<=, APC_LEVEL);
 
+    mdl->locked = false;
     return ke_is_user_range((void *)address, length)
                ? pin(mdl, space->cr3, address, length, 0)
                : STATUS_ACCESS_VIOLATION;

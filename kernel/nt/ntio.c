@@ -7,7 +7,7 @@
 
 #include "kernel/nt/ntp.h"
 
-enum { MAXIMUM_CONTROL_BUFFER = 65536 };
+enum { MAXIMUM_CONTROL_BUFFER = 65536, MAXIMUM_ARRAY = 64u };
 
 // Each service has the whole road in itself: what it does not ask for is not
 // even looked at.
@@ -185,6 +185,60 @@ NTSTATUS NtWriteFile(HANDLE file, HANDLE event, IO_APC_ROUTINE *apc,
     return transfer(file, FILE_WRITE_DATA | FILE_APPEND_DATA, IRP_MJ_WRITE,
                     (nt_reply){ event, apc, apc_context, iosb }, buffer,
                     length, offset);
+}
+
+// Builds the IRPs of up to MAXIMUM_ARRAY writes, and says how many; the status
+// is that of the next one, if that is not all.
+static NTSTATUS prepare_array(FILE_OBJECT *file, const NT_ARRAY_WRITE *writes,
+                              uint32_t count, IRP **irps, uint32_t *built)
+{
+    NT_ARRAY_WRITE copy[MAXIMUM_ARRAY];
+    KEVENT *none = NULL;
+    *built = 0;
+    NT_TRY(ke_copy_from_user(copy, writes, count * sizeof(*copy)));
+    for (const NT_ARRAY_WRITE *w = copy; w < copy + count; w++, ++*built) {
+        const nt_reply reply = { .apc_context = w->ApcContext,
+                                 .iosb = w->IoStatusBlock };
+        NT_TRY(NT_PROBE(reply.iosb));
+        NT_TRY(prepare(file, IRP_MJ_WRITE, reply, &none, w->Buffer, w->Length,
+                       w->ByteOffset, &irps[*built]));
+    }
+    return STATUS_SUCCESS;
+}
+
+// Starts count writes: up to MAXIMUM_ARRAY are built, then sent in one stay at
+// DISPATCH_LEVEL, where the last one rings for all.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS               all *sent were accepted
+//          STATUS_INVALID_PARAMETER     the handle is synchronous
+//          or as NtWriteFile for number *sent, behind which nothing was done
+NTSTATUS nt_write_array(HANDLE handle, const NT_ARRAY_WRITE *writes,
+                        uint32_t count, uint32_t *sent)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    NT_OWNED FILE_OBJECT *file = NULL;
+    ACCESS_MASK granted;
+    uint32_t done = 0;
+    NT_TRY(ke_put_user(sent, &done));
+    NT_TRY(ob_reference_by_handle(handle, 0, &io_file_type, (void **)&file,
+                                  &granted));
+    if (!(granted & (FILE_WRITE_DATA | FILE_APPEND_DATA)))
+        return STATUS_ACCESS_DENIED;
+    if (file->Flags & FO_SYNCHRONOUS_IO)
+        return STATUS_INVALID_PARAMETER;
+    NTSTATUS status = STATUS_SUCCESS;
+    while (done < count && NT_SUCCESS(status)) {
+        IRP *irps[MAXIMUM_ARRAY];
+        uint32_t built, accepted, wanted = MIN(count - done, MAXIMUM_ARRAY);
+        status = prepare_array(file, writes + done, wanted, irps, &built);
+        NTSTATUS sending = io_send_array(file, irps, built, &accepted);
+        done += accepted;
+        if (!NT_SUCCESS(sending))
+            status = sending;
+    }
+    NT_TRY(ke_put_user(sent, &done));
+    return status;
 }
 
 // Sends a control code with buffers that are copied (METHOD_BUFFERED).

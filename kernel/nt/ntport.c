@@ -2,8 +2,6 @@
 
 #include "kernel/nt/ntp.h"
 
-enum { MAXIMUM_ENTRIES = 64 };    // taken in one go; a caller may ask again
-
 // Makes a port. count: how many of its threads may run at once; 0: one a
 // processor.
 //
@@ -58,9 +56,10 @@ NTSTATUS NtRemoveIoCompletion(HANDLE port, void **key, void **apc_context,
                                            &taken);
     if (!taken)
         return status;
-    NT_TRY(ke_put_user(key, &entry.KeyContext));
-    NT_TRY(ke_put_user(apc_context, &entry.ApcContext));
-    return ke_put_user(iosb, &entry.IoStatusBlock);
+    NT_TRY(ke_put_user_word(key, (uint64_t)entry.KeyContext));
+    NT_TRY(ke_put_user_word(apc_context, (uint64_t)entry.ApcContext));
+    return ke_put_user_pair(iosb, (uint64_t)entry.IoStatusBlock.Pointer,
+                            entry.IoStatusBlock.Information);
 }
 
 // Takes up to count packets in order, at least one (IOCP-08); alertable: a
@@ -76,11 +75,11 @@ NTSTATUS NtRemoveIoCompletionEx(HANDLE port,
                                 const int64_t *timeout, bool alertable)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    FILE_IO_COMPLETION_INFORMATION batch[MAXIMUM_ENTRIES];
+    FILE_IO_COMPLETION_INFORMATION batch[IO_MAXIMUM_COMPLETIONS];
     uint32_t taken = 0;
     if (count == 0)
         return STATUS_INVALID_PARAMETER;
-    count = MIN(count, (uint32_t)MAXIMUM_ENTRIES);
+    count = MIN(count, (uint32_t)IO_MAXIMUM_COMPLETIONS);
     NT_TRY(ke_put_user(removed, &taken));    // whatever goes wrong
     NT_TRY(nt_probe_output(entries, count * sizeof(*entries)));
     NT_CAPTURE_TIMEOUT(timeout);

@@ -15,42 +15,11 @@
 
 #include "kernel/ob/obp.h"
 
-enum { HANDLE_STEP = 4 };
-
 volatile uint64_t ob_handle_count;
 
 static ob_handle_entry *entry_at(ob_handle_table *table, uint32_t number)
 {
-    return &table->page[(number - 1) / OB_PER_PAGE][(number - 1) % OB_PER_PAGE];
-}
-
-// The entry that handle names, free or not, or NULL.
-static ob_handle_entry *find(ob_handle_table *table, HANDLE handle)
-{
-    uint64_t number = (uintptr_t)handle / HANDLE_STEP;
-    uint32_t used = __atomic_load_n(&table->used, __ATOMIC_ACQUIRE);
-    return number - 1 < used ? entry_at(table, (uint32_t)number) : NULL;
-}
-
-// Locks an entry, with interrupts off while it is; waits with them on.
-// Returns what it grants.
-static inline ACCESS_MASK lock_entry(ob_handle_entry *entry)
-{
-    ki_disable();
-    while (__atomic_fetch_or(&entry->granted, OB_ENTRY_LOCKED,
-                             __ATOMIC_ACQUIRE) & OB_ENTRY_LOCKED) {
-        ki_enable();
-        __builtin_ia32_pause();
-        ki_disable();
-    }
-    return entry->granted & ~OB_ENTRY_LOCKED;
-}
-
-// Lets it go; granted is what it grants from now on.
-static inline void unlock_entry(ob_handle_entry *entry, ACCESS_MASK granted)
-{
-    __atomic_store_n(&entry->granted, granted, __ATOMIC_RELEASE);
-    ki_enable();
+    return ob_find_entry(table, (HANDLE)((uintptr_t)number * OB_HANDLE_STEP));
 }
 
 // Takes a free number; 0 if there is none, or no memory. Table's lock held.
@@ -70,7 +39,7 @@ static uint32_t take_number(ob_handle_table *table)
     if (!*page)
         return 0;
     number = table->used + 1;
-    *entry_at(table, number) = (ob_handle_entry){ 0 };
+    (*page)[table->used % OB_PER_PAGE] = (ob_handle_entry){ 0 };
     __atomic_store_n(&table->used, number, __ATOMIC_RELEASE);
     return number;
 }
@@ -124,12 +93,12 @@ static NTSTATUS insert(ob_handle_table *table, void *object,
         return STATUS_INSUFFICIENT_RESOURCES;
     }
     ob_handle_entry *entry = entry_at(table, number);
-    lock_entry(entry);
+    ob_lock_entry(entry);
     entry->object = object;
-    unlock_entry(entry, access);
+    ob_unlock_entry(entry, access);
     table->count++;
     KeReleaseSpinLock(&table->lock, old);
-    *handle = (HANDLE)((uintptr_t)number * HANDLE_STEP);
+    *handle = (HANDLE)((uintptr_t)number * OB_HANDLE_STEP);
     return STATUS_SUCCESS;
 }
 
@@ -142,7 +111,7 @@ void ob_close_all_handles(ob_handle_table *table)
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
     for (uintptr_t number = 1; number <= table->used; number++)
-        ob_close_handle(table, (HANDLE)(number * HANDLE_STEP));
+        ob_close_handle(table, (HANDLE)(number * OB_HANDLE_STEP));
     for (uint32_t i = 0; i < ARRAY_SIZE(table->page) && table->page[i]; i++)
         ExFreePoolWithTag(table->page[i], OBP_TAG);
     *table = (ob_handle_table){ .process = table->process };
@@ -200,9 +169,9 @@ static inline NTSTATUS look_up(ob_handle_table *table, HANDLE handle,
                                bool counted, void **object,
                                ACCESS_MASK *granted)
 {
-    ob_handle_entry *entry = find(table, handle);
+    ob_handle_entry *entry = ob_find_entry(table, handle);
     if (entry) {
-        *granted = lock_entry(entry);
+        *granted = ob_lock_entry(entry);
         *object = entry->object;
     } else {
         *granted = ALL_ACCESS;
@@ -215,21 +184,19 @@ static inline NTSTATUS look_up(ob_handle_table *table, HANDLE handle,
             count_handle(*object);
     }
     if (entry)
-        unlock_entry(entry, *granted);
+        ob_unlock_entry(entry, *granted);
     return status;
 }
 
-// References what handle is in the current process.
+// What ob_reference_by_handle could not do at once: a pseudo handle, any type,
+// generic rights, or nothing at all.
 //
 // IRQL:    <= DISPATCH_LEVEL
-// Returns: STATUS_SUCCESS
-//          STATUS_INVALID_HANDLE        no such handle
-//          STATUS_OBJECT_TYPE_MISMATCH  not of this type (NULL: any will do)
-//          STATUS_ACCESS_DENIED         desired is not all granted
+// Returns: as that
 // Owns:    the caller, a reference
-NTSTATUS ob_reference_by_handle(HANDLE handle, ACCESS_MASK desired,
-                                OBJECT_TYPE *type, void **object,
-                                ACCESS_MASK *granted)
+NTSTATUS ob_reference_slowly(HANDLE handle, ACCESS_MASK desired,
+                             OBJECT_TYPE *type, void **object,
+                             ACCESS_MASK *granted)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
@@ -288,18 +255,18 @@ NTSTATUS ob_close_handle(ob_handle_table *table, HANDLE handle)
 
     KIRQL old;
     KeAcquireSpinLock(&table->lock, &old);
-    ob_handle_entry *entry = find(table, handle);
+    ob_handle_entry *entry = ob_find_entry(table, handle);
     if (!entry || !entry->object) {
         KeReleaseSpinLock(&table->lock, old);
         return !entry && ob_pseudo_handle(handle) ? STATUS_SUCCESS
                                                   : STATUS_INVALID_HANDLE;
     }
-    lock_entry(entry);
+    ob_lock_entry(entry);
     void *object = entry->object;
     entry->object = NULL;
     entry->next_free = table->first_free;
-    unlock_entry(entry, 0);
-    table->first_free = (uint32_t)((uintptr_t)handle / HANDLE_STEP);
+    ob_unlock_entry(entry, 0);
+    table->first_free = (uint32_t)((uintptr_t)handle / OB_HANDLE_STEP);
     table->count--;
     drop(table, object, old);
     return STATUS_SUCCESS;

@@ -60,8 +60,10 @@ static inline void ObReferenceObject(void *object)
 // IRQL: <= DISPATCH_LEVEL
 static inline void ObDereferenceObject(void *object)
 {
-    if (__atomic_sub_fetch(&ob_header(object)->PointerCount, 1,
-                           __ATOMIC_ACQ_REL) <= 0)
+    bool last;    // or one more: the compiler would not use the flags
+    __asm__ volatile("lock decl %1" : "=@ccle"(last),
+                     "+m"(ob_header(object)->PointerCount)::"memory");
+    if (last)
         ob_last_reference(object);
 }
 
@@ -85,8 +87,8 @@ typedef struct ob_handle_entry {
 
 #define OB_ENTRY_LOCKED 0x80000000u    // no right that is ever granted
 
-// So many that they, and what the pool adds, fill a page.
-#define OB_PER_PAGE (PAGE_SIZE / sizeof(ob_handle_entry) - 1)
+#define OB_HANDLE_STEP 4u
+#define OB_PER_PAGE    128u
 
 // Zeroed and with its process it is an empty table.
 typedef struct ob_handle_table {
@@ -95,7 +97,7 @@ typedef struct ob_handle_table {
     uint32_t count;              // of handles
     uint32_t used;               // numbers from 1 on that were handed out once
     uint32_t first_free;         // among those, a number; 0: none
-    ob_handle_entry *page[OB_MAX_HANDLES / OB_PER_PAGE + 1];
+    ob_handle_entry *page[OB_MAX_HANDLES / OB_PER_PAGE];
 } ob_handle_table;
 
 // Ends a table that its process needs no more: as NtClose for each handle.
@@ -117,16 +119,74 @@ NTSTATUS ob_insert_handle(ob_handle_table *table, void *object,
 // keeps its reference.
 NTSTATUS ob_insert_for_user(void *object, ACCESS_MASK desired,
                             HANDLE *user_handle);
-// type NULL: any. granted may be NULL.
-// Returns: STATUS_SUCCESS, STATUS_INVALID_HANDLE, STATUS_OBJECT_TYPE_MISMATCH,
-//          STATUS_ACCESS_DENIED
-NTSTATUS ob_reference_by_handle(HANDLE handle, ACCESS_MASK desired,
-                                OBJECT_TYPE *type, void **object,
-                                ACCESS_MASK *granted);
+NTSTATUS ob_reference_slowly(HANDLE handle, ACCESS_MASK desired,
+                             OBJECT_TYPE *type, void **object,
+                             ACCESS_MASK *granted);
 NTSTATUS ob_close_handle(ob_handle_table *table, HANDLE handle);
 NTSTATUS ob_duplicate_handle(ob_handle_table *from, HANDLE source,
                              ob_handle_table *to, ACCESS_MASK desired,
                              uint32_t options, HANDLE *handle);
+
+// The entry that handle names, free or not, or NULL.
+static inline ob_handle_entry *ob_find_entry(ob_handle_table *table,
+                                             HANDLE handle)
+{
+    uint64_t index = (uintptr_t)handle / OB_HANDLE_STEP - 1;
+    if (index >= __atomic_load_n(&table->used, __ATOMIC_ACQUIRE))
+        return NULL;
+    return &table->page[index / OB_PER_PAGE][index % OB_PER_PAGE];
+}
+
+// Locks an entry, with interrupts off while it is; waits with them on. Returns
+// what it grants.
+static inline ACCESS_MASK ob_lock_entry(ob_handle_entry *entry)
+{
+    ki_disable();
+    while (__atomic_fetch_or(&entry->granted, OB_ENTRY_LOCKED,
+                             __ATOMIC_ACQUIRE) & OB_ENTRY_LOCKED) {
+        ki_enable();
+        __builtin_ia32_pause();
+        ki_disable();
+    }
+    return entry->granted & ~OB_ENTRY_LOCKED;
+}
+
+// Lets it go; granted is what it grants from now on.
+static inline void ob_unlock_entry(ob_handle_entry *entry, ACCESS_MASK granted)
+{
+    __atomic_store_n(&entry->granted, granted, __ATOMIC_RELEASE);
+    ki_enable();
+}
+
+// References what handle is in the current process; type NULL: any; granted may
+// be NULL. IRQL: <= DISPATCH_LEVEL
+// Returns: STATUS_SUCCESS
+//          STATUS_INVALID_HANDLE        no such handle
+//          STATUS_OBJECT_TYPE_MISMATCH  not of this type
+//          STATUS_ACCESS_DENIED         desired is not all granted
+static inline NTSTATUS ob_reference_by_handle(HANDLE handle,
+                                              ACCESS_MASK desired,
+                                              OBJECT_TYPE *type, void **object,
+                                              ACCESS_MASK *granted)
+{
+    ob_handle_entry *entry = ob_find_entry(ob_current_table(), handle);
+    if (entry) {
+        ACCESS_MASK all = ob_lock_entry(entry);
+        void *found = entry->object;
+        bool good = found && ob_header(found)->Type == type &&
+                    !(desired & ~all);
+        if (good)
+            ObReferenceObject(found);
+        ob_unlock_entry(entry, all);
+        if (good) {
+            *object = found;
+            if (granted)
+                *granted = all;
+            return STATUS_SUCCESS;
+        }
+    }
+    return ob_reference_slowly(handle, desired, type, object, granted);
+}
 
 // ---- Names -----------------------------------------------------------------
 #define OB_MAX_NAME 256u         // with the final zero
