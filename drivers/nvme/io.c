@@ -9,6 +9,9 @@
 
 #include "drivers/nvme/nvme.h"
 
+// Part of nvme_send, which knows that nothing is done yet.
+#define INLINED inline __attribute__((always_inline))
+
 static inline nvme_request *request_of(IRP *irp)
 {
     _Static_assert(sizeof(nvme_request) <= sizeof(irp->Tail.DriverContext),
@@ -33,26 +36,26 @@ static inline void end(IRP *irp, NTSTATUS status)
 
 // ---- Into the ring: the queue's lock is held ------------------------------
 
-// Says where the command's bytes are in memory (section 4.3): up to two pages
-// by their addresses, more by those of the first and of a list of the others.
-static inline void write_prps(nvme_command *command, const MDL *mdl,
-                       const nvme_request *request)
+// Says where a command's bytes, from at on, are in memory (section 4.3): up to
+// two pages by their addresses, more by those of the first and of a list of the
+// others. What the device does not look at is not written.
+static INLINED void write_prps(nvme_command *command, const MDL *mdl,
+                               uint64_t at, uint32_t bytes, PFN_NUMBER page)
 {
-    uint64_t at = (uint64_t)mdl->ByteOffset + request->done;
     const PFN_NUMBER *frame = &mdl->frames[at >> PAGE_SHIFT];
-    uint32_t first = PAGE_SIZE - BYTE_OFFSET(at);
+    uint32_t offset = BYTE_OFFSET(at);
 
-    command->prp1 = (uint64_t)*frame++ << PAGE_SHIFT | BYTE_OFFSET(at);
-    if (request->bytes <= first)    // then it looks at no other
+    command->prp1 = (uint64_t)frame[0] << PAGE_SHIFT | offset;
+    if (bytes + offset <= PAGE_SIZE)
         return;
-    command->prp2 = (uint64_t)*frame << PAGE_SHIFT;
-    if (request->bytes <= first + PAGE_SIZE)
+    command->prp2 = (uint64_t)frame[1] << PAGE_SHIFT;
+    if (bytes + offset <= 2 * PAGE_SIZE)
         return;
-    command->prp2 = (uint64_t)request->list << PAGE_SHIFT;
-    uint64_t *list = mm_frame_to_virt(request->list);
-    uint64_t count = BYTES_TO_PAGES(request->bytes - first);
+    command->prp2 = (uint64_t)page << PAGE_SHIFT;
+    uint64_t *list = mm_frame_to_virt(page);
+    uint64_t count = BYTES_TO_PAGES(bytes + offset) - 1;
     for (uint64_t i = 0; i < count; i++)
-        list[i] = (uint64_t)frame[i] << PAGE_SHIFT;
+        list[i] = (uint64_t)frame[i + 1] << PAGE_SHIFT;
 }
 
 static inline uint32_t next_place(const nvme_queue *q, uint32_t place)
@@ -67,27 +70,28 @@ static inline bool has_room(const nvme_queue *q)
     return !q->slots[next_place(q, q->sq_tail)] && !q->stopped;
 }
 
-// Writes the request's next command. Of an entry, what is not written here is
-// always as it was made.
-static inline __attribute__((always_inline)) void put(
-    nvme_queue *q, IRP *irp, const nvme_disk *disk,
-    const IO_STACK_LOCATION *stack)
+// Writes the command that moves the request's bytes from done on. Of an entry,
+// what is not written here is always as it was made.
+static INLINED void put(nvme_queue *q, IRP *irp, const nvme_disk *disk,
+                        uint32_t length, uint32_t done)
 {
+    const IO_STACK_LOCATION *stack = IoGetCurrentIrpStackLocation(irp);
     nvme_request *request = request_of(irp);
     uint32_t place = q->sq_tail;
     nvme_command *command = &q->sq[place];
 
     command->id = (uint16_t)place;
-    if (request->length) {
-        uint32_t bytes = MIN(request->length - request->done, disk->max_bytes);
+    if (length) {
+        uint8_t shift = disk->sector_shift;
+        uint32_t bytes = MIN(length - done, disk->max_bytes);
         request->bytes = bytes;
         command->opcode = stack->MajorFunction == IRP_MJ_WRITE ? NVME_WRITE
                                                                : NVME_READ;
-        command->argument =
-            (stack->Parameters.Read.ByteOffset + request->done) >>
-            disk->sector_shift;
-        command->sectors = (bytes >> disk->sector_shift) - 1;
-        write_prps(command, irp->MdlAddress, request);
+        command->argument = (stack->Parameters.Read.ByteOffset + done) >> shift;
+        command->sectors = (bytes >> shift) - 1;
+        write_prps(command, irp->MdlAddress,
+                   (uint64_t)irp->MdlAddress->ByteOffset + done, bytes,
+                   request->list);
     } else {
         command->opcode = NVME_FLUSH;
         command->prp1 = command->argument = command->sectors = 0;
@@ -104,8 +108,9 @@ static inline __attribute__((always_inline)) void put(
 // The same for one that waited.
 static void put_again(nvme_queue *q, IRP *irp)
 {
-    const IO_STACK_LOCATION *stack = IoGetCurrentIrpStackLocation(irp);
-    put(q, irp, stack->DeviceObject->DeviceExtension, stack);
+    const nvme_request *request = request_of(irp);
+    put(q, irp, IoGetCurrentIrpStackLocation(irp)->DeviceObject->DeviceExtension,
+        request->length, request->done);
 }
 
 static inline void ring(nvme_queue *q)
@@ -174,12 +179,12 @@ NTSTATUS nvme_send(DEVICE_OBJECT *device, IRP *irp)
     const nvme_disk *disk = device->DeviceExtension;
     IO_STACK_LOCATION *stack = IoGetCurrentIrpStackLocation(irp);
     nvme_request *request = request_of(irp);
-    request->length = stack->MajorFunction == IRP_MJ_FLUSH_BUFFERS
+    uint32_t length = stack->MajorFunction == IRP_MJ_FLUSH_BUFFERS
                           ? 0 : stack->Parameters.Read.Length;
+    request->length = length;
     request->done = request->list = 0;
-    if (request->length > PAGE_SIZE &&
-        irp->MdlAddress->ByteOffset + (uint64_t)request->length >
-            2 * PAGE_SIZE &&
+    if (length > PAGE_SIZE &&
+        irp->MdlAddress->ByteOffset + (uint64_t)length > 2 * PAGE_SIZE &&
         !(request->list = mm_allocate_frame(0)))
         return io_complete(irp, STATUS_INSUFFICIENT_RESOURCES, 0);
 
@@ -191,7 +196,7 @@ NTSTATUS nvme_send(DEVICE_OBJECT *device, IRP *irp)
     nvme_queue *q = disk->controller->queue_of[KeGetCurrentProcessorNumber()];
     KeAcquireSpinLockAtDpcLevel(&q->lock);
     if (has_room(q) && IsListEmpty(&q->waiting)) {
-        put(q, irp, disk, stack);
+        put(q, irp, disk, length, 0);
         if (!more && !q->in_dpc)
             ring(q);
     } else {

@@ -54,8 +54,25 @@ NTSTATUS io_create_file(const char *name, ACCESS_MASK access,
                         FILE_OBJECT **file, uintptr_t *information);
 
 // Allocates an IRP for a request on file with the next stack location filled
-// in (major, FileObject). It owns a reference to file.
-IRP *io_build_irp(FILE_OBJECT *file, uint8_t major);
+// in (major, FileObject). It owns a reference to file. NULL: no pool, or too
+// little for what the caller has. IRQL: <= APC_LEVEL
+static inline __attribute__((always_inline)) IRP *io_build_irp(FILE_OBJECT *file, uint8_t major)
+{
+    const KTHREAD *thread = KeGetCurrentThread();
+    if (mm_is_too_much(thread->io.count + thread->Process->io.count))
+        return NULL;
+    IRP *irp = io_new_irp(file->DeviceObject->StackSize);
+    if (!irp)
+        return NULL;
+    ObReferenceObject(file);
+    irp->OriginalFileObject = file;
+    IO_STACK_LOCATION *location = IoGetNextIrpStackLocation(irp);
+    location->MajorFunction = major;
+    location->FileObject = file;
+    ki_trace(TRACE_IRP_BUILT, major, irp->id);
+    return irp;
+}
+
 // An MDL for a buffer, not yet filled in, for an IRP; NULL: no pool.
 MDL *IoAllocateMdl(uint64_t address, uint32_t length);
 

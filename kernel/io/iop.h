@@ -37,12 +37,12 @@ static inline ke_io_slot *iop_counter_of(const IRP *irp)
                                     : &irp->Thread->io;
 }
 
-void iop_initialize_irp(IRP *irp, int8_t stack_size);
 // Takes a request off its file's or its thread's list.
 void iop_unlink_irp(IRP *irp);
 // Stage 10. skip_packet: an immediate success that wants none (IOCP-21).
 void iop_finish_irp(IRP *irp, bool skip_packet);
 void iop_store_results(IRP *irp);
+void iop_discard_buffers(IRP *irp);
 void iop_release_mdl(IRP *irp);    // there is one
 void iop_close_port(EPROCESS *process, void *object, uint32_t handles);
 

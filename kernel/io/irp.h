@@ -181,6 +181,60 @@ static inline DRIVER_CANCEL *IoSetCancelRoutine(IRP *irp,
                                __ATOMIC_SEQ_CST);
 }
 
+// Makes a fresh IRP of memory that holds stack_size locations (IRP-01).
+static inline void io_initialize_irp(IRP *irp, int8_t stack_size, uint32_t id)
+{
+    irp->IoStatus = (IO_STATUS_BLOCK){ 0 };
+    irp->id = id;
+    irp->StackCount = stack_size;
+    irp->CurrentLocation = (int8_t)(stack_size + 1);
+    irp->location = irp->stack + stack_size;
+    irp->Cancel = irp->PendingReturned = false;
+    irp->flags = irp->state = 0;
+    irp->MdlAddress = NULL;
+    irp->SystemBuffer = irp->UserBuffer = NULL;
+    irp->UserIosb = NULL;
+    irp->UserEvent = NULL;
+    irp->UserApcRoutine = NULL;
+    irp->UserApcContext = NULL;
+    irp->CancelRoutine = NULL;
+    irp->OriginalFileObject = NULL;
+    irp->Tail.DeviceQueueEntry.Inserted = false;
+    for (IO_STACK_LOCATION *l = irp->stack; l < irp->location; l++) {
+        l->MajorFunction = l->MinorFunction = l->Flags = l->Control = 0;
+        l->Parameters.DeviceIoControl.OutputBufferLength = 0;
+        l->Parameters.DeviceIoControl.InputBufferLength = 0;
+        l->Parameters.Read.ByteOffset = 0;
+        l->DeviceObject = NULL;
+        l->FileObject = NULL;
+        l->CompletionRoutine = NULL;
+    }
+}
+
+// A new id. Interrupts off.
+static inline uint32_t io_next_irp_id(KPRCB *prcb)
+{
+    return prcb->irp_sequence++ * KeNumberProcessors + prcb->Number + 1;
+}
+
+// IRPs come from a list per processor, touched with interrupts off and thus
+// without a lock, and from pool when it is empty.
+#define IRP_KEPT_LOCATIONS 2
+IRP *io_allocate_irp_memory(int8_t stack_size);
+static inline IRP *io_new_irp(int8_t stack_size)
+{
+    ki_disable();
+    KPRCB *prcb = KeGetCurrentPrcb();
+    uint32_t id = io_next_irp_id(prcb);
+    IRP *irp = stack_size <= IRP_KEPT_LOCATIONS ? ke_take_kept(&prcb->irps)
+                                                : NULL;
+    ki_enable();
+    if (!irp && !(irp = io_allocate_irp_memory(stack_size)))
+        return NULL;
+    io_initialize_irp(irp, stack_size, id);
+    return irp;
+}
+
 IRP *IoAllocateIrp(int8_t stack_size);    // IRQL: <= DISPATCH_LEVEL
 void IoFreeIrp(IRP *irp);
 NTSTATUS IoCallDriver(DEVICE_OBJECT *device, IRP *irp);

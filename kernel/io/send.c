@@ -231,7 +231,10 @@ NTSTATUS io_request(FILE_OBJECT *file, const IO_STACK_LOCATION *what, MDL *mdl,
     IO_STATUS_BLOCK iosb;
     ASSERT(file->DeviceObject->StackSize <= STACK_LOCATIONS);
     KeInitializeEvent(&done, NotificationEvent, false);
-    iop_initialize_irp(irp, file->DeviceObject->StackSize);
+    ki_disable();
+    uint32_t id = io_next_irp_id(KeGetCurrentPrcb());
+    ki_enable();
+    io_initialize_irp(irp, file->DeviceObject->StackSize, id);
     irp->flags = IRP_KERNEL_WAIT | IRP_SYNCHRONOUS;
     irp->OriginalFileObject = file;
     irp->MdlAddress = mdl;

@@ -16,24 +16,35 @@
 #define RIGHTS (MM_PTE_PRESENT | MM_PTE_USER | MM_PTE_WRITE)
 
 // Pins the frame that is mapped at address with these rights; 0 if none is.
-static __attribute__((noinline)) PFN_NUMBER pin_page(uint64_t cr3,
-                                                     uint64_t address,
-                                                     uint64_t rights)
+static inline PFN_NUMBER pin_page(uint64_t cr3, uint64_t address,
+                                  uint64_t rights)
 {
     volatile uint64_t *entry = mm_page_entry(cr3, address);
-    if (!entry)
-        return 0;
     for (;;) {
-        uint64_t seen = *entry;
+        uint64_t seen = entry ? *entry : 0;
         if (!seen || (seen & rights) != rights)
             return 0;
         PFN_NUMBER frame = mm_entry_frame(seen);
-        if (!mm_try_reference_frame(frame))
-            continue;
-        if (((*entry ^ seen) & (MM_PTE_FRAME | RIGHTS)) == 0)
-            return frame;
-        mm_drop_frame(frame);
+        if (mm_try_reference_frame(frame)) {
+            if (((*entry ^ seen) & (MM_PTE_FRAME | RIGHTS)) == 0)
+                return frame;
+            mm_drop_frame(frame);
+        }
     }
+}
+
+// Pins one page of the current process; see mm.h.
+//
+// IRQL:    <= APC_LEVEL
+// Returns: 0 if ring 3 may not use it, or, for a device that writes, not write
+PFN_NUMBER mm_pin_user_page(uint64_t address, bool write)
+{
+    ASSERT_IRQL(<=, APC_LEVEL);
+
+    if (!ke_is_user_range((void *)address, 1))
+        return 0;
+    return pin_page(mm_read_cr3(), address,
+                    write ? RIGHTS : RIGHTS & ~MM_PTE_WRITE);
 }
 
 // How many frames an MDL names.
@@ -80,8 +91,8 @@ static inline NTSTATUS pin(MDL *mdl, uint64_t cr3, uint64_t address,
 // IRQL:    <= APC_LEVEL
 // Returns: STATUS_SUCCESS, or STATUS_ACCESS_VIOLATION with nothing pinned
 // Owns:    the MDL, one count of each frame, until MmUnlockPages
-NTSTATUS mm_lock_user_buffer(MDL *mdl, uint64_t address, uint32_t length,
-                             bool write)
+NTSTATUS mm_lock_user_pages(MDL *mdl, uint64_t address, uint32_t length,
+                            bool write)
 {
     ASSERT_IRQL(<=, APC_LEVEL);
 
@@ -124,23 +135,15 @@ void MmBuildMdlForNonPagedPool(MDL *mdl, const void *address, uint32_t length)
     }
 }
 
-// Takes back what pinning did; nothing if mdl is not pinned.
+// Takes back what pinning did.
 //
 // IRQL:    <= DISPATCH_LEVEL
-// NT:      MmUnlockPages (WDK)
-void MmUnlockPages(MDL *mdl)
+void mm_unlock_pages(MDL *mdl)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
-    if (!mdl->locked)
-        return;
-    mdl->locked = false;
-    const PFN_NUMBER *frame = mdl->frames;
-    int64_t left = (int64_t)mdl->ByteOffset + mdl->ByteCount;
-    do {
-        mm_drop_frame(*frame++);
-        left -= PAGE_SIZE;
-    } while (left > 0);
+    for (uint32_t i = 0; i < frame_count(mdl); i++)
+        mm_drop_frame(mdl->frames[i]);
 }
 
 // Copies length bytes to offset of the described memory.
