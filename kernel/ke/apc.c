@@ -24,7 +24,7 @@ void KeInitializeApc(KAPC *apc, KTHREAD *thread, KKERNEL_ROUTINE *kernel,
 // Specials go behind the specials and ahead of the normals; the thread-exit
 // APC goes to the head; all others to the tail (APC-03).
 static void insert_apc(KTHREAD *thread, KAPC *apc)
-{
+{    // lab 2
     LIST_ENTRY *head = &thread->ApcState.ApcListHead[apc->ApcMode];
     LIST_ENTRY *before = head->Blink;
     if (apc->at_head)
@@ -42,7 +42,7 @@ static void insert_apc(KTHREAD *thread, KAPC *apc)
 // falls, hears it from an interrupt.
 static void announce_apc(KTHREAD *thread, KAPC *apc, KPRIORITY increment,
                          KIRQL old)
-{
+{    // lab 2
     KAPC_STATE *state = &thread->ApcState;
     bool kernel = apc->ApcMode == KernelMode;
     bool normal_ok = thread->KernelApcDisable == 0 &&
@@ -92,7 +92,7 @@ bool KeInsertQueueApc(KAPC *apc, void *argument1, void *argument2,
 // IRQL:    == DISPATCH_LEVEL
 bool ki_insert_apc(KAPC *apc, void *argument1, void *argument2,
                    KPRIORITY increment, KIRQL old)
-{
+{    // lab 2
     ASSERT_IRQL(==, DISPATCH_LEVEL);
     KTHREAD *thread = apc->Thread;
     bool inserted = thread->ApcQueueable && !apc->Inserted;
@@ -132,7 +132,7 @@ bool KeRemoveQueueApc(KAPC *apc)
 // Takes the next deliverable APC of the mode off its list (APC-06, APC-07);
 // NULL if there is none. Copies it: its routines may free or requeue it.
 static KAPC *take_apc(KTHREAD *thread, KPROCESSOR_MODE mode, KAPC *copy)
-{
+{    // lab 2
     KAPC_STATE *state = &thread->ApcState;
     LIST_ENTRY *head = &state->ApcListHead[mode];
     bool no_normal = mode == KernelMode &&
@@ -154,7 +154,7 @@ static KAPC *take_apc(KTHREAD *thread, KPROCESSOR_MODE mode, KAPC *copy)
 }
 
 static void deliver_kernel_apcs(KTHREAD *thread)
-{
+{    // lab 2
     KAPC apc, *original;
     ki_trace(TRACE_APC_IN, 0, thread->id);
     while ((original = take_apc(thread, KernelMode, &apc)) != NULL) {
@@ -179,7 +179,7 @@ static void deliver_kernel_apcs(KTHREAD *thread)
 // IRQL:    == APC_LEVEL
 // NT:      KiDeliverApc (symbol). Left out: ExceptionFrame.
 void KiDeliverApc(KPROCESSOR_MODE mode, KTRAP_FRAME *frame)
-{
+{    // lab 2
     ASSERT_IRQL(==, APC_LEVEL);
     KTHREAD *thread = KeGetCurrentThread();
     if (thread->ApcState.KernelApcPending || mode == KernelMode)
@@ -291,7 +291,7 @@ static void look_for_user_apcs(KTHREAD *thread)
 // IRQL:    == DISPATCH_LEVEL
 // Returns: STATUS_SUCCESS (nothing), STATUS_ALERTED, STATUS_USER_APC
 NTSTATUS ki_test_alert(KTHREAD *thread)
-{
+{    // lab 2
     ASSERT_IRQL(==, DISPATCH_LEVEL);
     bool user = thread->WaitMode == UserMode;
     for (int m = KernelMode; thread->Alertable && m <= thread->WaitMode; m++) {

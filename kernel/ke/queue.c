@@ -44,7 +44,7 @@ static void tell_direct_waiters(KQUEUE *queue)
 // locks are held; the queue's is let go for the release, which counts the
 // thread as running.
 static void hand_over(KQUEUE *queue)
-{
+{    // lab 3
     KWAIT_BLOCK *block = CONTAINING_RECORD(queue->waiters.Flink, KWAIT_BLOCK,
                                            WaitListEntry);
     block->Thread->queue_packet = take_first(queue);
@@ -57,7 +57,7 @@ static void hand_over(KQUEUE *queue)
 // An insert made by a thread inside its own queue wait (a completion APC ran
 // there) releases nobody: that thread itself takes the packet next.
 static bool inserter_takes_it(const KQUEUE *queue)
-{
+{    // lab 3
     const KTHREAD *thread = KeGetCurrentThread();
     return thread->Queue == queue && thread->WaitReason == WrQueue;
 }
@@ -69,7 +69,7 @@ static bool inserter_takes_it(const KQUEUE *queue)
 //          packet stays the caller's
 // NT:      KeInsertQueue (ntifs).
 int32_t KeInsertQueue(KQUEUE *queue, LIST_ENTRY *entry)
-{
+{    // lab 3
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
     KIRQL old;
     KeAcquireSpinLock(&queue->lock, &old);
@@ -115,7 +115,7 @@ int32_t KeInsertQueue(KQUEUE *queue, LIST_ENTRY *entry)
 //
 // IRQL:    == DISPATCH_LEVEL
 void ki_deactivate_queue(KQUEUE *queue)
-{
+{    // lab 3
     ASSERT_IRQL(==, DISPATCH_LEVEL);
     KeAcquireSpinLockAtDpcLevel(&queue->lock);
     ASSERT(queue->CurrentCount > 0);
@@ -144,7 +144,7 @@ void ki_leave_queue(KTHREAD *thread)
 // and counted as running when it asks. Queue's lock held.
 static uint32_t take_entries(KQUEUE *queue, LIST_ENTRY **entries,
                              uint32_t count)
-{
+{    // lab 3
     if (queue->CurrentCount > queue->MaximumCount)
         return 0;
     uint32_t taken = 0;
@@ -158,7 +158,7 @@ static uint32_t take_entries(KQUEUE *queue, LIST_ENTRY **entries,
 // that no insert slips in between.
 static NTSTATUS remove_once(KQUEUE *queue, uint64_t due, LIST_ENTRY **entries,
                             uint32_t count, uint32_t *taken)
-{
+{    // lab 3
     KTHREAD *thread = KeGetCurrentThread();
     bool associated = thread->Queue == queue;
     // A thread that has taken from this port before gets the packet, any
