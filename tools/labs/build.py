@@ -6,8 +6,11 @@ grader - comes from the tree that grades. Objects that are there already are
 taken along, so that only the answer is compiled.
 """
 import os
+import re
+import shlex
 import shutil
 import subprocess
+import tempfile
 
 from pathlib import Path
 
@@ -31,7 +34,7 @@ def environment():
     """That of a make that knows nothing of the one which started us."""
     return {key: value for key, value in os.environ.items() if key not in
             ('MAKEFLAGS', 'MFLAGS', 'MAKEOVERRIDES', 'MAKELEVEL', 'ARGS',
-             'KOPTS', 'EXTRA', 'FILES', 'KTESTS', 'BUILD')}
+             'KOPTS', 'EXTRA', 'FILES', 'KTESTS', 'BUILD', 'CC')}
 
 
 class Tree:
@@ -73,9 +76,66 @@ class Tree:
         """Puts the files that are handed in from a student's tree in place."""
         for name in parts.FILES[lab]:
             path = folder / name
-            if path.is_symlink() or not path.is_file():
+            # A link could lead to the file that the answer is compared with.
+            if not path.is_file() or \
+                    path.resolve() != folder.resolve() / name:
                 raise Broken(f'{name} is not there, or is no plain file')
             self.put(name, path.read_bytes())
+
+    def refuse_foreign(self, lab):
+        """An answer has to be one by itself: of other files it may take in
+        headers only, be it by #include, .include or .incbin. Where the
+        reference lies is no secret on a grader's machine."""
+        for name in parts.FILES[lab]:
+            command = self.compiler(name)
+            headers = command[command.index('-isystem') + 1]
+            for path in self.inputs(command, name):
+                inside = os.path.normpath(path)
+                # The assembler also names the source as it was told of it.
+                if inside not in (name, Path(name).name) and \
+                        not inside.startswith(headers) and not (
+                            inside.startswith('kernel/')
+                            and inside.endswith('.h')):
+                    raise Broken(f'{name} takes in {path}, which is no header '
+                                 'of the kernel')
+
+    def compiler(self, name):
+        """The command by which make compiles a file of the checked kernel."""
+        out = str(Path('build/chk', name).with_suffix('.o'))
+        shown = subprocess.run(
+            ['make', '-n', '-W', name, 'BUILD=build', 'V=1', out],
+            cwd=self.folder, env=environment(), text=True, check=True,
+            capture_output=True).stdout
+        line = next(line for line in shown.splitlines() if f'-c {name}' in line)
+        return shlex.split(line.split(';')[-1])
+
+    def inputs(self, command, name):
+        """What compiler and assembler read for a file."""
+        made = [self.build / f'inputs.{kind}' for kind in 'oca']
+        output, by_compiler, by_assembler = map(str, made)
+        command = [word for word in command if word not in ('-MMD', '-MP')]
+        command[command.index('-o') + 1] = output
+        try:
+            done = subprocess.run(
+                [*command, '-MD', '-MF', by_compiler,
+                 f'-Wa,--MD,{by_assembler}'], cwd=self.folder, text=True,
+                env=environment(), errors='replace', stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                timeout=BOUND)
+        except subprocess.TimeoutExpired:
+            raise Broken(f'{name}: no end within {BOUND} s') from None
+        if done.returncode:
+            said = [line for line in done.stdout.splitlines() if line.strip()]
+            raise Broken('\n'.join(said[:LINES]))
+        temporary = re.compile(r'/[^/]*\.s$')        # the compiler's output
+        found = set()
+        for path in made[1:]:
+            text = path.read_text(errors='replace').replace('\\\n', ' ')
+            found |= set(text.partition(':')[2].split())
+        for path in made:
+            path.unlink(missing_ok=True)
+        return sorted(path for path in found if not (
+            path.startswith(tempfile.gettempdir()) and temporary.search(path)))
 
     def make(self, products=PRODUCTS, **variables):
         words = {'KTESTS': ' '.join(name for name in GUEST), **variables}

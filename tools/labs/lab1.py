@@ -8,6 +8,8 @@ DPCS = 8
 DEPTH = 4               # so many wait for nobody (KI_MAXIMUM_DPC_DEPTH)
 STACK = 16 << 10        # a thread's: what is farther away is another stack
 RACE_ROUNDS = 3000
+IMPORTANCES = ['LowImportance', 'MediumImportance', 'HighImportance',
+               'MediumHighImportance']
 LEVELS = {0: 'PASSIVE_LEVEL', 1: 'APC_LEVEL', 2: 'DISPATCH_LEVEL',
           12: 'SYNCH_LEVEL', 13: 'CLOCK_LEVEL', 15: 'HIGH_LEVEL'}
 
@@ -239,6 +241,10 @@ def call(name, *o):
         'close': 'cli', 'open': 'sti', 'reset': 'all DPCs are fresh',
         'await_': 'wait until D{0} has run', 'race': 'race',
     }
+    if name in ('raise_', 'lower'):
+        o = [level(o[0])]
+    if name == 'set_importance':
+        o = [o[0], IMPORTANCES[o[1]]]
     return texts[name].format(*o)
 
 
@@ -386,3 +392,4 @@ CHECKS = [
           'runs there; two at once queue it once', two_processors, cpus=2),
 ]
 LAB = Lab1()
+DISK_POINTS = 10

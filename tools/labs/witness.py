@@ -29,6 +29,8 @@ NOP = 1                     # bytes
 PIECE = 1024                # of memory in one packet
 BOUND = 60                  # seconds without a stop that end a hang ...
 STILL = 5                   # ... or so many with all processors halted
+HALTED = ('it hangs: every processor is halted, and nothing comes that would '
+          'wake one')
 INTERRUPTS = 1 << 9         # in eflags
 
 
@@ -63,6 +65,26 @@ def addresses(elf, names):
     table = {line.split()[-1]: int(line.split()[0], 16)
              for line in out.splitlines()}
     return {name: table[name] for name in names}
+
+
+def all_halted(machine):
+    """Whether every processor of a machine stands at a hlt."""
+    states = re.findall(r'HLT=(\d)', machine.hmp('info registers -a'))
+    return bool(states) and set(states) == {'1'}
+
+
+def wait_for_end(machine, bound):
+    """Waits until QEMU has ended; Ended, with why, if it does not."""
+    still = 0
+    for _ in range(bound):
+        try:
+            machine.process.wait(1)
+            return
+        except subprocess.TimeoutExpired:
+            still = still + 1 if all_halted(machine) else 0
+        if still >= STILL:
+            raise Ended(HALTED)
+    raise Ended(f'it hangs: it runs, but comes to no end within {bound} s')
 
 
 class Witness(qemu.Machine):
@@ -172,15 +194,10 @@ class Witness(qemu.Machine):
             reply = self.take(1)
             if reply:
                 return reply
-            still = still + 1 if self.all_halted() else 0
+            still = still + 1 if all_halted(self) else 0
             if still >= STILL:
-                raise Ended('it hangs: every processor is halted, and nothing '
-                            'comes that would wake one')
+                raise Ended(HALTED)
         raise Ended(f'it hangs: it runs, but got nowhere for {BOUND} s')
-
-    def all_halted(self):
-        states = re.findall(r'HLT=(\d)', self.hmp('info registers -a'))
-        return bool(states) and set(states) == {'1'}
 
     def read(self, address, length):
         out = b''

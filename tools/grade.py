@@ -1,0 +1,173 @@
+#!/usr/bin/env python3
+"""grade.py - grades an answer to a lab: grade.py [N] [--answer DIR]
+
+Only the files that are handed in are taken from DIR; all else is this tree's.
+The result is printed, and written for tools: results.ktap, results.xml (JUnit)
+and results.json (Gradescope). The status is 0 for all points, 1 for fewer, 2 if
+the answer does not build.
+"""
+import argparse
+import json
+import os
+import random
+import sys
+import time
+
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import lab as trees
+import qemu
+from labs import build, checks, disk, parts, results, witness
+
+from labs import lab1
+
+LABS = {1: lab1}
+
+
+def all_checks(number):
+    """The checks of a lab, the cheapest first."""
+    return [*LABS[number].CHECKS, disk.check(LABS[number].DISK_POINTS)]
+
+
+class Run:
+    """The checks of one answer, in as few boots as go well."""
+
+    def __init__(self, tree, number, draw, name, folder):
+        self.tree, self.draw, self.folder = tree, draw, folder
+        self.lab = LABS[number].LAB
+        self.name = name
+        self.boots = 0
+        self.found = {}             # {check's name: (score, text, seconds)}
+
+    def check(self, wanted):
+        """Grades these checks; the outcomes in their order."""
+        for cpus in sorted({check.cpus for check in wanted}):
+            self.scripted([check for check in wanted
+                           if check.scripts and check.cpus == cpus], cpus)
+        for check in wanted:
+            if not check.scripts:
+                self.timed(check, lambda: disk.run(
+                    self.tree, self.draw, f'{self.name}-disk', self.folder))
+        return [results.Outcome(check.name, self.found[check.name][0],
+                                check.points, check.rules, check.what,
+                                *self.found[check.name][1:])
+                for check in wanted]
+
+    def timed(self, check, run):
+        """Whether run() went well; notes the points."""
+        start, text = time.monotonic(), ''
+        try:
+            run()
+        except (checks.Wrong, witness.Ended) as wrong:
+            text = str(wrong) or 'no reason given'
+        self.found[check.name] = (0 if text else check.points, text,
+                                  time.monotonic() - start)
+        return not text
+
+    def scripted(self, left, cpus):
+        """Boots for these checks; anew behind each one that went wrong."""
+        while left:
+            start = time.monotonic()
+            try:
+                with self.guest(cpus) as guest:
+                    left = self.on_one_guest(guest, left)
+            except witness.Ended as end:
+                check, *left = left
+                self.found[check.name] = (
+                    0, f'before the first step: {end}',
+                    time.monotonic() - start)
+
+    def guest(self, cpus):
+        self.boots += 1
+        return witness.Witness(
+            f'{self.name}-{self.boots}', self.lab.places(self.tree.checked),
+            kernel=self.tree.checked, initrd=self.tree.initrd, cpus=cpus,
+            program=['true'], options=[f'ktest={self.lab.ktest}',
+                                       f'seed={self.draw.getrandbits(60)}'])
+
+    def on_one_guest(self, guest, left):
+        """The checks that are left when one has gone wrong."""
+        at = witness.addresses(self.tree.checked,
+                               [checks.SCRIPT])[checks.SCRIPT]
+        stop = guest.next()
+        if stop.place != checks.SEE or stop.rdi != checks.READY:
+            raise witness.Ended('the scripts did not begin')
+        self.lab.begin(guest)
+        for n, check in enumerate(left):
+            def scripts():
+                for script in check.scripts(self.draw):
+                    self.lab.run(guest, script, at)
+            if not self.timed(check, scripts):
+                return left[n + 1:]
+        return []
+
+
+def changed(answer, number):
+    """Files of a lab tree that were changed and are not handed in."""
+    note = answer / trees.NOTE
+    if not note.exists():
+        return []
+    files = json.loads(note.read_text())['files']
+    return [name for name, digest in sorted(files.items())
+            if name not in parts.FILES[number] and
+            (not (answer / name).is_file()
+             or trees.digest(answer / name) != digest)]
+
+
+def grade(number, answer, seed, tree, folder, only=None):
+    """Grades the answer in a folder; tree: build.Tree, which it changes."""
+    draw = random.Random(seed)
+    wanted = [check for check in all_checks(number)
+              if not only or check.name in only]
+    notes = [f'{name} was changed, but is not handed in: nobody else will '
+             'have it' for name in changed(answer, number)]
+    try:
+        tree.answer(number, answer)
+        tree.refuse_foreign(number)
+        tree.make()
+    except build.Broken as broken:
+        notes.append(f'It does not build:\n{broken}')
+        outcomes = [results.Outcome(check.name, 0, check.points, check.rules,
+                                    check.what, 'it does not build')
+                    for check in wanted]
+        return results.Grade(number, seed, outcomes, notes, built=False)
+    folder.mkdir(parents=True, exist_ok=True)
+    run = Run(tree, number, draw, f'grade-{folder.name}', folder)
+    return results.Grade(number, seed, run.check(wanted), notes)
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        prog='grade.py', description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('lab', type=int, nargs='?', choices=sorted(LABS),
+                        help='which one; a lab tree knows')
+    parser.add_argument('--answer', type=Path, default=qemu.ROOT,
+                        help='the tree with the answer (this one)')
+    parser.add_argument('--seed', type=int, help='of an earlier grade')
+    parser.add_argument('--out', type=Path,
+                        help='where the results go (build/grade/labN)')
+    args = parser.parse_args()
+    note = args.answer / trees.NOTE
+    number = args.lab or (note.exists()
+                          and json.loads(note.read_text())['lab'])
+    if not number:
+        parser.error('which lab? make grade N=1, 2 or 3')
+    if not args.answer.is_dir():
+        parser.error(f'{args.answer} is no folder')
+    seed = args.seed if args.seed is not None else int.from_bytes(
+        os.urandom(6), 'little')
+    out = args.out or qemu.BUILD / 'grade' / f'lab{number}'
+    print(f'Building lab {number} in a tree of the grader\'s own ...',
+          flush=True)
+    done = grade(number, args.answer, seed,
+                 build.Tree(qemu.BUILD / 'grade' / 'tree'), out)
+    results.write(done, out)
+    print(results.terminal(done))
+    print(f'For tools: {out}/' + ', '.join(results.WRITERS))
+    sys.exit(done.status)
+
+
+if __name__ == '__main__':
+    main()
