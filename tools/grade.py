@@ -20,9 +20,9 @@ import lab as trees
 import qemu
 from labs import build, checks, disk, parts, results, witness
 
-from labs import lab1
+from labs import lab1, lab2
 
-LABS = {1: lab1}
+LABS = {1: lab1, 2: lab2}
 
 
 def all_checks(number):
@@ -33,20 +33,24 @@ def all_checks(number):
 class Run:
     """The checks of one answer, in as few boots as go well."""
 
-    def __init__(self, tree, number, draw, name, folder):
+    def __init__(self, tree, draw, name, folder):
         self.tree, self.draw, self.folder = tree, draw, folder
-        self.lab = LABS[number].LAB
         self.name = name
         self.boots = 0
         self.found = {}             # {check's name: (score, text, seconds)}
 
     def check(self, wanted):
         """Grades these checks; the outcomes in their order."""
-        for cpus in sorted({check.cpus for check in wanted}):
-            self.scripted([check for check in wanted
-                           if check.scripts and check.cpus == cpus], cpus)
+        boots = []                  # in the order of the checks
         for check in wanted:
-            if not check.scripts:
+            if check.stage and (check.stage, check.cpus) not in boots:
+                boots.append((check.stage, check.cpus))
+        for stage, cpus in boots:
+            self.scripted([check for check in wanted if
+                           (check.stage, check.cpus) == (stage, cpus)],
+                          stage, cpus)
+        for check in wanted:
+            if not check.stage:
                 self.timed(check, lambda: disk.run(
                     self.tree, self.draw, f'{self.name}-disk', self.folder))
         return [results.Outcome(check.name, self.found[check.name][0],
@@ -65,39 +69,41 @@ class Run:
                                   time.monotonic() - start)
         return not text
 
-    def scripted(self, left, cpus):
+    def scripted(self, left, stage, cpus):
         """Boots for these checks; anew behind each one that went wrong."""
+        places = stage.addresses(self.tree)
+        script = places.pop(checks.SCRIPT)
         while left:
             start = time.monotonic()
             try:
-                with self.guest(cpus) as guest:
-                    left = self.on_one_guest(guest, left)
+                with self.guest(stage, cpus, places) as guest:
+                    left = self.on_one_guest(guest, stage, script, left)
             except witness.Ended as end:
                 check, *left = left
                 self.found[check.name] = (
                     0, f'before the first step: {end}',
                     time.monotonic() - start)
 
-    def guest(self, cpus):
+    def guest(self, stage, cpus, places):
         self.boots += 1
+        options = [f'seed={self.draw.getrandbits(60)}', 'then=poweroff']
+        if stage.ktest:
+            options.append(f'ktest={stage.ktest}')
         return witness.Witness(
-            f'{self.name}-{self.boots}', self.lab.places(self.tree.checked),
-            kernel=self.tree.checked, initrd=self.tree.initrd, cpus=cpus,
-            program=['true'], options=[f'ktest={self.lab.ktest}',
-                                       f'seed={self.draw.getrandbits(60)}'])
+            f'{self.name}-{self.boots}', places, kernel=self.tree.checked,
+            initrd=self.tree.initrd, cpus=cpus, options=options,
+            program=[stage.program or 'true'])
 
-    def on_one_guest(self, guest, left):
+    def on_one_guest(self, guest, stage, script_at, left):
         """The checks that are left when one has gone wrong."""
-        at = witness.addresses(self.tree.checked,
-                               [checks.SCRIPT])[checks.SCRIPT]
         stop = guest.next()
-        if stop.place != checks.SEE or stop.rdi != checks.READY:
-            raise witness.Ended('the scripts did not begin')
-        self.lab.begin(guest)
+        while stop.place != checks.SEE or stop.rdi != checks.READY:
+            stop = guest.next()
+        stage.begin(guest)
         for n, check in enumerate(left):
             def scripts():
                 for script in check.scripts(self.draw):
-                    self.lab.run(guest, script, at)
+                    stage.run(guest, script, script_at)
             if not self.timed(check, scripts):
                 return left[n + 1:]
         return []
@@ -133,7 +139,7 @@ def grade(number, answer, seed, tree, folder, only=None):
                     for check in wanted]
         return results.Grade(number, seed, outcomes, notes, built=False)
     folder.mkdir(parents=True, exist_ok=True)
-    run = Run(tree, number, draw, f'grade-{folder.name}', folder)
+    run = Run(tree, draw, f'grade-{folder.name}', folder)
     return results.Grade(number, seed, run.check(wanted), notes)
 
 

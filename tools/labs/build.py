@@ -18,8 +18,10 @@ import lab as trees
 import qemu
 from labs import parts
 
-GUEST = sorted(f'tools/labs/guest/{path.name}' for path in
-               (Path(__file__).parent / 'guest').glob('*.c'))
+GUEST, PROGRAMS = (
+    ' '.join(sorted(f'tools/labs/{path.relative_to(Path(__file__).parent)}'
+                    for path in Path(__file__).parent.glob(pattern)))
+    for pattern in ('guest/*.c', 'guest/programs/*.c'))
 PRODUCTS = ['tint.elf', 'tint-chk.elf', 'initrd.tar']
 KEPT = ['chk', 'free', 'user', 'stamp']     # of a build, to start from
 BOUND = 600         # seconds for a build
@@ -35,6 +37,15 @@ def environment():
     return {key: value for key, value in os.environ.items() if key not in
             ('MAKEFLAGS', 'MFLAGS', 'MAKEOVERRIDES', 'MAKELEVEL', 'ARGS',
              'KOPTS', 'EXTRA', 'FILES', 'KTESTS', 'BUILD', 'CC')}
+
+
+def complaints(said):
+    """What is wrong, of all that make and compiler said."""
+    lines = [line for line in said.splitlines() if line.strip()
+             and not re.match(r'  [A-Z]+\t', line)]
+    first = next((n for n, line in enumerate(lines)
+                  if re.search(r'error|undefined|multiple', line)), 0)
+    return '\n'.join(lines[first:first + LINES])
 
 
 class Tree:
@@ -125,8 +136,7 @@ class Tree:
         except subprocess.TimeoutExpired:
             raise Broken(f'{name}: no end within {BOUND} s') from None
         if done.returncode:
-            said = [line for line in done.stdout.splitlines() if line.strip()]
-            raise Broken('\n'.join(said[:LINES]))
+            raise Broken(complaints(done.stdout))
         temporary = re.compile(r'/[^/]*\.s$')        # the compiler's output
         found = set()
         for path in made[1:]:
@@ -137,13 +147,12 @@ class Tree:
         return sorted(path for path in found if not (
             path.startswith(tempfile.gettempdir()) and temporary.search(path)))
 
-    def make(self, products=PRODUCTS, **variables):
-        words = {'KTESTS': ' '.join(name for name in GUEST), **variables}
+    def make(self, products=PRODUCTS):
         try:
             done = subprocess.run(
                 ['make', '-s', f'-j{os.cpu_count() or 1}', 'BUILD=build',
-                 *(f'build/{name}' for name in products),
-                 *(f'{key}={value}' for key, value in words.items())],
+                 f'KTESTS={GUEST}', f'EXTRA={PROGRAMS}',
+                 *(f'build/{name}' for name in products)],
                 cwd=self.folder, env=environment(), text=True,
                 errors='replace', stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -151,5 +160,4 @@ class Tree:
         except subprocess.TimeoutExpired:
             raise Broken(f'the build has no end within {BOUND} s') from None
         if done.returncode:
-            said = [line for line in done.stdout.splitlines() if line.strip()]
-            raise Broken('\n'.join(said[:LINES]))
+            raise Broken(complaints(done.stdout))

@@ -56,13 +56,15 @@ class Check:
     rules: str                  # of docs/NT-SEMANTICS.md
     what: str                   # in words
     scripts: Callable           # (random) -> [Script]
+    stage: object = None        # the Lab that runs them
     cpus: int = 1
 
 
 class Lab:
-    """How one lab's scripts are encoded, predicted and compared."""
+    """How scripts of one kind are encoded, predicted and compared."""
     number = 0
-    ktest = ''                  # the in-kernel test that runs the scripts
+    ktest = ''                  # the in-kernel test that runs the scripts, or
+    program = ''                # the ring-3 program
     routines = ()               # watched besides probe_see
     operations = {}             # {name: number} of steps
 
@@ -91,11 +93,14 @@ class Lab:
 
     # ---- One script
 
-    def places(self, kernel):
-        return witness.addresses(kernel, [SEE, *self.routines])
+    def addresses(self, tree):
+        """{name: address} of what is watched, and of the script."""
+        elf = tree.build / 'user' / self.program if self.program else \
+            tree.checked
+        return witness.addresses(elf, [SEE, SCRIPT, *self.routines])
 
     def run(self, guest, script, script_at):
-        """Runs a script on a guest that is ready; raises Wrong or Ended."""
+        """Runs a script on a guest that is ready; raises Wrong."""
         guest.write(script_at, self.encode(script) + STEP.pack(0, 0, 0, 0))
         seen = []
         while True:

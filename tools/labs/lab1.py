@@ -375,21 +375,21 @@ def two_processors(draw):
     yield Script([[('race', RACE_ROUNDS)]], cpus=2)
 
 
+LAB = Lab1()
 CHECKS = [
     Check('in time', 15, 'DPC-02 DPC-03', 'a DPC runs before the insert '
-          'returns, or when the level falls below DISPATCH', runs_in_time),
+          'returns, or when the level falls below DISPATCH', runs_in_time, LAB),
     Check('once', 15, 'DPC-04 DPC-05', 'a queued DPC is not queued again; a '
-          'removed one does not run', queued_once),
+          'removed one does not run', queued_once, LAB),
     Check('inside', 15, 'DPC-06', 'level, stack and interrupts of a routine; '
-          'it may queue itself again', from_inside),
+          'it may queue itself again', from_inside, LAB),
     Check('order', 15, 'DPC-07', 'High to the head, all others to the tail',
-          in_order),
+          in_order, LAB),
     Check('low', 10, 'DPC-08', 'Low ones wait for others, or for depth',
-          low_ones_wait),
+          low_ones_wait, LAB),
     Check('interrupts', 10, 'DPC-11 DPC-13', 'several interrupts are one run; '
-          'threads come after all DPCs', interrupts),
+          'threads come after all DPCs', interrupts, LAB),
     Check('processors', 10, 'DPC-08 DPC-09', 'a DPC for another processor '
-          'runs there; two at once queue it once', two_processors, cpus=2),
+          'runs there; two at once queue it once', two_processors, LAB, cpus=2),
 ]
-LAB = Lab1()
 DISK_POINTS = 10

@@ -52,7 +52,7 @@ def terminal(grade):
     for outcome in grade.outcomes:
         lines.append(f'  {outcome.score:>3} of {outcome.points:<3} '
                      f'{outcome.name:<11} {outcome.rules}')
-        if outcome.text:
+        if outcome.text and grade.built:
             lines += ['             ' + line for line in
                       [outcome.what + ':', *outcome.text.splitlines()]]
     lines += [f'  {grade.score:>3} of {grade.points}', '', *grade.notes,

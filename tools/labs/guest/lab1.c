@@ -26,7 +26,6 @@ static uint32_t race_inserted;
 static ktest_device device;
 static KEVENT wake;
 static volatile bool ending;
-static KIRQL base;
 
 static void step(uint32_t number, const probe_step *s);
 
@@ -41,10 +40,10 @@ void lab1_dpc_seen(KDPC *dpc, void *context, void *a, void *b)
     (void)dpc, (void)a, (void)b;
     uint32_t which = (uint32_t)(uintptr_t)context % DPCS, first = inside[which];
     inside[which] = 0;
-    __atomic_add_fetch(&runs[which], 1, __ATOMIC_SEQ_CST);
     if (first)
         probe_run(first, step);
     probe_see(PROBE_EXIT, which, 0, 0);
+    __atomic_add_fetch(&runs[which], 1, __ATOMIC_SEQ_CST);
 }
 
 static void race_dpc(KDPC *dpc, void *context, void *a, void *b)
@@ -152,7 +151,6 @@ KTEST(lab_1, "")
     KeInitializeEvent(&wake, SynchronizationEvent, false);
     ktest_connect(&device, DEVICE_IRQL, 0);
     device.isr = isr;
-    base = KeGetCurrentIrql();
     ktest_start(&helper, sleeper, NULL, KTEST_ABOVE);
     while (probe_next())
         probe_run(0, step);
