@@ -20,9 +20,9 @@ import lab as trees
 import qemu
 from labs import build, checks, disk, parts, results, witness
 
-from labs import lab1, lab2
+from labs import lab1, lab2, lab3
 
-LABS = {1: lab1, 2: lab2}
+LABS = {1: lab1, 2: lab2, 3: lab3}
 
 
 def all_checks(number):

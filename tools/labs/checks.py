@@ -80,7 +80,7 @@ class Lab:
         """Called when the guest is ready for the first script."""
 
     def event(self, stop):
-        """The event that a stop is, as a tuple."""
+        """The event that a stop is, as a tuple; None: wait for more."""
         raise NotImplementedError
 
     def predict(self, script):
@@ -110,7 +110,10 @@ class Lab:
                 raise Wrong(self.explain(script, seen, str(end))) from None
             if stop.place == SEE and stop.rdi == READY:
                 break
-            seen.append((stop.cpu, self.event(stop)))
+            event = self.event(stop)
+            if event is None:
+                continue
+            seen.append((stop.cpu, event))
             wanted = self.predict(script)
             mine = [event for cpu, event in seen if cpu == stop.cpu]
             due = wanted.get(stop.cpu, [])
