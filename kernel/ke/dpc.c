@@ -62,7 +62,7 @@ static bool enqueue(ki_dpc_queue *queue, KDPC *dpc, void *argument1,
 // It is on no queue; who sees that may insert it elsewhere, with another lock:
 // what we did to its links comes before.
 static void set_free(KDPC *dpc)
-{
+{    // lab 1
     __atomic_store_n(&dpc->DpcData, NULL, __ATOMIC_RELEASE);
 }
 

@@ -15,6 +15,7 @@ class Mutant:
     check: str
     old: str
     new: str
+    stress: bool = False    # only then
 
     def text(self, root):
         """The answer with this fault."""
@@ -36,8 +37,9 @@ MUTANTS = [
            '    if (inserted) {\n        dpc->SystemArgument1'),
     Mutant(1, 'high-goes-to-the-tail', 'order',
            'if (dpc->Importance == HighImportance)', 'if (false)'),
-    Mutant(1, 'last-in-first-out', 'in time',
-           'InsertTailList(&queue->list', 'InsertHeadList(&queue->list'),
+    Mutant(1, 'last-in-first-out', 'once',
+           'InsertTailList(&queue->list', 'InsertHeadList(&queue->list',
+           stress=True),
     Mutant(1, 'low-starts-a-drain', 'low',
            'importance != LowImportance', 'true'),
     Mutant(1, 'interrupts-off', 'inside',
@@ -48,11 +50,12 @@ MUTANTS = [
            'run_one(&prcb->dpc);'),
     Mutant(1, 'runs-at-dispatch', 'in time',
            'self->dpc_requested && irql < DISPATCH_LEVEL',
-           'self->dpc_requested && irql <= DISPATCH_LEVEL'),
+           'self->dpc_requested && irql <= DISPATCH_LEVEL', stress=True),
     Mutant(1, 'no-target', 'processors',
-           'dpc->Number ? ki_processor[dpc->Number - 1] : self', 'self'),
+           'dpc->Number ? ki_processor[dpc->Number - 1] : self', 'self',
+           stress=True),
     Mutant(1, 'remove-forgets', 'once',
-           'RemoveEntryList(&dpc->DpcListEntry);', ';'),
+           'RemoveEntryList(&dpc->DpcListEntry);', ';', stress=True),
 
     # ---- APCs
     Mutant(2, 'specials-behind-normals', 'order',
@@ -64,28 +67,33 @@ MUTANTS = [
            '(thread->KernelApcDisable)'),
     Mutant(2, 'normals-in-critical-regions', 'regions',
            '(thread->KernelApcDisable || state->KernelApcInProgress)',
-           '(state->KernelApcInProgress)'),
+           '(state->KernelApcInProgress)', stress=True),
     Mutant(2, 'normal-routine-at-apc-level', 'order',
            '        ki_set_irql(DISPATCH_LEVEL);\n'
-           '        ki_run_held_back(PASSIVE_LEVEL);', '        ;'),
+           '        ki_run_held_back(PASSIVE_LEVEL);', '        ;',
+           stress=True),
     Mutant(2, 'suppressed-half-is-called', 'order',
-           'if (!apc.NormalRoutine)', 'if (!original->NormalRoutine)'),
+           'if (!apc.NormalRoutine)', 'if (!original->NormalRoutine)',
+           stress=True),
     Mutant(2, 'waits-are-not-interrupted', 'waiting',
            '    if (wakes)\n', '    if (wakes && !kernel)\n'),
     Mutant(2, 'ends-any-wait', 'others',
            '(thread->Alertable || apc->at_head)', 'true'),
     Mutant(2, 'user-apcs-last-in-first-out', 'alertable',
            'LIST_ENTRY *before = head->Blink;',
-           'LIST_ENTRY *before = apc->ApcMode ? head : head->Blink;'),
+           'LIST_ENTRY *before = apc->ApcMode ? head : head->Blink;',
+           stress=True),
 
     # ---- The completion port
     Mutant(3, 'one-too-many', 'limit',
            'queue->CurrentCount < queue->MaximumCount &&\n        !inserter',
            'queue->CurrentCount <= queue->MaximumCount &&\n        !inserter'),
     Mutant(3, 'no-limit-for-who-asks', 'place',
-           'if (queue->CurrentCount > queue->MaximumCount)', 'if (false)'),
+           'if (queue->CurrentCount > queue->MaximumCount)', 'if (false)',
+           stress=True),
     Mutant(3, 'place-is-kept', 'place',
-           'hand_over(queue, take_first(queue));', ';'),
+           '!IsListEmpty(&queue->EntryListHead))\n        hand_over(queue);',
+           'false)\n        hand_over(queue);'),
     Mutant(3, 'place-above-the-limit', 'place',
            'if (queue->CurrentCount < queue->MaximumCount &&\n'
            '        !IsListEmpty(&queue->waiters) &&',
@@ -94,7 +102,7 @@ MUTANTS = [
            'InsertHeadList(&queue->waiters', 'InsertTailList(&queue->waiters'),
     Mutant(3, 'packets-last-in-first-out', 'in order',
            'InsertTailList(&queue->EntryListHead',
-           'InsertHeadList(&queue->EntryListHead'),
+           'InsertHeadList(&queue->EntryListHead', stress=True),
     Mutant(3, 'own-wait-releases-another', 'own wait',
            '!inserter_takes_it(queue)', 'true'),
 ]

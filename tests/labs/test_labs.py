@@ -79,10 +79,10 @@ def test_the_tree_builds_and_boots(machine, scratch, tmp_path, lab):
     for name in build.KEPT:         # only what differs is compiled
         shutil.copytree(qemu.BUILD / name, folder / 'build' / name,
                         copy_function=shutil.copy2)
-    done = subprocess.run(['make', '-s', '-j2', 'WERROR=1'], cwd=folder,
+    done = subprocess.run(['make', '-s', '-j2'], cwd=folder,
                           env=build.environment(), text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    assert done.returncode == 0, done.stdout
+    assert done.returncode == 0 and 'warning' not in done.stdout, done.stdout
     m = machine(kernel=folder / 'build/tint.elf',
                 initrd=folder / 'build/initrd.tar', program=['nothread'],
                 disks=[qemu.Disk(scratch())])
@@ -107,7 +107,8 @@ def test_the_reference_has_all_points(graded, lab):
     assert done.score == 100 and done.status == 0, results.terminal(done)
 
 
-@pytest.mark.parametrize('mutant', MUTANTS,
+@pytest.mark.parametrize('mutant', [m for m in MUTANTS
+                                    if boot.STRESS or not m.stress],
                          ids=lambda m: f'{m.lab}-{m.name}')
 def test_a_mutant_loses_points(graded, mutant):
     done = graded(mutant.lab, mutant.text(qemu.ROOT),
@@ -121,12 +122,13 @@ def test_a_mutant_loses_points(graded, mutant):
 
 def test_five_mutants_each():
     for lab in LABS:
-        assert sum(mutant.lab == lab for mutant in MUTANTS) >= 5
+        assert sum(m.lab == lab and not m.stress for m in MUTANTS) >= 5
 
 
 # ---- Answers that are none ----------------------------------------------------
 
-SHOUT = '''
+SHOUT = '''#include "kernel/hal/hal.h"
+
 static void shout(void)
 {
     static bool said;
@@ -146,9 +148,7 @@ static void shout(void)
 def test_what_an_answer_prints_is_nothing(graded, end):
     """Not even with the exit code of success behind it."""
     text = skeleton(1).replace('LAB_TODO("KeInsertQueueDpc");', 'shout();')
-    head = text.index('#include "kernel/ke/lab.h"')
-    text = text[:head] + text[head:].replace(
-        '\n', '\n#include "kernel/hal/hal.h"\n' + SHOUT % end, 1)
+    text = text.replace(parts.INCLUDE, parts.INCLUDE + SHOUT % end, 1)
     done = graded(1, text, ['in time', 'order'])
     assert done.built and done.score == 0
     if end:

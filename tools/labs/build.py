@@ -22,7 +22,6 @@ GUEST, PROGRAMS = (
     ' '.join(sorted(f'tools/labs/{path.relative_to(Path(__file__).parent)}'
                     for path in Path(__file__).parent.glob(pattern)))
     for pattern in ('guest/*.c', 'guest/programs/*.c'))
-PRODUCTS = ['tint.elf', 'tint-chk.elf', 'initrd.tar']
 KEPT = ['chk', 'free', 'user', 'stamp']     # of a build, to start from
 BOUND = 600         # seconds for a build
 LINES = 15          # of what the compiler says
@@ -84,7 +83,11 @@ class Tree:
             shutil.copystat(like, path)
 
     def answer(self, lab, folder):
-        """Puts the files that are handed in from a student's tree in place."""
+        """Puts the files that are handed in from a student's tree in place,
+        and those of other labs as they should be."""
+        for other in set(parts.FILES) - {lab}:
+            for name in parts.FILES[other]:
+                self.put(name, (self.root / name).read_bytes())
         for name in parts.FILES[lab]:
             path = folder / name
             # A link could lead to the file that the answer is compared with.
@@ -147,7 +150,7 @@ class Tree:
         return sorted(path for path in found if not (
             path.startswith(tempfile.gettempdir()) and temporary.search(path)))
 
-    def make(self, products=PRODUCTS):
+    def make(self, products):
         try:
             done = subprocess.run(
                 ['make', '-s', f'-j{os.cpu_count() or 1}', 'BUILD=build',

@@ -276,10 +276,12 @@ def place_given_back(draw):
         m.release(first)        # above the limit from now on
         m.remove(first, 0)
         m.post(0)
-        third = m.some(lambda w: w.runs)
-        if third is not None:
-            m.block(third)
         m.release(second)
+        while (n := m.some(lambda w: w.runs)) is not None:
+            m.block(n)          # down to the limit nobody comes in its place
+            m.post(0)
+            if len(m.steps) > 40:
+                break
         yield m.finish()
 
 
@@ -337,7 +339,7 @@ def operate(m):
         m.create(port, draw.randrange(1, 4))
 
 
-def anything(draw, lists=3, operations=50):
+def anything(draw, lists=2, operations=50):
     """All rules together, in lists that were drawn."""
     for _ in range(lists):
         m = Model(draw)
@@ -349,7 +351,7 @@ def anything(draw, lists=3, operations=50):
 
 
 def on_two_processors(draw):
-    yield from anything(draw, lists=2, operations=40)
+    yield from anything(draw, lists=1, operations=40)
 
 
 LAB = Lab3()
