@@ -8,11 +8,13 @@
 ##   make debug        boot the checked kernel paused, with gdb attached
 ##   make test         all tests; the last line is `N passed, N failed`
 ##   make stress       the tests with their full numbers (STRESS=1)
+##   make lab N=1      an assignment: a tree in which a part is missing (1 to 3)
+##   make grade N=1    grade the answer in this tree, or in LAB=folder
 ##   make lint         only the rules of the house
 ##   make rules        write docs/RULES.md: which test holds which rule of NT
 ##   make iso          build/tint.iso, for GRUB
 ##   make size         code lines against their limits
-##   make clean        remove what was built, but not the disks
+##   make clean        remove what was built, but not the disks and labs
 ##   make distclean    remove build/ with the disks
 ##
 ## Variables:
@@ -26,8 +28,11 @@
 ##   SPEED=full        run: do not slow the scratch disk down for the eye
 ##   KOPTS='k=v ...'   run, debug: kernel options (port=direct trace=all ...)
 ##   ISO=1             run: boot through GRUB from an ISO
-##   LEVEL=host        test: one of lint host kernel user qemu
+##   LEVEL=host        test: one of lint host kernel user qemu labs
 ##   T=expression      test: only tests whose name matches (pytest -k)
+##   N=1 TO=folder     lab: which, and where it goes (build/lab1)
+##   LAB=folder        grade: the answer; CHECK=name: only that one; OUT=folder:
+##                     the results; SEED=n: the scripts of an earlier grade
 ##   CC=clang          another compiler; CROSS_COMPILE=prefix- for a cross gcc
 ##   WERROR=1          warnings are errors
 ##   BUILD=dir         build somewhere else than in build/
@@ -93,7 +98,7 @@ $(error EXTRA and KTESTS name C sources: what is $(filter-out %.c,$(EXTRA) $(KTE
 endif
 
 # These goals compile nothing and must work without a compiler.
-ifneq ($(filter-out help clean distclean size rules,$(or $(MAKECMDGOALS),all)),)
+ifneq ($(filter-out help clean distclean size rules lab,$(or $(MAKECMDGOALS),all)),)
 need = $(if $(shell command -v $(firstword $(1))),,$(error \
          $(or $(firstword $(1)),$(2)) is missing: `make setup` installs it (package $(2))))
 $(call need,$(CC),gcc)
@@ -281,7 +286,7 @@ debug: all
 
 # -------------------------------------------------------------- test and lint
 
-LEVELS    := lint host kernel user qemu
+LEVELS    := lint host kernel user qemu labs
 TESTS     := $(wildcard $(addprefix tests/,$(or $(LEVEL),$(LEVELS))))
 pytest_py := for p in python3 /usr/bin/python3; do \
                  $$p -c 'import pytest' 2>/dev/null && { echo $$p; break; }; done
@@ -306,6 +311,22 @@ lint: $(KERNELS)
 rules:
 	@$(PYTHON) tests/lint/lint.py --write-rules
 
+# ---------------------------------------------------------------- assignments
+
+# Python reads what was typed, as with ARGS: a folder's name may be anything.
+override LAB   := $(value LAB)
+override TO    := $(value TO)
+override OUT   := $(value OUT)
+override CHECK := $(value CHECK)
+export LAB TO OUT CHECK
+
+.PHONY: lab grade
+lab:
+	@$(PYTHON) tools/lab.py $(N) $${TO:+--to "$$TO"}
+grade:
+	@$(PYTHON) tools/grade.py $(N) $${LAB:+--answer "$$LAB"} $${OUT:+--out "$$OUT"} \
+	    $${CHECK:+--check "$$CHECK"} $(if $(SEED),--seed $(SEED))
+
 # ------------------------------------------------------------- housekeeping
 
 .PHONY: size help clean distclean
@@ -315,8 +336,11 @@ help:
 	@sed -n 's/^## \{0,1\}//p' Makefile
 clean:
 	@if [ -d '$(BUILD)' ]; then find '$(BUILD)' -mindepth 1 -maxdepth 1 \
-	    ! -name disk.img ! -name files.img -exec rm -rf {} +; fi
+	    ! -name disk.img ! -name files.img ! -name 'lab[0-9]*' \
+	    -exec rm -rf {} +; fi
 distclean:
+	@for lab in '$(BUILD)'/lab[0-9]*; do [ ! -e "$$lab" ] || { \
+	    echo "$$lab may hold an answer: move it away first" >&2; exit 1; }; done
 	@rm -rf '$(BUILD)'
 
 endif

@@ -5,6 +5,7 @@ Everything else - headers, build, tests, programs, the guest's half of the
 grader - comes from the tree that grades. Objects that are there already are
 taken along, so that only the answer is compiled.
 """
+import fcntl
 import os
 import re
 import shlex
@@ -52,6 +53,10 @@ class Tree:
 
     def __init__(self, folder, root=qemu.ROOT):
         self.folder, self.root = folder, root
+        folder.mkdir(parents=True, exist_ok=True)
+        # Two graders at once take turns.
+        self.lock = open(folder.parent / 'lock', 'w')
+        fcntl.flock(self.lock, fcntl.LOCK_EX)
         self.build = folder / 'build'
         self.kernel = self.build / 'tint.elf'
         self.checked = self.build / 'tint-chk.elf'
@@ -73,13 +78,15 @@ class Tree:
                                     copy_function=shutil.copy2)
 
     def put(self, name, content, like=None):
-        """Writes a file, unless it is so already; like: with its times."""
+        """Writes a file, unless it is so already. One that was not there gets
+        the times of like, so that objects taken along are not older."""
         path = self.folder / name
-        if path.exists() and path.read_bytes() == content:
+        new = not path.exists()
+        if not new and path.read_bytes() == content:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-        if like:
+        if new and like:
             shutil.copystat(like, path)
 
     def answer(self, lab, folder):
