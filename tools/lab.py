@@ -63,7 +63,8 @@ def make_tree(lab, target, root=ROOT):
                 text = parts.take_out(text, lab, parts.stubs(name))
             (target / name).write_text(parts.without_marks(text))
     (target / parts.MISSING).write_text(parts.missing_header())
-    shutil.copy2(root / f'docs/labs/lab{lab}.md', target / 'LAB.md')
+    task = (root / f'docs/labs/lab{lab}.md').read_text()
+    (target / 'LAB.md').write_text(task.replace('](../', '](docs/'))
     names += [parts.MISSING, 'LAB.md']
     note = {'lab': lab, 'files': {name: digest(target / name)
                                   for name in names}}

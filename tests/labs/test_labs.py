@@ -70,8 +70,7 @@ def test_the_tree_builds_and_boots(machine, scratch, tmp_path, lab):
                            str(lab), '--to', folder],
                           text=True, capture_output=True)
     assert done.returncode == 0, done.stderr
-    assert (folder / 'LAB.md').read_text() == (
-        qemu.ROOT / f'docs/labs/lab{lab}.md').read_text()
+    assert (folder / 'LAB.md').read_text().startswith(f'# Lab {lab}: ')
     assert not (folder / 'tests/labs').exists()
     for name in parts.FILES.values():
         assert '// lab ' not in (folder / name[0]).read_text()
