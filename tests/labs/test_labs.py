@@ -10,13 +10,11 @@ import shutil
 import subprocess
 import sys
 
-from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
 import grade
-import lab as trees
 import qemu
 
 from harness import boot, ktap
@@ -185,11 +183,11 @@ def test_a_link_to_the_reference(tree, tmp_path):
 
 def test_a_kernel_that_hangs_or_crashes(graded):
     """The checks behind a hang are graded all the same."""
-    hangs = skeleton(3).replace('    uint32_t taken = 0;\n',
-                                '    uint32_t taken = 0;\n'
-                                '    __asm__ volatile("cli; hlt");\n', 1)
-    done = graded(3, hangs, ['in order', 'newest'])
-    assert [outcome.score for outcome in done.outcomes] == [0, 0]
+    hangs = reference(3).replace('    uint32_t taken = 0;\n',
+                                 '    uint32_t taken = 0;\n    if (count > 1)\n'
+                                 '        __asm__ volatile("cli; hlt");\n', 1)
+    done = graded(3, hangs, ['in order', 'limit'])
+    assert [outcome.score for outcome in done.outcomes] == [0, 25]
     assert 'hangs' in done.outcomes[0].text
     crashes = skeleton(1).replace('LAB_TODO("KeInsertQueueDpc");',
                                   '__asm__ volatile("ud2");')
