@@ -77,15 +77,17 @@ void IoFreeIrp(IRP *irp)
     }
 }
 
-// How many IRPs are allocated and not freed, kept ones not counted.
+// How many IRPs are allocated and not freed, kept ones not counted. A moment's
+// picture, taken without a lock: one freed meanwhile may be missing twice.
 //
 // IRQL:    any level
 uint64_t io_irp_count(void)
 {
-    uint64_t count = irps_from_pool;
+    uint64_t kept = 0;
     for (uint32_t i = 0; i < KeNumberProcessors; i++)
-        count -= ki_processor[i]->irp_lookaside_depth;
-    return count;
+        kept += ki_processor[i]->irp_lookaside_depth;
+    uint64_t all = irps_from_pool;
+    return all > kept ? all - kept : 0;
 }
 
 // ---- Down and up the stack ------------------------------------------------
