@@ -442,7 +442,7 @@ typedef enum TRACE_EVENT {
 //     says how many were copied and how many had been overwritten before they
 //     could be read.
 //   nt_set_road chooses the road of all completions from now on, and says which
-//     it was: false the one with the APC, true the direct one.
+//     it was: 0 the one with the APC, 1 the direct one.
 //   nt_shutdown ends QEMU, or powers off; see the exit codes in the README.
 #define NT_SERVICES(X)                                                       \
     X(NtClose, 1, (HANDLE handle))                                           \
@@ -558,7 +558,7 @@ typedef enum TRACE_EVENT {
     X(nt_trace_read, 6,                                                      \
       (uint32_t processor, uint64_t *position, TRACE_RECORD *records,        \
       uint32_t count, uint32_t *copied, uint32_t *lost))                     \
-    X(nt_set_road, 2, (bool direct, bool *old))                              \
+    X(nt_set_road, 2, (uint32_t direct, uint32_t *old))                      \
     X(nt_shutdown, 1, (uint32_t code))
 
 #define NT_SERVICE_NUMBER(name, count, arguments) NT_SERVICE_##name,

@@ -128,13 +128,13 @@ NTSTATUS nt_trace_read(uint32_t processor, uint64_t *position,
 //
 // IRQL:    == PASSIVE_LEVEL
 // Returns: STATUS_SUCCESS or STATUS_ACCESS_VIOLATION
-NTSTATUS nt_set_road(bool direct, bool *old)
+NTSTATUS nt_set_road(uint32_t direct, uint32_t *old)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
     NT_TRY(NT_PROBE_OPTIONAL(old));
-    bool before =
-        __atomic_exchange_n(&io_direct_road, direct, __ATOMIC_SEQ_CST);
+    uint32_t before =
+        __atomic_exchange_n(&io_direct_road, direct != 0, __ATOMIC_SEQ_CST);
     return NT_PUT_OPTIONAL(old, &before);
 }
 

@@ -25,7 +25,8 @@ NTSTATUS rtl_open_flow(struct rtl_flow *flow, uint32_t disk, uint32_t depth)
 {
     DISK_GEOMETRY geometry;
     size_t bytes = (size_t)depth * RTL_FLOW_BLOCK;
-    *flow = (struct rtl_flow){ .depth = depth, .random = SEED };
+    *flow = (struct rtl_flow){ .depth = depth, .random = SEED,
+                               .limit = UINT64_MAX };
     NTSTATUS status = nt_open_disk(disk, FILE_WRITE_DATA, 0, &flow->disk,
                                    &geometry);
     if (NT_SUCCESS(status))
@@ -87,9 +88,14 @@ static inline void issue(struct rtl_flow *flow, IO_STATUS_BLOCK *iosb)
         flow->issued++;
 }
 
+static inline bool may_issue(const struct rtl_flow *flow)
+{
+    return flow->issued < flow->limit && !flow->failed;
+}
+
 void rtl_fill_flow(struct rtl_flow *flow)
 {
-    for (uint32_t i = 0; i < flow->depth && !flow->failed; i++)
+    for (uint32_t i = 0; i < flow->depth && may_issue(flow); i++)
         issue(flow, &flow->iosbs[i]);
 }
 
@@ -112,7 +118,7 @@ void rtl_turn_flow(struct rtl_flow *flow)
 {
     FILE_IO_COMPLETION_INFORMATION entries[TAKE];
     uint32_t count = take(flow, entries);
-    for (uint32_t i = 0; i < count; i++)
+    for (uint32_t i = 0; i < count && may_issue(flow); i++)
         issue(flow, entries[i].ApcContext);
 }
 
@@ -122,4 +128,14 @@ NTSTATUS rtl_drain_flow(struct rtl_flow *flow)
     while (flow->taken < flow->issued && take(flow, entries))
         continue;
     return flow->failed;
+}
+
+NTSTATUS rtl_run_flow(struct rtl_flow *flow, uint64_t n)
+{
+    flow->limit = flow->issued + n;
+    rtl_fill_flow(flow);
+    while (may_issue(flow))
+        rtl_turn_flow(flow);
+    flow->limit = UINT64_MAX;
+    return rtl_drain_flow(flow);
 }
