@@ -128,7 +128,8 @@ static bool parse_option(struct bench *bench, const char *name,
     }
     bench->disk = (uint32_t)number;
     bench->any_disk = false;
-    return number < 100 || bench_fail("--disk %s: there is no such disk", value);
+    return number < 100 ||
+           bench_fail("--disk %s: there is no such disk", value);
 }
 
 static bool is_option(const char *word)
