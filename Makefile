@@ -309,9 +309,9 @@ ifneq ($(filter-out $(LEVELS),$(LEVEL)),)
 $(error LEVEL is one of: $(LEVELS))
 endif
 # The host's tests need no kernel, all others do.
-test: $(if $(filter-out host,$(or $(LEVEL),all)),all)
+test: $(if $(filter-out host,$(or $(LEVEL),all)),all $(PLUGIN))
 	@$(PYTEST) -m pytest -q $(TESTS) $(if $(T),-k '$(T)')
-stress: all
+stress: all $(PLUGIN)
 	@echo 'stress: the tests with their full numbers of seeds and rounds (STRESS=1)'
 	@STRESS=1 $(PYTEST) -m pytest -q $(TESTS) $(if $(T),-k '$(T)')
 lint: $(KERNELS)

@@ -93,8 +93,8 @@ def count_calls(samples, wanted, boots):
                                     [counting.disk()])
         for number, window in found.items():
             if number in numbers:
-                samples.add(number, window['kernel'] / window.n
-                            if number == '5' else window.each)
+                samples.add(number, counting.cost(
+                    table.BY_NUMBER[number], window))
         if '9' in wanted:
             samples.add('9', counting.boot(log) / 1e6)
 
@@ -252,7 +252,7 @@ def write_json(samples, wanted, linux, peer):
             'must': row.must, 'aim': row.aim,
             'linux_default': default, 'linux_tuned': tuned})
     RESULT.write_text(json.dumps(
-        {'rows': rows, 'compiler': compiler(), 'qemu': qemu_version(),
+        {'rows': rows, 'compiler': counting.compiler(), 'qemu': qemu_version(),
          'peer': peer}, indent=1) + '\n')
     print(f'\nwritten to {os.path.relpath(RESULT)}')
 
@@ -264,19 +264,14 @@ def first_line(*command):
                           capture_output=True).stdout.splitlines()[0]
 
 
-def compiler():
-    """The version of what built the kernel; its flags stand behind it."""
-    return (qemu.BUILD / 'stamp' / 'cc').read_text().split(' -')[0]
-
-
 def qemu_version():
     return first_line(qemu.QEMU, '--version')
 
 
 def write_record(samples):
     record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
-    if record.get('compiler') != compiler():
-        record = {'compiler': compiler(), 'rows': {}}
+    if record.get('compiler') != counting.compiler():
+        record = {'compiler': counting.compiler(), 'rows': {}}
     for number in samples.of:
         if not samples.remark(number):
             record['rows'][number] = round(samples.value(number), 3)
@@ -289,7 +284,7 @@ def write_record(samples):
 def check():
     """CHECK=1: one row after the other, until a sample of it is valid."""
     record = json.loads(RECORD.read_text())
-    known = record['rows'] if record['compiler'] == compiler() else {}
+    known = record['rows'] if record['compiler'] == counting.compiler() else {}
     good = True
     for number in ('1', '2'):
         row = table.BY_NUMBER[number]

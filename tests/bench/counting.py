@@ -107,7 +107,7 @@ def flights(log):
 def boot(log):
     """Instructions from the kernel's entry to the first one in ring 3."""
     at = {what: counts['user'] + counts['kernel']
-          for what, _, _, counts in events(log)}
+          for what, _, _, counts in events(log) if what in ('entry', 'user')}
     if not {'entry', 'user'} <= at.keys():
         raise Wrong('the log says nothing of the kernel\'s entry')
     return at['user'] - at['entry']
@@ -140,12 +140,18 @@ def entry_of(elf):
     return re.search(r'Entry point address:\s+0x([0-9a-f]+)', out).group(1)
 
 
-def machine(name, words, disks, cpus=1, mem=MEMORY, plugin=None,
-            options=('then=poweroff',)):
-    """The machine of PERFORMANCE's line; plugin: options of count.c."""
+def compiler():
+    """The version of what built the kernel: in the stamp of the build, behind
+    the name it was called by, before its flags."""
+    text = (qemu.BUILD / 'stamp' / 'cc').read_text().split(' -')[0]
+    return re.sub(r'^\S*gcc', 'gcc', text).strip()
+
+
+def machine(name, words, disks, plugin=None, mem=MEMORY, **options):
+    """The machine of all rows; plugin: options of count.c."""
     kernel = qemu.BUILD / 'tint.elf'
-    m = qemu.Machine(f'bench/{name}', program=words, options=options,
-                     disks=disks, cpus=cpus, mem=mem, extra=MACHINE)
+    m = qemu.Machine(f'bench-{name}', program=words, disks=disks, mem=mem,
+                     extra=MACHINE, **options)
     if plugin is not None:
         m.extra = (*MACHINE, '-plugin', ','.join(
             [qemu.quote(PLUGIN), f'log={qemu.quote(m.logs / "count.log")}',
@@ -159,6 +165,12 @@ def run(name, words, disks, bound=600, plugin=(), **options):
         if m.wait(bound) != qemu.PASSED:
             raise Wrong(m.report(f'{" ".join(words)} failed'))
     return m
+
+
+def cost(row, window):
+    """What the table says of a window; of the null call the kernel's part."""
+    return (window['kernel'] / window.n if row.number == '5'
+            else window.each)
 
 
 def count(name, rows, disks, *more, **options):
