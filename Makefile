@@ -314,6 +314,9 @@ test: $(if $(filter-out host,$(or $(LEVEL),all)),all $(PLUGIN))
 stress: all $(PLUGIN)
 	@echo 'stress: the tests with their full numbers of seeds and rounds (STRESS=1)'
 	@STRESS=1 $(PYTEST) -m pytest -q $(TESTS) $(if $(T),-k '$(T)')
+	@for cpus in $(if $(LEVEL)$(CPUS)$(T),,2 4); do \
+	     echo "stress: all of tests/qemu on $$cpus processors"; \
+	     CPUS=$$cpus $(PYTEST) -m pytest -q tests/qemu || exit 1; done
 lint: $(KERNELS)
 	@$(PYTHON) tests/lint/lint.py
 rules:

@@ -315,7 +315,7 @@ typedef struct SYSTEM_BASIC_INFORMATION {
 // What must be back where it was when a program has ended.
 typedef struct SYSTEM_PERFORMANCE_INFORMATION {
     uint64_t AvailablePages;
-    uint64_t PoolBytes;      // allocated and not freed
+    uint64_t PoolBytes;      // in use: not those kept for later
     uint64_t PoolBlocks;
     uint64_t Handles, Objects;
     uint64_t Irps;           // allocated and not freed
