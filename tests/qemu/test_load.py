@@ -2,7 +2,8 @@
 on the disk, that each completes once, that nothing is left; and that what the
 kernel counts is what QEMU saw its devices do.
 
-`make test` does 20,000 writes a run, `make stress` a million.
+`make test` does 20,000 writes a run, `make stress` a million; IDE, which is
+slower, a quarter of that.
 """
 import re
 
@@ -34,14 +35,15 @@ RUNS += [(2, 8, 64, 'nvme', 'direct'), (2, 8, 1000, 'ide', 'apc')]
 def test_all_arrives_once(machine, fixtures, scratch, cpus, threads, depth,
                           bus, port):
     disk = scratch(SIZE)
+    writes = WRITES if bus == 'nvme' else WRITES // 4
     shell = Shell(machine(
         kernel=fixtures.kernel, initrd=fixtures.initrd, cpus=cpus, mem=MEMORY,
         options=[f'port={port}'], disks=[qemu.Disk(disk, bus)]))
     before = shell.steady()
-    said = shell.run(f'load 0 {WRITES} {depth} {threads} {SEED}', BOUND)
-    assert f'load: {WRITES} writes, {WRITES} packets\n' in said, said
+    said = shell.run(f'load 0 {writes} {depth} {threads} {SEED}', BOUND)
+    assert f'load: {writes} writes, {writes} packets\n' in said, said
     shell.comes_back(before)
-    wrong = load.differences(disk, WRITES, depth, SEED)
+    wrong = load.differences(disk, writes, depth, SEED)
     assert not wrong, f'{len(wrong)} differences: {wrong[:5]}'
 
 
@@ -72,12 +74,13 @@ SERVED = re.compile(r'Servicing hardware INT=0x([0-9a-f]+)')
 
 
 def seen_by_qemu(log):
-    """How often each event came, and each vector was served from the first
-    write on."""
-    events, vectors = Counter(), Counter()
+    """How often each event came; each vector was served from the first write
+    on; and any was at all."""
+    events, vectors, served_at_all = Counter(), Counter(), 0
     with open(log, encoding='latin-1') as lines:
         for line in lines:
             served = SERVED.search(line)
+            served_at_all += bool(served)
             if served and (events['ide_write'] or events['pci_nvme_write']):
                 vectors[int(served[1], 16)] += 1
             elif COMMAND.search(line):
@@ -86,7 +89,7 @@ def seen_by_qemu(log):
                 event = re.match(r'(?:\d+@[\d.]+:)?(\w+) ', line)
                 if event:
                     events[event[1]] += 1
-    return events, vectors
+    return events, vectors, served_at_all
 
 
 @pytest.mark.parametrize('bus', ['nvme', 'ide'])
@@ -101,7 +104,7 @@ def test_counters_agree(run, scratch, cpus, bus, port):
             re.findall(r'(\w+)=(\d+)\b', m.console)}
     interrupts = {int(vector, 16): int(count) for vector, count in re.findall(
         r'vector=0x(\w+) count=(\d+)', m.console)}
-    events, vectors = seen_by_qemu(m.logs / 'qemu.log')
+    events, vectors, most = seen_by_qemu(m.logs / 'qemu.log')
     report = m.report(f'{said}, {interrupts}; QEMU: {events}, {vectors}')
 
     assert said['lost'] == 0, report
@@ -111,6 +114,7 @@ def test_counters_agree(run, scratch, cpus, bus, port):
     for vector, count in interrupts.items():
         assert vectors[vector] == count, report
     taken = sum(interrupts.values())
+    assert taken <= said['interrupts'] <= most, report
     if bus == 'ide':
         assert events['ide_write'] == writes, report
         assert taken == said['dpcs'] == writes, report
