@@ -150,10 +150,12 @@ static void dispatch_interrupt(KTRAP_FRAME *frame)
         ki_trace(TRACE_IDLE_OUT, 0, 0);
     }
     ki_set_irql(vector >> VECTOR_CLASS_SHIFT);
+    uint64_t start = hal_read_tsc();
     prcb->interrupt_depth++;
     prcb->interrupt_count++;
     run_interrupt(prcb, vector);
-    prcb->interrupt_depth--;
+    if (--prcb->interrupt_depth == 0)
+        prcb->isr_time += hal_read_tsc() - start;
 
     if (old < DISPATCH_LEVEL) {
         ki_set_irql(DISPATCH_LEVEL);
@@ -183,6 +185,14 @@ void ki_trap(KTRAP_FRAME *frame)
 
 // ---- The way down ---------------------------------------------------------
 
+// Runs the DPCs, and counts how long, without the interrupts in between.
+static void drain(KPRCB *prcb)
+{
+    uint64_t start = hal_read_tsc() - prcb->isr_time;
+    ki_call_on_stack(ki_retire_dpc_list, prcb, prcb->dpc_stack);
+    prcb->dpc_time += hal_read_tsc() - prcb->isr_time - start;
+}
+
 // From DISPATCH_LEVEL to irql, interrupts off before and after; does on the
 // way all that was held back. The processor may be another one afterwards.
 //
@@ -194,7 +204,7 @@ void ki_lower_irql(KIRQL irql)
         KPRCB *prcb = KeGetCurrentPrcb();
         KTHREAD *thread = prcb->CurrentThread;
         if (prcb->dpc_requested || prcb->timer_expired) {
-            ki_call_on_stack(ki_retire_dpc_list, prcb, prcb->dpc_stack);
+            drain(prcb);
         } else if (prcb->reschedule) {
             ki_enable();
             ki_reschedule();

@@ -33,7 +33,7 @@ _Static_assert(sizeof(THREAD_BASIC_INFORMATION) == 40 &&
                sizeof(MEMORY_BASIC_INFORMATION) == 32 &&
                sizeof(SYSTEM_BASIC_INFORMATION) == 72 &&
                sizeof(SYSTEM_PERFORMANCE_INFORMATION) == 72 &&
-               sizeof(SNAPSHOT_PROCESSOR) == 24 &&
+               sizeof(SNAPSHOT_PROCESSOR) == 48 &&
                sizeof(SNAPSHOT_THREAD) == 72 && sizeof(SNAPSHOT_IRP) == 32,
                "what is said of the system has no gaps");
 

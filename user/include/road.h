@@ -58,6 +58,9 @@ rtl_snapshot_irps(const SYSTEM_SNAPSHOT *snapshot)
                                   snapshot->Threads);
 }
 
+// Takes one, in a larger buffer if it needs one; *size: of *snapshot.
+NTSTATUS rtl_take_snapshot(SYSTEM_SNAPSHOT **snapshot, uint32_t *size);
+
 const char *rtl_thread_state(const SNAPSHOT_THREAD *thread);
 // What a thread waits for, in a word or two; "-" if it does not wait.
 const char *rtl_wait_text(const SNAPSHOT_THREAD *thread);
@@ -68,6 +71,20 @@ const char *rtl_thread_name(const SYSTEM_SNAPSHOT *snapshot, uint32_t id,
 uint32_t rtl_threads_on_io(const SYSTEM_SNAPSHOT *snapshot);
 // Prints processors, threads and IRPs.
 void rtl_print_picture(const SYSTEM_SNAPSHOT *snapshot);
+
+// ---- Two moments (look.c) -------------------------------------------------
+
+struct rtl_look {
+    SYSTEM_SNAPSHOT *snapshot;
+    uint32_t size;                     // room in it
+    uint64_t apcs, packets, switches;  // in the trace, since the first look
+    uint64_t lost;                     // records that were overwritten unseen
+};
+
+// Looks, and goes on counting from the look before; NULL: this is the first.
+NTSTATUS rtl_look_at(struct rtl_look *look, const struct rtl_look *before);
+// Has traced what rtl_look_at counts, until the program ends.
+void rtl_widen_trace(void);
 
 // ---- Roads and halted spans (road.c) --------------------------------------
 

@@ -41,6 +41,7 @@ static const struct {
     { "ps", "show every thread of the system" },
     { "sh", "this shell" },
     { "shutdown", "leave QEMU" },
+    { "top", "what the machine does, live" },
     { "true", "succeed" },
 };
 
