@@ -348,7 +348,7 @@ typedef struct SNAPSHOT_PROCESSOR {
     uint32_t Number;
     uint32_t CurrentThread;    // its id; 0: the idle thread
     uint64_t HaltedSince;      // ticks; 0: it is not halted
-    uint64_t HaltedTime;       // ticks since boot, the present halt included
+    uint64_t HaltedTime;       // ticks, of the halts that are over
     uint64_t IsrTime, DpcTime; // the rest is threads'
     uint32_t Interrupts, Dpcs;
 } SNAPSHOT_PROCESSOR;

@@ -63,8 +63,7 @@ static NTSTATUS status_of_fault(const KTRAP_FRAME *frame)
         return !frame->ErrorCode && is_privileged(frame->Rip)
                    ? STATUS_PRIVILEGED_INSTRUCTION : STATUS_ACCESS_VIOLATION;
     case VECTOR_ALIGNMENT: return STATUS_DATATYPE_MISALIGNMENT;
-    case VECTOR_X87: return STATUS_FLOAT_INVALID_OPERATION;
-    case VECTOR_SIMD: return STATUS_FLOAT_INVALID_OPERATION;
+    case VECTOR_X87: case VECTOR_SIMD: return STATUS_FLOAT_INVALID_OPERATION;
     default: return STATUS_ACCESS_VIOLATION;    // #PF, #SS, #NP, ...
     }
 }
@@ -105,13 +104,6 @@ void ki_fatal_trap(KTRAP_FRAME *frame)
 }
 
 // ---- Interrupts -----------------------------------------------------------
-
-// True if something waits for this processor to come below DISPATCH.
-static bool is_held_back(KPRCB *prcb)
-{
-    return prcb->dpc_requested || prcb->timer_expired || prcb->reschedule ||
-           prcb->CurrentThread->ApcState.KernelApcPending;
-}
 
 static void run_interrupt(KPRCB *prcb, uint8_t vector)
 {
@@ -163,7 +155,8 @@ static void dispatch_interrupt(KTRAP_FRAME *frame)
         return;
     }
     // Outermost, over code that raised to DISPATCH or above by itself.
-    if (is_held_back(prcb))
+    if (prcb->dpc_requested || prcb->timer_expired || prcb->reschedule ||
+        prcb->CurrentThread->ApcState.KernelApcPending)
         ki_interrupt_self(prcb, HAL_VECTOR_DPC);
     ki_set_irql(old);
 }

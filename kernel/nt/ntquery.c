@@ -35,26 +35,15 @@ static void append(snapshot *snap, uint32_t *count, const void *element,
     ++*count;
 }
 
-// How long a processor has been halted, and since when. It may wake as we look:
-// it says so before it adds this halt up (ki_wake_up).
-static uint64_t halted_time(const KPRCB *prcb, uint64_t *since)
-{
-    uint64_t before;
-    do {
-        *since = prcb->halted_since;
-        before = prcb->halted_time;
-    } while (*since != prcb->halted_since);
-    return before + (*since ? hal_read_tsc() - *since : 0);
-}
-
 static void add_processors(snapshot *snap)
 {
     for (uint32_t i = 0; i < KeNumberProcessors; i++) {
         const KPRCB *prcb = ki_processor[i];
-        uint64_t since, halted = halted_time(prcb, &since);
+        // Of one that wakes just now, this halt is seen the next time.
+        uint64_t halted = prcb->halted_time;
         SNAPSHOT_PROCESSOR element = {
             .Number = i, .CurrentThread = prcb->current_id,
-            .HaltedSince = since, .HaltedTime = halted,
+            .HaltedSince = prcb->halted_since, .HaltedTime = halted,
             .IsrTime = prcb->isr_time, .DpcTime = prcb->dpc_time,
             .Interrupts = prcb->interrupt_count, .Dpcs = prcb->dpc.count };
         append(snap, &snap->header->Processors, &element, sizeof(element));

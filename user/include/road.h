@@ -81,6 +81,9 @@ struct rtl_look {
     uint64_t lost;                     // records that were overwritten unseen
 };
 
+// Ticks that a processor has been halted for, the present halt included.
+uint64_t rtl_halted_time(const SYSTEM_SNAPSHOT *snapshot, uint32_t processor);
+
 // Looks, and goes on counting from the look before; NULL: this is the first.
 NTSTATUS rtl_look_at(struct rtl_look *look, const struct rtl_look *before);
 // Has traced what rtl_look_at counts, until the program ends.

@@ -31,6 +31,17 @@ NTSTATUS rtl_take_snapshot(SYSTEM_SNAPSHOT **snapshot, uint32_t *size)
     }
 }
 
+// A processor may have woken as the snapshot was made: that halt is then
+// missing here, but not in the next one.
+uint64_t rtl_halted_time(const SYSTEM_SNAPSHOT *snapshot, uint32_t processor)
+{
+    const SNAPSHOT_PROCESSOR *it =
+        &rtl_snapshot_processors(snapshot)[processor];
+    uint64_t since = it->HaltedSince;
+    return it->HaltedTime +
+           (since && since < snapshot->Time ? snapshot->Time - since : 0);
+}
+
 // Counts what the rings got since the last look.
 static void read_trace(struct rtl_look *look, bool count)
 {

@@ -124,6 +124,12 @@ static void print_share(uint64_t part, uint64_t whole)
     printf(" %4u.%u", share / 10, share % 10);
 }
 
+// Ticks between two looks.
+static uint64_t passed(const struct rtl_look *now, const struct rtl_look *old)
+{
+    return now->snapshot->Time - old->snapshot->Time;
+}
+
 static uint64_t per_second(uint64_t count, uint64_t ticks)
 {
     uint64_t us = rtl_ticks_to_us(ticks);
@@ -136,11 +142,12 @@ static void print_rate(const char *name, uint64_t count, uint64_t ticks)
     printf("  %s %s", name, rtl_grouped(per_second(count, ticks), number));
 }
 
-static void print_processors(const struct rtl_look *now, const struct rtl_look *old)
+static void print_processors(const struct rtl_look *now,
+                             const struct rtl_look *old)
 {
     const SNAPSHOT_PROCESSOR *to = rtl_snapshot_processors(now->snapshot);
     const SNAPSHOT_PROCESSOR *from = rtl_snapshot_processors(old->snapshot);
-    uint64_t ticks = now->snapshot->Time - old->snapshot->Time;
+    uint64_t ticks = passed(now, old);
     char name[24];
     printf("CPU   idle%% thread%%   DPC%%   ISR%%  interrupts/s   DPCs/s  now");
     end_line();
@@ -150,7 +157,8 @@ static void print_processors(const struct rtl_look *now, const struct rtl_look *
             end_line();
             return;
         }
-        uint64_t idle = to[i].HaltedTime - from[i].HaltedTime;
+        uint64_t idle = rtl_halted_time(now->snapshot, i) -
+                        rtl_halted_time(old->snapshot, i);
         uint64_t isr = to[i].IsrTime - from[i].IsrTime;
         uint64_t dpc = to[i].DpcTime - from[i].DpcTime;
         uint64_t others = idle + isr + dpc;
@@ -174,7 +182,7 @@ static void print_rates(const struct rtl_look *now, const struct rtl_look *old)
 {
     const SNAPSHOT_PROCESSOR *to = rtl_snapshot_processors(now->snapshot);
     const SNAPSHOT_PROCESSOR *from = rtl_snapshot_processors(old->snapshot);
-    uint64_t ticks = now->snapshot->Time - old->snapshot->Time, interrupts = 0, dpcs = 0;
+    uint64_t ticks = passed(now, old), interrupts = 0, dpcs = 0;
     for (uint32_t i = 0; i < now->snapshot->Processors; i++) {
         interrupts += to[i].Interrupts - from[i].Interrupts;
         dpcs += to[i].Dpcs - from[i].Dpcs;
@@ -234,13 +242,14 @@ static uint64_t run_time(const SYSTEM_SNAPSHOT *snapshot, uint32_t id)
     return 0;    // it was not there yet
 }
 
-static void print_own_cost(const struct rtl_look *now, const struct rtl_look *old)
+static void print_own_cost(const struct rtl_look *now,
+                           const struct rtl_look *old)
 {
     uint32_t id = (uint32_t)NtCurrentPeb()->ClientId.UniqueThread;
     uint64_t ran = run_time(now->snapshot, id) - run_time(old->snapshot, id);
     char number[RTL_GROUPED_SIZE];
     printf("top itself:");
-    print_share(ran, now->snapshot->Time - old->snapshot->Time);
+    print_share(ran, passed(now, old));
     printf(" %% of a processor; the round before took %s us",
            rtl_grouped(rtl_ticks_to_us(spent), number));
     end_line();
@@ -261,7 +270,8 @@ static void sort_threads(const struct rtl_look *now, const struct rtl_look *old,
     }
 }
 
-static void print_threads(const struct rtl_look *now, const struct rtl_look *old)
+static void print_threads(const struct rtl_look *now,
+                          const struct rtl_look *old)
 {
     uint32_t count = now->snapshot->Threads;
     const SNAPSHOT_THREAD *threads = rtl_snapshot_threads(now->snapshot);
@@ -287,7 +297,7 @@ static void print_threads(const struct rtl_look *now, const struct rtl_look *old
         printf("%4u %5u %-12.12s %-8s %-17.17s %-10.10s", thread->ProcessId,
                thread->ThreadId, thread->Image, rtl_thread_state(thread),
                rtl_wait_text(thread), irp);
-        print_share(ran[order[i]], now->snapshot->Time - old->snapshot->Time);
+        print_share(ran[order[i]], passed(now, old));
         printf(" %9s", rtl_grouped(rtl_ticks_to_us(thread->RunTime) / 1000,
                                    number));
         end_line();
@@ -300,7 +310,7 @@ static void show(const struct rtl_look *now, const struct rtl_look *old,
                  uint64_t round)
 {
     char number[RTL_GROUPED_SIZE];
-    uint64_t ms = rtl_ticks_to_us(now->snapshot->Time - old->snapshot->Time) / 1000;
+    uint64_t ms = rtl_ticks_to_us(passed(now, old)) / 1000;
     lines_left = SCREEN_LINES;
     if (!options.batch)
         fputs("\x1b[H", stdout);
