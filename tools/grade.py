@@ -7,7 +7,6 @@ and results.json (Gradescope). The status is 0 for all points, 1 for fewer, 2 if
 the answer does not build.
 """
 import argparse
-import json
 import os
 import random
 import sys
@@ -64,7 +63,7 @@ class Run:
         try:
             run()
         except (checks.Wrong, witness.Ended) as wrong:
-            text = str(wrong) or 'no reason given'
+            text = results.plain(str(wrong)) or 'no reason given'
         self.found[check.name] = (0 if text else check.points, text,
                                   time.monotonic() - start)
         return not text
@@ -81,7 +80,7 @@ class Run:
             except witness.Ended as end:
                 check, *left = left
                 self.found[check.name] = (
-                    0, f'before the first step: {end}',
+                    0, results.plain(f'before the first step: {end}'),
                     time.monotonic() - start)
 
     def guest(self, stage, cpus, places):
@@ -111,12 +110,9 @@ class Run:
 
 def changed(answer, number):
     """Files of a lab tree that were changed and are not handed in."""
-    note = answer / trees.NOTE
-    if not note.exists():
-        return []
-    files = json.loads(note.read_text())['files']
+    files = trees.read_note(answer)['files']
     return [name for name, digest in sorted(files.items())
-            if name not in parts.FILES[number] and
+            if name not in parts.FILES[number] and '..' not in name and
             (not (answer / name).is_file()
              or trees.digest(answer / name) != digest)]
 
@@ -164,10 +160,8 @@ def main():
     parser.add_argument('--out', type=Path,
                         help='where the results go (build/grade/labN)')
     args = parser.parse_args()
-    note = args.answer / trees.NOTE
-    number = args.lab or (note.exists()
-                          and json.loads(note.read_text())['lab'])
-    if not number:
+    number = args.lab or trees.read_note(args.answer)['lab']
+    if number not in LABS:
         parser.error('which lab? make grade N=1, 2 or 3')
     if not args.answer.is_dir():
         parser.error(f'{args.answer} is no folder')

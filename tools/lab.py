@@ -24,9 +24,8 @@ NOT_FOR_STUDENTS = ('tests/labs/', '.ci/')
 
 def tree_files(root):
     """The files that make up a tree, relative to it."""
-    note = root / NOTE
-    if note.exists():
-        return sorted(json.loads(note.read_text())['files'])
+    if (root / NOTE).exists():
+        return sorted(read_note(root)['files'])
     listed = subprocess.run(
         ['git', 'ls-files', '-z', '--cached', '--others',
          '--exclude-standard'], cwd=root, capture_output=True, text=True)
@@ -36,8 +35,17 @@ def tree_files(root):
         names = [path.relative_to(root).as_posix() for path in
                  root.rglob('*') if path.is_file()]
     return sorted(name for name in names if (root / name).is_file()
-                  and not name.startswith('build')
-                  and '__pycache__' not in name and '/.' not in '/' + name)
+                  and not name.startswith(('build', '.git'))
+                  and '__pycache__' not in name)
+
+
+def read_note(folder):
+    """What a lab tree says of itself; a student may have written anything."""
+    try:
+        note = json.loads((folder / NOTE).read_text())
+        return {'lab': int(note['lab']), 'files': dict(note['files'])}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {'lab': 0, 'files': {}}
 
 
 def digest(path):

@@ -27,7 +27,7 @@ NAMES = [*GENERAL.split(), 'eflags', 'cs', 'ss', 'ds', 'es', 'fs', 'gs',
 RIP = 16                    # its number in the protocol
 NOP = 1                     # bytes
 PIECE = 1024                # of memory in one packet
-BOUND = 60                  # seconds without a stop that end a hang ...
+BOUND = 30                  # seconds without a stop that end a hang ...
 STILL = 5                   # ... or so many with all processors halted
 HALTED = ('it hangs: every processor is halted, and nothing comes that would '
           'wake one')

@@ -3,7 +3,7 @@
 
 #include "tools/labs/guest/probe.h"
 
-enum { DPCS = 8, DEVICE_IRQL = 6, SPIN_MS = 20000 };
+enum { DPCS = 8, DEVICE_IRQL = 6, SPIN_MS = 5000 };
 
 enum op {
     RESET = 1,                   // all DPCs are fresh

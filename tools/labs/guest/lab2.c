@@ -3,7 +3,7 @@
 
 #include "tools/labs/guest/probe.h"
 
-enum { APCS = 8, SPIN_MS = 20000 };
+enum { APCS = 8, SPIN_MS = 5000 };
 
 enum op {
     PREPARE = 1,                 // an APC, of a kind, for a thread

@@ -17,7 +17,8 @@ bool KeRemoveQueueDpc(KDPC *dpc)
 void ki_retire_dpc_list(KPRCB *prcb)
 {
     ASSERT_IRQL(==, DISPATCH_LEVEL);
-    // The timers are done; the DPCs, and what surrounds both, are yours.
+    // The timers are done. The DPCs, and what others want to know of the
+    // drain - that it runs, that it is over - are yours.
     prcb->dpc_requested = false;
     if (prcb->timer_expired) {
         prcb->timer_expired = false;
