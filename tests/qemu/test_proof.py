@@ -17,7 +17,7 @@ from proof import case
 
 from harness import boot
 
-CHEATS = ['tick', 'poll', 'hidden', 'late', 'worker']
+CHEATS = ['tick', 'poll', 'hidden', 'late', 'slow', 'worker']
 
 
 @pytest.fixture(scope='session')
@@ -62,7 +62,8 @@ def test_from_halt_to_interrupt_nothing_runs(proof, bus, cpus, writes, port):
     ('tick', 'between the halt and the interrupt'),
     ('poll', 'never were all processors halted'),
     ('hidden', 'between the halt and the interrupt'),
-    ('late', 'ran before the halt|never were all processors halted')])
+    ('late', 'ran before the halt|never were all processors halted'),
+    ('slow', 'a timer was armed')])
 def test_a_kernel_that_cheats_fails_the_first_verdict(proof, cheat, why):
     out = proof('nothread', cheat=cheat)
     assert re.search(why, ' '.join(out.faults)), out.faults

@@ -67,6 +67,9 @@ def tell(out, cpus, writes):
               f'; plugin {plural(f.counted, "instruction")};\n'
               f'                         host {out.host * 1000:.1f} ms of '
               f'{out.host_for:.2f} s; processors woken {f.woken}')
+        print('    the next timer of a processor: '
+              + ('none is armed' if out.timer is None
+                 else f'in {out.timer:.1f} s'))
         print(f'    writes not on the disk meanwhile: {out.absent:,}; there '
               f'afterwards: {out.present:,}')
     if out.held is None:

@@ -25,9 +25,10 @@ PLUGIN = qemu.BUILD / 'proof-count.so'
 KERNEL = 1 << 63        # its addresses begin above
 IDLE, SWITCH = 'ki_idle_hlt', 'ki_swap_context'
 PROMPT = re.compile(rb'(?:\A|\n)tint> ')
-HELD = 1.0              # seconds that a write is held with all halted
+HELD = 1.1              # seconds that a write is held with all halted
+FORESEEN = 10           # seconds ahead in which no timer may be due
 SHORTEST = 0.5          # a shorter flight, or halt, proves nothing
-BOOT, ANSWER = 120, 60  # seconds; bounds that only something broken reaches
+SETTLE, BOOT, ANSWER = 4, 120, 60      # seconds; bounds that only something broken reaches
 # How many characters of log there may be before the first write, and from there
 # to the halt of all, where each further write may take some: more is polling,
 # or a program that has something else to do.
@@ -37,6 +38,7 @@ SLACK = 1e-3            # seconds of the host's time that are no work
 MANY = 100              # writes from which on switches say something
 BLOCK = 4096            # bytes of one write
 DISK = 16 << 20
+APIC_HZ = 10**9         # QEMU's local APIC timer
 HOLD, RELEASE = '0 0 1 0 0 0', '0 0 0 0 0 0'     # bytes a second, of writes
 
 
@@ -50,6 +52,7 @@ class Outcome:
     switches: int = 0           # between threads, until all were halted
     host: float = 0             # seconds that the host ran virtual processors
     host_for: float = 0         # of so many
+    timer: float = None         # seconds to the first one of any processor
     absent: int = 0             # writes not on the disk while in flight ...
     present: int = 0            # ... and there afterwards
     busiest: str = ''
@@ -78,6 +81,23 @@ def vcpu_times(machine):
             exact = ticks
         total += max(ticks, exact) if not exact else exact
     return total
+
+
+def next_timer(machine):
+    """Seconds to the next timer interrupt that a local APIC is armed for, None
+    if none is; a periodic one counts as due."""
+    found = []
+    for cpu in range(machine.cpus):
+        said = machine.hmp(f'info lapic {cpu}')
+        armed = re.search(r'^LVTT\s.*$', said, re.M)
+        count = re.search(r'divide by (\d+)\).*current_count = (\d+)', said)
+        if not armed or not count or 'masked' in armed[0]:
+            continue
+        if 'periodic' in armed[0]:
+            found.append(0)
+        elif int(count[2]):
+            found.append(int(count[1]) * int(count[2]) / APIC_HZ)
+    return min(found, default=None)
 
 
 class Case:
@@ -123,8 +143,8 @@ class Case:
         return self.out
 
     def settle(self, log):
-        """Waits until all are halted behind the prompt, as the plugin says."""
-        end = time.monotonic() + ANSWER
+        """Gives all some time to halt behind the prompt, as the plugin says."""
+        end = time.monotonic() + SETTLE
         while time.monotonic() < end:
             log.read()
             if all(cpu.halted for cpu in log.cpus.values()):
@@ -142,6 +162,10 @@ class Case:
         m.send(' '.join(map(qemu.escape, self.program)) + '\r')
         if self.until_halted(m, log):
             self.hold(m, log)
+            self.out.timer = next_timer(m)
+            if m.comes(PROMPT, 0):
+                self.out.faults.append('the program had ended when its write '
+                                       'was still in flight')
             self.look_at_threads(threads.threads(), before)
             self.out.absent = self.count_blocks(zero=True)
             m.hmp(f'block_set_io_throttle disk0 {RELEASE}')
@@ -274,6 +298,9 @@ class Case:
         if out.host > SLACK:
             fault(f'the host ran the virtual processors for '
                   f'{out.host * 1000:.1f} ms of {out.host_for:.2f} s')
+        if out.timer is not None and out.timer < FORESEEN:
+            fault(f'a timer was armed, due in {out.timer:.1f} s: it would have '
+                  'interrupted a longer flight')
         if blocks > BUSY + BUSY_WRITE * self.writes:
             fault(f'{blocks:,} blocks ran before the halt, most often '
                   f'{out.busiest}: somebody polled first')
