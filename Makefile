@@ -6,6 +6,8 @@
 ##   make setup        install what is missing (apt), say nothing if nothing is
 ##   make run          boot, run `nothread`, stay at the prompt
 ##   make debug        boot the checked kernel paused, with gdb attached
+##   make trace        run `nothread`, draw what the kernel did: build/trace.*
+##   make proof        is it true that nobody waits? Judged from outside
 ##   make test         all tests; the last line is `N passed, N failed`
 ##   make bench        what operations cost, in guest instructions, beside Linux's
 ##   make stress       the tests with their full numbers (STRESS=1)
@@ -24,6 +26,7 @@
 ##   FILES='path ...'  pack these host files into the initrd as B:\files\NAME
 ##   EXTRA='a.c ...'   build these ring-3 programs into the initrd as well
 ##   KTESTS='t.c ...'  link these in-kernel tests into the checked kernel as well
+##   KERNEL=FILE       proof: another kernel; WRITES=N: only so many writes
 ##   CPUS=N MEM=SIZE   run, debug: processors (1) and memory (128M)
 ##   DISK=ide|nvme     run, debug: the bus of the disks (ide)
 ##   SPEED=full        run: do not slow the scratch disk down for the eye
@@ -79,8 +82,8 @@ else
 HOSTCC ?= gcc
 override ARGS := $(value ARGS)
 override KOPTS := $(value KOPTS)
-export ARGS KOPTS BUILD CPUS MEM DISK SPEED ISO EXTRA KTESTS HOSTCC \
-       ROWS BOOTS PEER CHECK RECORD
+export ARGS KOPTS BUILD CPUS MEM DISK SPEED ISO EXTRA KTESTS HOSTCC KERNEL \
+       WRITES ROWS BOOTS PEER CHECK RECORD
 
 first   = $(firstword $(foreach t,$(1),$(if $(shell command -v $(t)),$(t))))
 PYTHON := $(call first,python3 /usr/bin/python3)
@@ -97,6 +100,7 @@ endif
 ifeq ($(origin AR),default)
 AR := $(call first,$(TOOLPREFIX)ar ar)
 endif
+NM := $(call first,$(TOOLPREFIX)nm nm)
 
 ifneq ($(filter-out %.c,$(EXTRA) $(KTESTS)),)
 $(error EXTRA and KTESTS name C sources: what is $(filter-out %.c,$(EXTRA) $(KTESTS))?)
@@ -239,6 +243,12 @@ $(BUILD)/tint-chk.elf: LDFLAGS += $(VERIFIED:%=--wrap=%)
 $(KERNELS): linker.ld $(BUILD)/stamp/kernel
 	$(call say,LD,$@)$(LD) $(LDFLAGS) -T linker.ld -o $@ $(filter %.o,$^)
 
+# Kernels that cheat, for the tests of `make proof` to catch: the free build and
+# one object more, which takes over each function X for which it has __wrap_X.
+$(BUILD)/cheats/%.elf: $(BUILD)/free/tests/proof/%.o $(FREE_OBJ) linker.ld
+	$(call say,LD,$@)mkdir -p $(@D); $(LD) $(LDFLAGS) $$($(NM) $< | \
+	    sed -n 's/.* T __wrap_/--wrap=/p') -T linker.ld -o $@ $(filter %.o,$^)
+
 # -------------------------------------------------- ring 3, initrd and disks
 
 $(BUILD)/user/obj/user/lib/%.o: user/lib/%.c $(BUILD)/stamp/cc
@@ -283,7 +293,14 @@ $(BUILD)/tint.iso: $(BUILD)/tint.elf $(BUILD)/initrd.tar boot/grub.cfg tools/iso
 
 # ---------------------------------------------------------------- run, debug
 
-.PHONY: run debug
+.PHONY: run debug trace proof
+trace: all
+	@$(PYTHON) tools/timeline
+proof: all $(BUILD)/proof-count.so
+	@$(PYTHON) tools/proof
+$(BUILD)/proof-count.so: tools/proof/count.c tests/bench/plugin.h
+	$(call say,CC,$@)mkdir -p $(@D); $(HOSTCC) -std=gnu17 -O2 -Wall -Wextra -shared \
+	    -fPIC -fvisibility=hidden -I. -o $@ $<
 run: all
 	@$(PYTHON) tools/run.py --quit-ok
 debug: all

@@ -397,7 +397,7 @@ typedef struct TRACE_RECORD {
 
 // code                      Id       Aux        stage of the road
 typedef enum TRACE_EVENT {
-    TRACE_SWITCH = 1,     // thread   -          a thread gets the processor
+    TRACE_SWITCH = 1,     // thread   *)         a thread gets the processor
     TRACE_IRP_BUILT,      // IRP      major      2
     TRACE_IRP_CALL,       // IRP      major      3  IoCallDriver
     TRACE_IRP_QUEUED,     // IRP      -          3  behind another request
@@ -405,7 +405,7 @@ typedef enum TRACE_EVENT {
     TRACE_IRP_PENDING,    // IRP      -          5  STATUS_PENDING goes back
     TRACE_IDLE_IN,        // -        -          6  next is hlt
     TRACE_IDLE_OUT,       // -        -          6
-    TRACE_ISR_IN,         // vector   -          7
+    TRACE_ISR_IN,         // vector   -          7  not for self-IPIs
     TRACE_ISR_OUT,        // vector   -          7
     TRACE_DPC_IN,         // -        -          8  the drain begins
     TRACE_DPC_OUT,        // -        -          8
@@ -420,6 +420,7 @@ typedef enum TRACE_EVENT {
     TRACE_READY,          // thread   priority   a thread became ready
     TRACE_EVENTS
 } TRACE_EVENT;
+// *) the KWAIT_REASON and, from bit 8 on, the KTHREAD_STATE of the one before
 
 // ---- Services -------------------------------------------------------------
 

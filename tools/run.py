@@ -88,8 +88,10 @@ def wait(process):
             pass
 
 
-def run(quit_ok):
+def run(quit_ok, extra=()):
+    """Runs the machine on this terminal, with extra options of QEMU."""
     command, kernel = build_command(debug=False)
+    command += extra
     log = tempfile.NamedTemporaryFile(prefix='tint-console-')
     command += ['-chardev', 'stdio,id=com1,mux=on,signal=off,logfile='
                 + qemu.quote(log.name),

@@ -47,6 +47,9 @@ need gdb gdb
 need clang clang
 need clang-format clang-format
 need cloc cloc
+# For the tests of the page that `make trace` draws.
+command -v chromium-browser >/dev/null 2>&1 ||
+    command -v google-chrome >/dev/null 2>&1 || need chromium chromium
 need_file libc6-dev /usr/include/stdio.h
 need_file libcmocka-dev /usr/include/cmocka.h /usr/local/include/cmocka.h
 need python3 python3

@@ -22,11 +22,30 @@ extern volatile uint32_t ki_trace_mask;
 extern uint32_t ke_default_trace_mask;    // trace= of the command line
 extern uint32_t ke_trace_owner;    // the process that widened it, or 0
 
+// The bit of no event: the rings are also written to port 0xe9.
+#define KI_TRACE_EXPORT  1u
 #define KI_TRACE_DEFAULT                                          \
     (1u << TRACE_SWITCH | 1u << TRACE_DMA_START | 1u << TRACE_ISR_IN | \
      1u << TRACE_IRP_COMPLETE | 1u << TRACE_PORT_REMOVE)
 
+// What the stream of port 0xe9 holds beside records: notes, that is records
+// with code 0, whose Aux is
+//   START    Id: records of a ring, Time: ticks of the TSC a second
+//   RECORDS  Id: processor, Time: so many of its records follow; above bit 32,
+//            how many were lost before them
+//   THREAD   Id: a thread, Time: its process; 16 bytes follow, the program
+enum { KI_NOTE_START, KI_NOTE_RECORDS, KI_NOTE_THREAD };
+
 void ki_trace_write(uint32_t event, uint32_t aux, uint32_t id);
+
+uint32_t ke_read_trace(const ki_trace_ring *ring, uint64_t *position,
+                       TRACE_RECORD *records, uint32_t count);
+
+// Begins the export; true if there is one.
+bool ke_init_export(void);
+void ke_export_thread(uint32_t id, uint32_t process, const char name[16]);
+void ke_export_trace(void);
+void ke_run_export(void *context);
 
 // Writes a record if its event is in the mask. Any level.
 static inline void ki_trace(TRACE_EVENT event, uint32_t aux, uint32_t id)

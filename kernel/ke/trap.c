@@ -107,28 +107,28 @@ void ki_fatal_trap(KTRAP_FRAME *frame)
 
 static void run_interrupt(KPRCB *prcb, uint8_t vector)
 {
-    switch (vector) {
-    case HAL_VECTOR_APC:    // all their work is done on the way out
-    case HAL_VECTOR_DPC:
+    if (vector <= HAL_VECTOR_DPC) {    // all the work is done on the way out
         hal_end_of_interrupt();
         prcb->dpc_requested |= prcb->dpc.depth != 0;
         return;
+    }
+    ki_trace(TRACE_ISR_IN, 0, vector);
+    switch (vector) {
     case HAL_VECTOR_CLOCK:
         hal_end_of_interrupt();
         ki_clock_interrupt(prcb);
-        return;
+        break;
     case HAL_VECTOR_IPI:
         hal_end_of_interrupt();
         ki_answer_ipi(prcb);
-        return;
+        break;
     case HAL_VECTOR_SPURIOUS:    // the local APIC expects no EOI for it
         prcb->spurious_count++;
-        return;
+        break;
     default:
-        ki_trace(TRACE_ISR_IN, 0, vector);
         ki_dispatch_device(vector);
-        ki_trace(TRACE_ISR_OUT, 0, vector);
     }
+    ki_trace(TRACE_ISR_OUT, 0, vector);
 }
 
 static void dispatch_interrupt(KTRAP_FRAME *frame)

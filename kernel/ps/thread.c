@@ -111,6 +111,8 @@ static NTSTATUS prepare(ETHREAD *thread, EPROCESS *process,
 static void start_thread(ETHREAD *thread)
 {
     EPROCESS *process = thread->process;
+    ke_export_thread(thread->Tcb.id, (uint32_t)process->UniqueProcessId,
+                     process->ImageFileName);
     ObReferenceObject(thread);    // its own, until it is reaped
     __atomic_add_fetch(&ps_thread_count, 1, __ATOMIC_RELAXED);
     KIRQL old;

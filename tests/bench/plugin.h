@@ -1,4 +1,5 @@
-// plugin.h - the part of QEMU's plugin interface (version 1) that count.c uses.
+// plugin.h - the part of QEMU's plugin interface (version 1) that count.c uses,
+// and its namesake in tools/proof/.
 //
 // Written from QEMU's documentation (docs/devel/tcg-plugins.rst): Debian ships
 // a QEMU that loads plugins, but not the header that declares this.
@@ -40,9 +41,21 @@ typedef void plugin_execute(unsigned cpu, void *context);
 typedef void plugin_access(unsigned cpu, qemu_plugin_meminfo_t info,
                            uint64_t address, void *context);
 typedef void plugin_end(qemu_plugin_id_t id, void *context);
+typedef void plugin_cpu(qemu_plugin_id_t id, unsigned cpu);
 
 void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t id,
                                            plugin_translate *callback);
+void qemu_plugin_register_vcpu_tb_exec_cb(struct qemu_plugin_tb *tb,
+                                          plugin_execute *callback,
+                                          enum qemu_plugin_cb_flags flags,
+                                          void *context);
+// A processor halts, or goes on.
+void qemu_plugin_register_vcpu_idle_cb(qemu_plugin_id_t id,
+                                       plugin_cpu *callback);
+void qemu_plugin_register_vcpu_resume_cb(qemu_plugin_id_t id,
+                                         plugin_cpu *callback);
+// Writes to QEMU's log (-d plugin).
+void qemu_plugin_outs(const char *text);
 void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *insn,
                                             plugin_execute *callback,
                                             enum qemu_plugin_cb_flags flags,

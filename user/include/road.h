@@ -36,6 +36,36 @@ void rtl_trace_end(struct rtl_trace *trace);
 uint64_t rtl_ticks(void);
 uint64_t rtl_ticks_to_us(uint64_t ticks);
 
+// ---- A thread for each write, to compare (blocking.c) ---------------------
+
+struct rtl_blocking {
+    void *buffer;
+    uint32_t length;
+    uint64_t offset;
+    NTSTATUS status;    // once its thread has ended
+    IO_STATUS_BLOCK iosb;
+    HANDLE file;
+    HANDLE thread;
+};
+
+// Starts a thread for each write and returns when all are about to call.
+size_t rtl_start_blocking(struct rtl_blocking *writes, size_t count,
+                          uint32_t disk, NTSTATUS *status);
+// Waits for their ends.
+void rtl_end_blocking(struct rtl_blocking *writes, size_t count);
+
+// Two looks: before, and with all in flight.
+struct rtl_cost {
+    uint32_t looks;
+    uint64_t threads[2];
+    uint64_t pages[2];    // available
+};
+
+void rtl_look_at_cost(struct rtl_cost *cost);
+// Prints the difference, and the switches of a trace.
+void rtl_print_cost(const struct rtl_cost *cost, const struct rtl_trace *trace,
+                    size_t writes);
+
 // ---- The snapshot (picture.c) ---------------------------------------------
 
 static inline const SNAPSHOT_PROCESSOR *
