@@ -37,6 +37,20 @@ static void insert_apc(KTHREAD *thread, KAPC *apc)
     apc->Inserted = true;
 }
 
+// Whether a wait of the thread is open to special kernel APCs (APC-09).
+static bool takes_specials(const KTHREAD *thread)
+{
+    return thread->WaitIrql == PASSIVE_LEVEL && thread->SpecialApcDisable == 0;
+}
+
+// Whether it is open to user APCs and to the thread's end: not where normal
+// kernel APCs are held back either (APC-10, APC-12).
+static bool takes_user_apcs(const KTHREAD *thread)
+{
+    return thread->WaitMode == UserMode && takes_specials(thread) &&
+           thread->KernelApcDisable == 0;
+}
+
 // Lets the thread know (APC-08, APC-09, APC-10). One that runs right now, on
 // another processor, or that cannot deliver before this processor's level
 // falls, hears it from an interrupt.
@@ -48,10 +62,9 @@ static void announce_apc(KTHREAD *thread, KAPC *apc, KPRIORITY increment,
     bool normal_ok = thread->KernelApcDisable == 0 &&
                      !state->KernelApcInProgress;
     bool wakes = thread->State == Waiting &&
-                 (kernel ? thread->WaitIrql == PASSIVE_LEVEL &&
-                               thread->SpecialApcDisable == 0 &&
+                 (kernel ? takes_specials(thread) &&
                                (!apc->NormalRoutine || normal_ok)
-                         : thread->WaitMode == UserMode &&
+                         : takes_user_apcs(thread) &&
                                (thread->Alertable || apc->at_head));
     if (kernel)
         state->KernelApcPending = true;
@@ -293,7 +306,7 @@ static void look_for_user_apcs(KTHREAD *thread)
 NTSTATUS ki_test_alert(KTHREAD *thread)
 {
     ASSERT_IRQL(==, DISPATCH_LEVEL);
-    bool user = thread->WaitMode == UserMode;
+    bool user = takes_user_apcs(thread);
     for (int m = KernelMode; thread->Alertable && m <= thread->WaitMode; m++) {
         if (thread->Alerted[m]) {
             thread->Alerted[m] = false;

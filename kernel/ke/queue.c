@@ -32,14 +32,6 @@ static LIST_ENTRY *take_first(KQUEUE *queue)
     return RemoveHeadList(&queue->EntryListHead);
 }
 
-// A waiter has left: packets that nobody waits to take are the direct waiters'
-// to know of (IOCP-27). Dispatcher lock held, the queue's not.
-static void tell_direct_waiters(KQUEUE *queue)
-{
-    if (queue->Header.SignalState > 0 && IsListEmpty(&queue->waiters))
-        ki_signal(&queue->Header, EVENT_INCREMENT);
-}
-
 // The newest thread in KeRemoveQueue gets the oldest packet (IOCP-11). Both
 // locks are held; the queue's is let go for the release, which counts the
 // thread as running.
@@ -50,12 +42,21 @@ static void hand_over(KQUEUE *queue)
     block->Thread->queue_packet = take_first(queue);
     KeReleaseSpinLockFromDpcLevel(&queue->lock);
     ki_unwait(block->Thread, STATUS_SUCCESS, EVENT_INCREMENT);
-    tell_direct_waiters(queue);
     KeAcquireSpinLockAtDpcLevel(&queue->lock);
 }
 
+// Lets waiters go while there are packets, and room for threads. Both locks
+// are held.
+static void release_waiters(KQUEUE *queue)
+{
+    while (queue->CurrentCount < queue->MaximumCount &&
+           !IsListEmpty(&queue->waiters) && !IsListEmpty(&queue->EntryListHead))
+        hand_over(queue);
+}
+
 // An insert made by a thread inside its own queue wait (a completion APC ran
-// there) releases nobody: that thread itself takes the packet next.
+// there) releases nobody: that thread itself takes the packet next, and passes
+// on what it does not take.
 static bool inserter_takes_it(const KQUEUE *queue)
 {
     const KTHREAD *thread = KeGetCurrentThread();
@@ -89,13 +90,13 @@ int32_t KeInsertQueue(KQUEUE *queue, LIST_ENTRY *entry)
         queue->CurrentCount < queue->MaximumCount &&
         !inserter_takes_it(queue)) {
         hand_over(queue);
-    } else if (before >= 0) {
-        // Direct waiters are listed without our lock: we append, then look
-        // for them; they list themselves, then look for packets (block in
-        // wait.c). One of the two sees the other. They come second (IOCP-27).
+    } else if (before >= 0 && !inserter_takes_it(queue)) {
+        // The packet stays, so the direct waiters wake (IOCP-27). They are
+        // listed without our lock: we append, then look for them; they list
+        // themselves, then look for packets (block in wait.c). One of the two
+        // sees the other.
         __atomic_thread_fence(__ATOMIC_SEQ_CST);
-        direct = !IsListEmpty(&queue->Header.WaitListHead) &&
-                 IsListEmpty(&queue->waiters);
+        direct = !IsListEmpty(&queue->Header.WaitListHead);
     }
     KeReleaseSpinLockFromDpcLevel(&queue->lock);
     if (!dispatch && !direct) {
@@ -120,9 +121,7 @@ void ki_deactivate_queue(KQUEUE *queue)
     KeAcquireSpinLockAtDpcLevel(&queue->lock);
     ASSERT(queue->CurrentCount > 0);
     queue->CurrentCount--;
-    if (queue->CurrentCount < queue->MaximumCount &&
-        !IsListEmpty(&queue->waiters) && !IsListEmpty(&queue->EntryListHead))
-        hand_over(queue);
+    release_waiters(queue);
     KeReleaseSpinLockFromDpcLevel(&queue->lock);
 }
 
@@ -151,6 +150,19 @@ static uint32_t take_entries(KQUEUE *queue, LIST_ENTRY **entries,
     while (taken < count && !IsListEmpty(&queue->EntryListHead))
         entries[taken++] = take_first(queue);
     return taken;
+}
+
+// What this thread's own APCs brought and it does not take is for the other
+// waiters, and else for the direct ones to know of (IOCP-27). Dispatcher lock
+// held, the queue's not.
+static void pass_on(KQUEUE *queue)
+{
+    if (queue->Header.SignalState <= 0)
+        return;
+    KeAcquireSpinLockAtDpcLevel(&queue->lock);
+    release_waiters(queue);
+    KeReleaseSpinLockFromDpcLevel(&queue->lock);
+    ki_signal(&queue->Header, EVENT_INCREMENT);
 }
 
 // One round with the dispatcher lock held: takes packets, or blocks until one
@@ -200,6 +212,7 @@ static NTSTATUS remove_once(KQUEUE *queue, uint64_t due, LIST_ENTRY **entries,
     KeReleaseSpinLockFromDpcLevel(&queue->lock);
     if (due != KI_FOREVER)
         ki_wait_with_timer(thread, due);
+    pass_on(queue);
     ki_swap_thread();
     if (thread->WaitStatus == STATUS_SUCCESS) {
         entries[0] = thread->queue_packet;
@@ -239,7 +252,7 @@ NTSTATUS ke_remove_queue(KQUEUE *queue, KPROCESSOR_MODE mode, bool alertable,
         // With a kernel APC to run, the thread stays "in its queue wait".
         if (status != STATUS_KERNEL_APC) {
             thread->WaitReason = Executive;
-            tell_direct_waiters(queue);
+            pass_on(queue);
         }
         ki_unlock_dispatcher(old);
     } while (status == STATUS_KERNEL_APC);
