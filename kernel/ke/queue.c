@@ -32,6 +32,14 @@ static LIST_ENTRY *take_first(KQUEUE *queue)
     return RemoveHeadList(&queue->EntryListHead);
 }
 
+// Packets that nobody waits to take are the direct waiters' to know of: whoever
+// is in a dequeue comes first (IOCP-27). Dispatcher lock held, the queue's not.
+static void tell_direct_waiters(KQUEUE *queue)
+{
+    if (queue->Header.SignalState > 0 && IsListEmpty(&queue->waiters))
+        ki_signal(&queue->Header, EVENT_INCREMENT);
+}
+
 // The newest thread in KeRemoveQueue gets the oldest packet (IOCP-11). Both
 // locks are held; the queue's is let go for the release, which counts the
 // thread as running.
@@ -42,6 +50,7 @@ static void hand_over(KQUEUE *queue)
     block->Thread->queue_packet = take_first(queue);
     KeReleaseSpinLockFromDpcLevel(&queue->lock);
     ki_unwait(block->Thread, STATUS_SUCCESS, EVENT_INCREMENT);
+    tell_direct_waiters(queue);
     KeAcquireSpinLockAtDpcLevel(&queue->lock);
 }
 
@@ -91,12 +100,12 @@ int32_t KeInsertQueue(KQUEUE *queue, LIST_ENTRY *entry)
         !inserter_takes_it(queue)) {
         hand_over(queue);
     } else if (before >= 0 && !inserter_takes_it(queue)) {
-        // The packet stays, so the direct waiters wake (IOCP-27). They are
-        // listed without our lock: we append, then look for them; they list
-        // themselves, then look for packets (block in wait.c). One of the two
-        // sees the other.
+        // Direct waiters are listed without our lock: we append, then look
+        // for them; they list themselves, then look for packets (block in
+        // wait.c). One of the two sees the other. They come second (IOCP-27).
         __atomic_thread_fence(__ATOMIC_SEQ_CST);
-        direct = !IsListEmpty(&queue->Header.WaitListHead);
+        direct = !IsListEmpty(&queue->Header.WaitListHead) &&
+                 IsListEmpty(&queue->waiters);
     }
     KeReleaseSpinLockFromDpcLevel(&queue->lock);
     if (!dispatch && !direct) {
@@ -152,9 +161,8 @@ static uint32_t take_entries(KQUEUE *queue, LIST_ENTRY **entries,
     return taken;
 }
 
-// What this thread's own APCs brought and it does not take is for the other
-// waiters, and else for the direct ones to know of (IOCP-27). Dispatcher lock
-// held, the queue's not.
+// What this thread's own APCs brought and it does not take is for the others.
+// Dispatcher lock held, the queue's not.
 static void pass_on(KQUEUE *queue)
 {
     if (queue->Header.SignalState <= 0)
@@ -162,7 +170,7 @@ static void pass_on(KQUEUE *queue)
     KeAcquireSpinLockAtDpcLevel(&queue->lock);
     release_waiters(queue);
     KeReleaseSpinLockFromDpcLevel(&queue->lock);
-    ki_signal(&queue->Header, EVENT_INCREMENT);
+    tell_direct_waiters(queue);
 }
 
 // One round with the dispatcher lock held: takes packets, or blocks until one
@@ -212,7 +220,6 @@ static NTSTATUS remove_once(KQUEUE *queue, uint64_t due, LIST_ENTRY **entries,
     KeReleaseSpinLockFromDpcLevel(&queue->lock);
     if (due != KI_FOREVER)
         ki_wait_with_timer(thread, due);
-    pass_on(queue);
     ki_swap_thread();
     if (thread->WaitStatus == STATUS_SUCCESS) {
         entries[0] = thread->queue_packet;

@@ -452,9 +452,9 @@ KTEST(queue_is_waitable, "IOCP-27")
     EXPECT(queue.Header.SignalState == 0);
 }
 
-// With the limit reached the packet stays, so the port is signalled, although
-// a thread waits in a dequeue.
-KTEST(queue_at_its_limit_is_signalled, "IOCP-27 IOCP-09")
+// With the limit reached packets stay; the dequeuer comes first all the same,
+// and direct waiters hear of what it leaves.
+KTEST(queue_at_its_limit_serves_dequeuers_first, "IOCP-27 IOCP-09")
 {
     worker dequeuer, direct;
     initialize(1);
@@ -463,10 +463,16 @@ KTEST(queue_at_its_limit_is_signalled, "IOCP-27 IOCP-09")
     start_worker(&dequeuer, 'D', 1, NULL);
     start_direct(&direct, 'A');
     insert(1);
-    EXPECT(ktest_logged("A") && queue.Header.SignalState == 1);
-    ktest_join(&direct.thread);    // blocks: gives its place back
+    ktest_sleep(1);    // blocks: gives its place back
+    EXPECT(ktest_logged("Db") && ktest_is_waiting(&direct.thread));
     ktest_join(&dequeuer.thread);
-    EXPECT(ktest_logged("ADb") && run_down() == 0);
+    start_worker(&dequeuer, 'D', 1, NULL);
+    insert(2);
+    insert(3);
+    EXPECT(ktest_logged("Db"));
+    ktest_join(&direct.thread);
+    ktest_join(&dequeuer.thread);
+    EXPECT(queue.Header.SignalState == 1 && run_down() == 1);
 }
 
 // ---- APCs and alerts ------------------------------------------------------
