@@ -154,9 +154,8 @@ NTSTATUS io_remove_completion(KQUEUE *port, bool alertable,
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     LIST_ENTRY *batch[IO_PORT_BATCH];
-    NTSTATUS status = ke_remove_queue(port, UserMode, alertable, timeout,
-                                      batch, MIN(count, ARRAY_SIZE(batch)),
-                                      taken);
+    NTSTATUS status = ke_remove_queue(port, UserMode, alertable, timeout, batch,
+                                      MIN(count, ARRAY_SIZE(batch)), taken);
     for (uint32_t i = 0; i < *taken; i++)
         unpack(batch[i], &entries[i]);
     return status;

@@ -37,18 +37,12 @@ static void insert_apc(KTHREAD *thread, KAPC *apc)
     apc->Inserted = true;
 }
 
-// Whether a wait of the thread is open to special kernel APCs (APC-09).
-static bool takes_specials(const KTHREAD *thread)
-{
-    return thread->WaitIrql == PASSIVE_LEVEL && thread->SpecialApcDisable == 0;
-}
-
-// Whether it is open to user APCs and to the thread's end: not where normal
-// kernel APCs are held back either (APC-10, APC-12).
+// Whether the thread's wait is open to user APCs and to its end: not where
+// kernel APCs of any kind are held back (APC-10, APC-12).
 static bool takes_user_apcs(const KTHREAD *thread)
 {
-    return thread->WaitMode == UserMode && takes_specials(thread) &&
-           thread->KernelApcDisable == 0;
+    return thread->WaitMode == UserMode && thread->WaitIrql == PASSIVE_LEVEL &&
+           !thread->KernelApcDisable && !thread->SpecialApcDisable;
 }
 
 // Lets the thread know (APC-08, APC-09, APC-10). One that runs right now, on
@@ -59,10 +53,10 @@ static void announce_apc(KTHREAD *thread, KAPC *apc, KPRIORITY increment,
 {
     KAPC_STATE *state = &thread->ApcState;
     bool kernel = apc->ApcMode == KernelMode;
-    bool normal_ok = thread->KernelApcDisable == 0 &&
-                     !state->KernelApcInProgress;
+    bool normal_ok = !thread->KernelApcDisable && !state->KernelApcInProgress;
     bool wakes = thread->State == Waiting &&
-                 (kernel ? takes_specials(thread) &&
+                 (kernel ? thread->WaitIrql == PASSIVE_LEVEL &&
+                               thread->SpecialApcDisable == 0 &&
                                (!apc->NormalRoutine || normal_ok)
                          : takes_user_apcs(thread) &&
                                (thread->Alertable || apc->at_head));

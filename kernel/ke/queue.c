@@ -64,8 +64,8 @@ static void release_waiters(KQUEUE *queue)
 }
 
 // An insert made by a thread inside its own queue wait (a completion APC ran
-// there) releases nobody: that thread itself takes the packet next, and passes
-// on what it does not take.
+// there) releases nobody: that thread itself takes the packet next, and leaves
+// the rest to others.
 static bool inserter_takes_it(const KQUEUE *queue)
 {
     const KTHREAD *thread = KeGetCurrentThread();
@@ -95,11 +95,9 @@ int32_t KeInsertQueue(KQUEUE *queue, LIST_ENTRY *entry)
         InsertTailList(&queue->EntryListHead, entry);
         queue->Header.SignalState++;
     }
-    if (dispatch && before >= 0 && !IsListEmpty(&queue->waiters) &&
-        queue->CurrentCount < queue->MaximumCount &&
-        !inserter_takes_it(queue)) {
-        hand_over(queue);
-    } else if (before >= 0 && !inserter_takes_it(queue)) {
+    if (before >= 0 && !inserter_takes_it(queue)) {
+        if (dispatch)
+            release_waiters(queue);
         // Direct waiters are listed without our lock: we append, then look
         // for them; they list themselves, then look for packets (block in
         // wait.c). One of the two sees the other. They come second (IOCP-27).
@@ -161,18 +159,6 @@ static uint32_t take_entries(KQUEUE *queue, LIST_ENTRY **entries,
     return taken;
 }
 
-// What this thread's own APCs brought and it does not take is for the others.
-// Dispatcher lock held, the queue's not.
-static void pass_on(KQUEUE *queue)
-{
-    if (queue->Header.SignalState <= 0)
-        return;
-    KeAcquireSpinLockAtDpcLevel(&queue->lock);
-    release_waiters(queue);
-    KeReleaseSpinLockFromDpcLevel(&queue->lock);
-    tell_direct_waiters(queue);
-}
-
 // One round with the dispatcher lock held: takes packets, or blocks until one
 // is handed over. Looking and listing are one step under the queue's lock, so
 // that no insert slips in between.
@@ -197,6 +183,7 @@ static NTSTATUS remove_once(KQUEUE *queue, uint64_t due, LIST_ENTRY **entries,
         queue->CurrentCount++;
     }
     *taken = take_entries(queue, entries, count);
+    release_waiters(queue);    // for what our own APCs brought, and we leave
     if (!*taken) {
         status = ki_test_alert(thread);
         if (status == STATUS_SUCCESS && due == 0)
@@ -259,7 +246,7 @@ NTSTATUS ke_remove_queue(KQUEUE *queue, KPROCESSOR_MODE mode, bool alertable,
         // With a kernel APC to run, the thread stays "in its queue wait".
         if (status != STATUS_KERNEL_APC) {
             thread->WaitReason = Executive;
-            pass_on(queue);
+            tell_direct_waiters(queue);
         }
         ki_unlock_dispatcher(old);
     } while (status == STATUS_KERNEL_APC);

@@ -76,7 +76,7 @@ NTSTATUS NtRemoveIoCompletionEx(HANDLE port,
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     static const int64_t no_wait = 0;
     FILE_IO_COMPLETION_INFORMATION batch[IO_PORT_BATCH];
-    uint32_t got, wanted, taken = 0;
+    uint32_t got, taken = 0;
     if (count == 0)
         return STATUS_INVALID_PARAMETER;
     NT_TRY(ke_put_user(removed, &taken));    // whatever goes wrong
@@ -85,14 +85,13 @@ NTSTATUS NtRemoveIoCompletionEx(HANDLE port,
     NT_REFERENCE(KQUEUE, object, port, IO_COMPLETION_MODIFY_STATE);
     NTSTATUS status;
     do {
-        wanted = MIN(count - taken, (uint32_t)IO_PORT_BATCH);
         status = io_remove_completion(object, nt_bool(alertable), timeout,
-                                      batch, wanted, &got);
+                                      batch, count - taken, &got);
         NT_TRY(ke_copy_to_user(entries + taken, batch, got * sizeof(*batch)));
         taken += got;
         timeout = &no_wait;      // the rest only if it is there
         alertable = false;
-    } while (got == wanted && taken < count);
+    } while (got == IO_PORT_BATCH && taken < count);
     NT_TRY(ke_put_user(removed, &taken));
     return taken ? STATUS_SUCCESS : status;
 }
