@@ -475,6 +475,34 @@ KTEST(queue_at_its_limit_serves_dequeuers_first, "IOCP-27 IOCP-09")
     EXPECT(queue.Header.SignalState == 1 && run_down() == 1);
 }
 
+// They hear of it when the packet before it is handed over, not when the
+// thread that got that one runs.
+KTEST(queue_direct_waiters_hear_at_once, "IOCP-27")
+{
+    worker dequeuer, direct;
+    KQUEUE other;
+    LIST_ENTRY *entry;
+    uint32_t taken;
+    KeInitializeQueue(&other, 1);
+    initialize(1);
+    insert(0);
+    EXPECT(takes('a'));
+    dequeuer = (worker){ .letter = 'D', .packets = 1 };
+    ktest_start(&dequeuer.thread, work, &dequeuer, KTEST_BELOW);
+    EXPECT(ktest_until_waiting(&dequeuer.thread));
+    start_direct(&direct, 'A');
+    insert(1);
+    insert(2);
+    EXPECT(ktest_logged(""));
+    EXPECT(ke_remove_queue(&other, KernelMode, false, &no_wait, &entry, 1,
+                           &taken) == STATUS_TIMEOUT);    // leaves this one
+    EXPECT(ktest_logged("A"));
+    ktest_join(&direct.thread);
+    ktest_join(&dequeuer.thread);
+    EXPECT(ktest_logged("ADb") && run_down() == 1);
+    EXPECT(!KeRundownQueue(&other));
+}
+
 // ---- APCs and alerts ------------------------------------------------------
 
 // Inserts from packet *a on as many as *b says.
