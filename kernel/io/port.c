@@ -2,8 +2,6 @@
 
 #include "kernel/io/iop.h"
 
-enum { BATCH = 16 };             // packets taken off a port in one go
-
 OBJECT_TYPE io_port_type = {
     .name = "IoCompletion", .generic_read = IO_COMPLETION_QUERY_STATE,
     .generic_write = IO_COMPLETION_MODIFY_STATE | SYNCHRONIZE,
@@ -144,8 +142,8 @@ static void unpack(LIST_ENTRY *entry, FILE_IO_COMPLETION_INFORMATION *out)
     ExFreePoolWithTag(packet, IOP_TAG);
 }
 
-// Takes up to count completions off a port (stage 11), waiting for the first.
-// entries: kernel memory.
+// Takes up to count completions off a port (stage 11), waiting for the first,
+// but no more than IO_PORT_BATCH. entries: kernel memory.
 //
 // IRQL:    == PASSIVE_LEVEL
 // Returns: as ke_remove_queue
@@ -155,22 +153,10 @@ NTSTATUS io_remove_completion(KQUEUE *port, bool alertable,
                               uint32_t count, uint32_t *taken)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    static const int64_t no_wait = 0;
-    LIST_ENTRY *batch[BATCH];
-    NTSTATUS status = STATUS_SUCCESS;
-    *taken = 0;
-    do {
-        uint32_t got;
-        uint32_t wanted = MIN(count - *taken, (uint32_t)BATCH);
-        status = ke_remove_queue(port, UserMode, alertable, timeout, batch,
-                                 wanted, &got);
-        for (uint32_t i = 0; i < got; i++)
-            unpack(batch[i], &entries[*taken + i]);
-        *taken += got;
-        if (got < wanted)
-            break;
-        timeout = &no_wait;      // the rest only if it is there
-        alertable = false;
-    } while (*taken < count);
-    return *taken ? STATUS_SUCCESS : status;
+    LIST_ENTRY *batch[IO_PORT_BATCH];
+    NTSTATUS status = ke_remove_queue(port, UserMode, alertable, timeout, batch,
+                                      MIN(count, ARRAY_SIZE(batch)), taken);
+    for (uint32_t i = 0; i < *taken; i++)
+        unpack(batch[i], &entries[i]);
+    return status;
 }

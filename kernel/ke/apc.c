@@ -37,6 +37,14 @@ static void insert_apc(KTHREAD *thread, KAPC *apc)
     apc->Inserted = true;
 }
 
+// Whether the thread's wait is open to user APCs and to its end: not where
+// kernel APCs of any kind are held back (APC-10, APC-12).
+static bool takes_user_apcs(const KTHREAD *thread)
+{
+    return thread->WaitMode == UserMode && thread->WaitIrql == PASSIVE_LEVEL &&
+           !thread->KernelApcDisable && !thread->SpecialApcDisable;
+}
+
 // Lets the thread know (APC-08, APC-09, APC-10). One that runs right now, on
 // another processor, or that cannot deliver before this processor's level
 // falls, hears it from an interrupt.
@@ -45,13 +53,12 @@ static void announce_apc(KTHREAD *thread, KAPC *apc, KPRIORITY increment,
 {    // lab 2
     KAPC_STATE *state = &thread->ApcState;
     bool kernel = apc->ApcMode == KernelMode;
-    bool normal_ok = thread->KernelApcDisable == 0 &&
-                     !state->KernelApcInProgress;
+    bool normal_ok = !thread->KernelApcDisable && !state->KernelApcInProgress;
     bool wakes = thread->State == Waiting &&
                  (kernel ? thread->WaitIrql == PASSIVE_LEVEL &&
                                thread->SpecialApcDisable == 0 &&
                                (!apc->NormalRoutine || normal_ok)
-                         : thread->WaitMode == UserMode &&
+                         : takes_user_apcs(thread) &&
                                (thread->Alertable || apc->at_head));
     if (kernel)
         state->KernelApcPending = true;
@@ -293,7 +300,7 @@ static void look_for_user_apcs(KTHREAD *thread)
 NTSTATUS ki_test_alert(KTHREAD *thread)
 {    // lab 2
     ASSERT_IRQL(==, DISPATCH_LEVEL);
-    bool user = thread->WaitMode == UserMode;
+    bool user = takes_user_apcs(thread);
     for (int m = KernelMode; thread->Alertable && m <= thread->WaitMode; m++) {
         if (thread->Alerted[m]) {
             thread->Alerted[m] = false;

@@ -32,8 +32,8 @@ static LIST_ENTRY *take_first(KQUEUE *queue)
     return RemoveHeadList(&queue->EntryListHead);
 }
 
-// A waiter has left: packets that nobody waits to take are the direct waiters'
-// to know of (IOCP-27). Dispatcher lock held, the queue's not.
+// Packets that nobody waits to take are the direct waiters' to know of: whoever
+// is in a dequeue comes first (IOCP-27). Dispatcher lock held, the queue's not.
 static void tell_direct_waiters(KQUEUE *queue)
 {
     if (queue->Header.SignalState > 0 && IsListEmpty(&queue->waiters))
@@ -54,8 +54,18 @@ static void hand_over(KQUEUE *queue)
     KeAcquireSpinLockAtDpcLevel(&queue->lock);
 }
 
+// Lets waiters go while there are packets, and room for threads. Both locks
+// are held.
+static void release_waiters(KQUEUE *queue)
+{
+    while (queue->CurrentCount < queue->MaximumCount &&
+           !IsListEmpty(&queue->waiters) && !IsListEmpty(&queue->EntryListHead))
+        hand_over(queue);
+}
+
 // An insert made by a thread inside its own queue wait (a completion APC ran
-// there) releases nobody: that thread itself takes the packet next.
+// there) releases nobody: that thread itself takes the packet next, and leaves
+// the rest to others.
 static bool inserter_takes_it(const KQUEUE *queue)
 {    // lab 3
     const KTHREAD *thread = KeGetCurrentThread();
@@ -85,11 +95,9 @@ int32_t KeInsertQueue(KQUEUE *queue, LIST_ENTRY *entry)
         InsertTailList(&queue->EntryListHead, entry);
         queue->Header.SignalState++;
     }
-    if (dispatch && before >= 0 && !IsListEmpty(&queue->waiters) &&
-        queue->CurrentCount < queue->MaximumCount &&
-        !inserter_takes_it(queue)) {
-        hand_over(queue);
-    } else if (before >= 0) {
+    if (before >= 0 && !inserter_takes_it(queue)) {
+        if (dispatch)
+            release_waiters(queue);
         // Direct waiters are listed without our lock: we append, then look
         // for them; they list themselves, then look for packets (block in
         // wait.c). One of the two sees the other. They come second (IOCP-27).
@@ -120,9 +128,7 @@ void ki_deactivate_queue(KQUEUE *queue)
     KeAcquireSpinLockAtDpcLevel(&queue->lock);
     ASSERT(queue->CurrentCount > 0);
     queue->CurrentCount--;
-    if (queue->CurrentCount < queue->MaximumCount &&
-        !IsListEmpty(&queue->waiters) && !IsListEmpty(&queue->EntryListHead))
-        hand_over(queue);
+    release_waiters(queue);
     KeReleaseSpinLockFromDpcLevel(&queue->lock);
 }
 
@@ -177,6 +183,7 @@ static NTSTATUS remove_once(KQUEUE *queue, uint64_t due, LIST_ENTRY **entries,
         queue->CurrentCount++;
     }
     *taken = take_entries(queue, entries, count);
+    release_waiters(queue);    // for what our own APCs brought, and we leave
     if (!*taken) {
         status = ki_test_alert(thread);
         if (status == STATUS_SUCCESS && due == 0)
