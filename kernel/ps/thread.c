@@ -257,7 +257,7 @@ void ps_exit_thread(NTSTATUS status)
     bool last = psp_let_go(process, thread);
     // Nothing below blocks. From the signal on, somebody may look whether all
     // is back where it was: ps_settle waits until we have been reaped. So nobody
-    // preempts us: not even whom the signal wakes, and who then never rests.
+    // may preempt us, least of all whom the signal wakes, who may never rest.
     ke_hurry(true);
     __atomic_add_fetch(&ob_pending, 1, __ATOMIC_SEQ_CST);
     if (last)
