@@ -260,11 +260,12 @@ $(BUILD)/user/obj/%.o: %.c $(BUILD)/stamp/cc
 $(LIBTINT): $(filter-out $(CRT0),$(LIB_OBJ)) $(BUILD)/stamp/user
 	$(call say,AR,$@)mkdir -p $(@D); rm -f $@; $(AR) rcsD $@ $(filter %.o,$^)
 
-# One source file is one program, wherever it lies.
+# One source file is one program, wherever it lies. No relaxing: the address of
+# a function, which the compiler looks up, does not fit into an instruction.
 define program_rule
 $(BUILD)/user/$(notdir $(basename $(1))): $(call objects,$(BUILD)/user/obj,$(1)) \
         $(CRT0) $(LIBTINT) user/user.ld $(BUILD)/stamp/user
-	$$(call say,LD,$$@)$$(LD) $$(LDFLAGS) -no-pie -T user/user.ld -o $$@ \
+	$$(call say,LD,$$@)$$(LD) $$(LDFLAGS) -no-pie --no-relax -T user/user.ld -o $$@ \
 	    $(CRT0) $$(filter-out $(CRT0),$$(filter %.o,$$^)) $(LIBTINT)
 endef
 $(foreach p,$(PROGS),$(eval $(call program_rule,$(p))))

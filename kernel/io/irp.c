@@ -45,7 +45,7 @@ IRP *IoAllocateIrp(int8_t stack_size)
     if (!irp) {
         size_t locations = (size_t)MAX(stack_size, IO_KEPT_LOCATIONS);
         irp = ExAllocatePoolWithTag(
-            NonPagedPool, sizeof(IRP) + locations * sizeof(IO_STACK_LOCATION),
+            ex_pool_for_io, sizeof(IRP) + locations * sizeof(IO_STACK_LOCATION),
             IOP_TAG);
         if (!irp)
             return NULL;
