@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import qemu
 import record
 import run
+import symbols
 
 TINT = Path(os.path.relpath(qemu.ROOT / 'tools/gdb/tint.py'))
 LONGEST_SOCKET = 100            # Linux takes 107 bytes
@@ -53,14 +54,24 @@ def socket_path():
     if len(str(path)) > LONGEST_SOCKET:
         sys.exit(f'debug: {path} is too long for the name of a socket: choose '
                  'a shorter BUILD')
-    path.unlink(missing_ok=True)
+    remove(path)
     return path
 
 
+def remove(path):
+    path.unlink(missing_ok=True)
+    path.with_name('qmp.sock').unlink(missing_ok=True)
+
+
 def stub(path):
-    """QEMU's options for a guest that waits for gdb on a socket."""
-    return ['-S', '-chardev', 'socket,id=gdb,server=on,wait=off,path='
-            + qemu.quote(path), '-gdb', 'chardev:gdb']
+    """QEMU's options for a guest that waits for gdb on a socket; the tour asks
+    its monitor on another one."""
+    listen = 'socket,server=on,wait=off,path='
+    monitor = path.with_name('qmp.sock')
+    return ['-S', '-chardev', listen + qemu.quote(path) + ',id=gdb',
+            '-gdb', 'chardev:gdb', '-chardev',
+            listen + qemu.quote(monitor) + ',id=qmp',
+            '-mon', 'chardev=qmp,mode=control']
 
 
 class Guest:
@@ -103,11 +114,12 @@ class Guest:
         return self.errors.read()
 
     def end(self):
-        """QEMU ends with gdb, whatever it was doing."""
+        """QEMU ends with gdb, whatever it was doing. Returns its status."""
         self.process.kill()
-        self.process.wait()
+        status = self.process.wait()
         self.pump.join(5)
-        self.path.unlink(missing_ok=True)
+        remove(self.path)
+        return status
 
 
 def explain(errors):
@@ -140,9 +152,12 @@ def with_gdb(command, kernel, path, then=(), echo=True):
                   'it. `help nt` lists commands for the kernel\'s objects.\n'
                   f'The console is shown here, and kept in {guest.log}.',
                   flush=True)
-        return run.wait(subprocess.Popen(gdb_command(path, kernel, *then)))
+        status = run.wait(subprocess.Popen(gdb_command(path, kernel, *then)))
     finally:
-        guest.end()
+        ended = guest.end()
+    if ended == qemu.BUGCHECK:
+        print(symbols.explain(guest.log.read_text(encoding='latin-1'), kernel))
+    return status
 
 
 def without_gdb(command, kernel, path):
@@ -157,7 +172,7 @@ def without_gdb(command, kernel, path):
             [*command, *stub(path), '-serial', 'mon:stdio'],
             preexec_fn=qemu.die_with_parent))
     finally:
-        path.unlink(missing_ok=True)
+        remove(path)
 
 
 def debug(arguments):
@@ -169,15 +184,18 @@ def debug(arguments):
     if not only and not shutil.which('gdb'):
         sys.exit('debug: gdb is missing: `make setup` installs it (package '
                  'gdb)')
+    replay = bool(os.environ.get('REPLAY'))
+    if arguments.tour and replay:
+        sys.exit('debug: the tour needs a live disk: leave REPLAY away')
     if arguments.tour:
         os.environ['ARGS'] = os.environ.get('ARGS') or TOUR_ARGS
     qemu.BUILD.mkdir(parents=True, exist_ok=True)
     with only_session():
         path = socket_path()
-        command, kernel = run.build_command(debug=True)
-        if os.environ.get('REPLAY'):
-            if arguments.tour:
-                sys.exit('debug: the tour needs a live disk: leave REPLAY away')
+        if replay:
+            record.prepare()
+        command, kernel = run.build_command(True, [] if replay else None)
+        if replay:
             command = record.record(command)
         if only:
             return without_gdb(command, kernel, path)

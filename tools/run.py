@@ -56,8 +56,9 @@ def choose_disks(slow):
     return disks
 
 
-def build_command(debug):
-    """The command line of the machine, and the kernel that it boots."""
+def build_command(debug, disks=None):
+    """The command line of the machine, and the kernel that it boots. disks: if
+    others than the environment's."""
     program = qemu.words(os.environ.get('ARGS') or '')
     options = qemu.words(os.environ.get('KOPTS') or '')
     if program:
@@ -65,7 +66,7 @@ def build_command(debug):
     program = program or ['sh', '-c', 'nothread']
     kernel = qemu.BUILD / ('tint-chk.elf' if debug else 'tint.elf')
     initrd = qemu.BUILD / 'initrd.tar'
-    disks = choose_disks(slow=not debug)
+    disks = choose_disks(slow=not debug) if disks is None else disks
     for path in [kernel, initrd, *(disk.path for disk in disks)]:
         if not Path(path).exists():
             sys.exit(f'run: {path} is not there: run make first')

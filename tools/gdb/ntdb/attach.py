@@ -7,14 +7,11 @@ import struct
 
 import gdb
 
-from . import guest, misc, text
+from . import guest, misc
 from .guest import Garbage, number
 
 NT_ENTRY_PROCESS = 0
 LONGEST_NAME = 15               # EPROCESS.ImageFileName without its zero
-ENDINGS = {0o41: 'the first program returned 0, or said shutdown',
-           0o43: 'the first program failed, or said shutdown with a number',
-           0o45: 'a bugcheck, or a refused boot'}
 
 loaded = set()
 
@@ -64,11 +61,11 @@ class Bugcheck(gdb.Breakpoint):
         return True
 
 
-def on_exit(event):
-    code = getattr(event, 'exit_code', None)
-    if code is not None:
-        gdb.write(f'TINT has left QEMU with status {code}: '
-                  + ENDINGS.get(code, 'not a status of TINT') + '.\n')
+def on_end(event):
+    """QEMU ends as soon as TINT says so, without a word to gdb."""
+    gdb.write('\nQEMU has ended: the program has, or there was a bugcheck (see '
+              f'{guest.BUILD.name}/debug-console.log).\n`quit`, and `make debug` '
+              'starts it anew.\n')
 
 
 def install(programs):
@@ -77,4 +74,4 @@ def install(programs):
         load_symbols(word.replace('/', '\\').split('\\')[-1])
     Started('ke_enter_user', internal=True)
     Bugcheck('-source bugcheck.c -function stop', internal=True)
-    gdb.events.exited.connect(on_exit)
+    gdb.events.connection_removed.connect(on_end)

@@ -18,7 +18,7 @@ POINTER = 8
 MASK = (1 << 64) - 1
 CR0_PAGING, EFER_LONG = 1 << 31, 1 << 10
 LOWEST_KERNEL = 0xFFFF800000000000
-LONGEST_LIST = 20000            # entries; a longer one is taken for damaged
+LONGEST_LIST = 1 << 20          # entries; a longer one is taken for damaged
 
 
 class Garbage(Exception):
@@ -155,8 +155,8 @@ def entries(head, type_name, path):
         except Garbage:
             following = before = None
         if before != previous or count == LONGEST_LIST:
-            raise Garbage(f'the list at {first:#x} is damaged behind '
-                          f'{count} entries, at {here:#x}')
+            raise Garbage(f'the list at {first:#x} is damaged, or just being '
+                          f'changed, behind {count} entries, at {here:#x}')
         yield at(type_name, here - back)
         here, previous, count = following, here, count + 1
 

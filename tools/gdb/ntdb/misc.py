@@ -11,7 +11,7 @@ from .guest import Garbage, number
 sys.path.insert(0, str(guest.ROOT / 'tools'))
 import tracering
 
-TRACE_LINES = 40
+TRACE_LINES, MOST_LINES = 40, 1000000
 STEP, NO_IRQ, NO_TIMERS = 1, 2, 4       # QEMU's sstep bits
 
 
@@ -20,9 +20,11 @@ def trace(argument):
     """nt trace [COUNT]: the last records of the trace rings, the newest last.
 All processors together; time in TSC ticks, counted back from the last one."""
     count = value_of(argument) if argument else TRACE_LINES
+    if not 1 <= count <= MOST_LINES:
+        raise Garbage(f'COUNT is a number from 1 to {MOST_LINES}')
     yield from tracering.dump(guest.kernel().filename, guest.memory,
                               int(guest.symbol('KeNumberProcessors')),
-                              max(1, count)).splitlines()
+                              count).splitlines()
 
 
 # ---- nt why ------------------------------------------------------------------

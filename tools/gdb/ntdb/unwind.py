@@ -56,6 +56,8 @@ class Entry(Unwinder):
         try:
             pc, sp, rbp, mark = (guest.raw(pending.read_register(name))
                                  for name in ('rip', 'rsp', 'rbp', MARK))
+            if not pc:
+                return None
             if stubs <= pc < call:
                 saved = interrupted(sp, pc == trap_exit)
             elif call <= pc < end:
