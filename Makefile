@@ -7,6 +7,7 @@
 ##   make run          boot, run `nothread`, stay at the prompt
 ##   make debug        boot the checked kernel paused, with gdb attached
 ##   make test         all tests; the last line is `N passed, N failed`
+##   make bench        what operations cost, in guest instructions, beside Linux's
 ##   make stress       the tests with their full numbers (STRESS=1)
 ##   make lint         only the rules of the house
 ##   make rules        write docs/RULES.md: which test holds which rule of NT
@@ -26,6 +27,9 @@
 ##   SPEED=full        run: do not slow the scratch disk down for the eye
 ##   KOPTS='k=v ...'   run, debug: kernel options (port=direct trace=all ...)
 ##   ISO=1             run: boot through GRUB from an ISO
+##   ROWS=1,2 BOOTS=N  bench: these rows (help: which there are), boots a figure (3)
+##   PEER=linux        bench: with Linux beside it, from Debian's packages
+##   CHECK=1 RECORD=1  bench: hold rows 1 and 2 to their record; write the record
 ##   LEVEL=host        test: one of lint host kernel user qemu
 ##   T=expression      test: only tests whose name matches (pytest -k)
 ##   CC=clang          another compiler; CROSS_COMPILE=prefix- for a cross gcc
@@ -67,13 +71,14 @@ else
 
 # What the launcher reads goes to it by the environment, as it was typed: no
 # shell and no make looks into it.
+HOSTCC ?= gcc
 override ARGS := $(value ARGS)
 override KOPTS := $(value KOPTS)
-export ARGS KOPTS BUILD CPUS MEM DISK SPEED ISO EXTRA KTESTS HOSTCC
+export ARGS KOPTS BUILD CPUS MEM DISK SPEED ISO EXTRA KTESTS HOSTCC \
+       ROWS BOOTS PEER CHECK RECORD
 
 first   = $(firstword $(foreach t,$(1),$(if $(shell command -v $(t)),$(t))))
 PYTHON := $(call first,python3 /usr/bin/python3)
-HOSTCC ?= gcc
 NASM   ?= nasm
 
 ifeq ($(origin CC),default)
@@ -285,6 +290,17 @@ debug: all
 tour: all
 	@$(PYTHON) tools/debug.py --tour $(if $(BATCH),--batch)
 
+# --------------------------------------------------------------------- bench
+# The plugin runs inside the host's QEMU, so the host's compiler makes it.
+
+PLUGIN := $(BUILD)/bench/count.so
+$(PLUGIN): tests/bench/count.c tests/bench/plugin.h
+	$(call say,HOSTCC,$@)mkdir -p $(@D); $(HOSTCC) -std=gnu17 -O2 -Wall -Wextra -Wshadow \
+	    -fPIC -shared -fvisibility=hidden -o $@ $<
+.PHONY: bench
+bench: all $(PLUGIN)
+	@$(PYTHON) tools/bench.py
+
 # -------------------------------------------------------------- test and lint
 
 LEVELS    := lint host kernel user qemu
@@ -299,11 +315,14 @@ ifneq ($(filter-out $(LEVELS),$(LEVEL)),)
 $(error LEVEL is one of: $(LEVELS))
 endif
 # The host's tests need no kernel, all others do.
-test: $(if $(filter-out host,$(or $(LEVEL),all)),all)
+test: $(if $(filter-out host,$(or $(LEVEL),all)),all $(PLUGIN))
 	@$(PYTEST) -m pytest -q $(TESTS) $(if $(T),-k '$(T)')
-stress: all
+stress: all $(PLUGIN)
 	@echo 'stress: the tests with their full numbers of seeds and rounds (STRESS=1)'
 	@STRESS=1 $(PYTEST) -m pytest -q $(TESTS) $(if $(T),-k '$(T)')
+	@for cpus in $(if $(LEVEL)$(CPUS)$(T),,2 4); do \
+	     echo "stress: all of tests/qemu on $$cpus processors"; \
+	     CPUS=$$cpus $(PYTEST) -m pytest -q tests/qemu || exit 1; done
 lint: $(KERNELS)
 	@$(PYTHON) tests/lint/lint.py
 rules:

@@ -215,6 +215,11 @@ static bool run_first_program(NTSTATUS *exit_status)
     return true;
 }
 
+static void free_apc(KAPC *apc)
+{
+    ExFreePoolWithTag(apc, 0);    // its owner's tag, whoever that was
+}
+
 static void system_thread(void *context)
 {
     const LOADER_PARAMETER_BLOCK *loader = context;
@@ -283,7 +288,8 @@ _Noreturn void kernel_main(uint32_t magic, uint32_t info)
     nt_version = TINT_VERSION;
     ke_set_services(nt_services, NT_SERVICE_COUNT);
     ke_hook = (ke_hooks){ .user_fault = ps_user_fault,
-                          .thread_dead = ps_thread_dead, .reap = ob_reap };
+                          .thread_dead = ps_thread_dead, .reap = ob_reap,
+                          .free_apc = free_apc };
     if (!NT_SUCCESS(ps_create_system_thread(system_thread, &loader)))
         refuse("no memory for the first thread");
     ke_idle();

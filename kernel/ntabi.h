@@ -315,7 +315,7 @@ typedef struct SYSTEM_BASIC_INFORMATION {
 // What must be back where it was when a program has ended.
 typedef struct SYSTEM_PERFORMANCE_INFORMATION {
     uint64_t AvailablePages;
-    uint64_t PoolBytes;      // allocated and not freed
+    uint64_t PoolBytes;      // in use: not those kept for later
     uint64_t PoolBlocks;
     uint64_t Handles, Objects;
     uint64_t Irps;           // allocated and not freed
@@ -427,12 +427,12 @@ typedef enum TRACE_EVENT {
 // nowhere else; the position is the service's number.
 //
 // May be NULL: attributes, previous, current, returned, frequency, a time-out,
-// thread of NtCreateUserProcess, old of nt_trace_mask.
+// thread of NtCreateUserProcess, old of nt_trace_mask and nt_set_road.
 // NtQueryDirectoryFile fills in whole FILE_NAMES_INFORMATION;
 // STATUS_NO_MORE_FILES at the end. NtCreateUserProcess starts a program; the
 // three standard handles are given to it as duplicates.
 //
-// Ours, the last four:
+// Ours, the last five:
 //   nt_set_thread_base sets the calling thread's FS base (thread-local data).
 //   nt_trace_mask replaces the mask of traced events, one bit per TRACE_EVENT,
 //     until the process ends; 0 asks for the one that the kernel was started
@@ -441,6 +441,8 @@ typedef enum TRACE_EVENT {
 //     *position on (0: the oldest), moves *position behind the last one, and
 //     says how many were copied and how many had been overwritten before they
 //     could be read.
+//   nt_set_road chooses the road of all completions from now on, and says which
+//     it was: 0 the one with the APC, 1 the direct one.
 //   nt_shutdown ends QEMU, or powers off; see the exit codes in the README.
 #define NT_SERVICES(X)                                                       \
     X(NtClose, 1, (HANDLE handle))                                           \
@@ -556,6 +558,7 @@ typedef enum TRACE_EVENT {
     X(nt_trace_read, 6,                                                      \
       (uint32_t processor, uint64_t *position, TRACE_RECORD *records,        \
       uint32_t count, uint32_t *copied, uint32_t *lost))                     \
+    X(nt_set_road, 2, (uint32_t direct, uint32_t *old))                      \
     X(nt_shutdown, 1, (uint32_t code))
 
 #define NT_SERVICE_NUMBER(name, count, arguments) NT_SERVICE_##name,

@@ -30,12 +30,13 @@ can_test() {
 }
 
 case $(uname -m) in
-x86_64) need gcc gcc ;;
+x86_64) ;;
 *) need gcc-x86-64-linux-gnu x86_64-linux-gnu-gcc ;;
 esac
+need gcc gcc    # here also for the host's tests, and the plugin of QEMU
 need make make
 need nasm nasm
-need binutils ld nm addr2line
+need binutils ld nm addr2line readelf
 need qemu-system-x86 qemu-system-x86_64
 need grub-common grub-mkrescue
 need_file grub-pc-bin /usr/lib/grub/i386-pc

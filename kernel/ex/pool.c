@@ -142,9 +142,9 @@ void *ExAllocatePoolWithTag(POOL_TYPE type, size_t size, uint32_t tag)
     return block->body;
 }
 
-// Frees a block; tag is the one that it was allocated with. A second time, or
-// with another tag, is a bugcheck. A block above EX_POOL_LARGE must not be
-// freed with a spin lock held.
+// Frees a block; tag is the one that it was allocated with, or 0: any. A second
+// time, or with another tag, is a bugcheck. A block above EX_POOL_LARGE must
+// not be freed with a spin lock held.
 //
 // IRQL:    <= DISPATCH_LEVEL
 // NT:      ExFreePoolWithTag (WDK)
@@ -153,7 +153,7 @@ void ExFreePoolWithTag(void *body, uint32_t tag)
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
     pool_block *block = CONTAINING_RECORD(body, pool_block, body);
-    if (block->tag != tag)
+    if (!block->tag || (tag && block->tag != tag))
         KeBugCheckEx(BAD_POOL_CALLER, (uintptr_t)body, tag, block->tag, 0);
     __atomic_fetch_sub(&ex_pool_bytes, block->size, __ATOMIC_RELAXED);
     __atomic_fetch_sub(&ex_pool_blocks, 1, __ATOMIC_RELAXED);

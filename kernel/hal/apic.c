@@ -61,7 +61,5 @@ void hal_send_ipi(uint32_t apic_id, uint32_t command)
 // IRQL:    any level
 void hal_send_self_ipi(uint8_t vector)
 {
-    while (halp_lapic[LAPIC_COMMAND_LOW] & COMMAND_PENDING)
-        __asm__ volatile("pause");
-    halp_lapic[LAPIC_COMMAND_LOW] = COMMAND_SELF | COMMAND_ASSERT | vector;
+    hal_send_ipi(0, COMMAND_SELF | vector);
 }

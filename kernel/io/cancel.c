@@ -73,6 +73,17 @@ static bool matches(const IRP *irp, const io_filter *filter)
            (!filter->without_event || !irp->UserEvent);
 }
 
+static uint64_t count_requests(ke_io_slot *slot)
+{
+    uint64_t count = 0;
+    KIRQL old;
+    KeAcquireSpinLock(&slot->lock, &old);
+    RTL_FOR_EACH(entry, &slot->irps)
+        count++;
+    KeReleaseSpinLock(&slot->lock, old);
+    return count;
+}
+
 // Asks the requests that hang on a slot and match to end, one in each round:
 // its routine is called with the list's lock let go. There are no more rounds
 // than there are requests now: whoever sends a new one for each would keep us
@@ -84,7 +95,7 @@ bool io_cancel(ke_io_slot *slot, const io_filter *filter)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
     bool matched = false;
-    uint64_t rounds = io_irp_count() + 1;    // new ones are behind the old
+    uint64_t rounds = count_requests(slot) + 1;    // new ones are at the end
     IRP *found;
     do {
         DRIVER_CANCEL *routine = NULL;

@@ -7,7 +7,7 @@
 
 #include "kernel/io/iop.h"
 
-enum { LOOKASIDE_LOCATIONS = 2, LOOKASIDE_DEPTH = 256 };
+enum { LOOKASIDE_DEPTH = 256 };
 
 static volatile uint64_t irps_from_pool;    // kept ones included
 
@@ -36,14 +36,14 @@ IRP *IoAllocateIrp(int8_t stack_size)
     IRP *irp = NULL;
     uint64_t flags = ki_disable_interrupts();
     KPRCB *prcb = KeGetCurrentPrcb();
-    if (stack_size <= LOOKASIDE_LOCATIONS && prcb->irp_lookaside_depth) {
+    if (stack_size <= IO_KEPT_LOCATIONS && prcb->irp_lookaside_depth) {
         prcb->irp_lookaside_depth--;
         irp = CONTAINING_RECORD(RemoveHeadList(&prcb->irp_lookaside), IRP,
                                 ThreadListEntry);
     }
     ki_restore_interrupts(flags);
     if (!irp) {
-        size_t locations = (size_t)MAX(stack_size, LOOKASIDE_LOCATIONS);
+        size_t locations = (size_t)MAX(stack_size, IO_KEPT_LOCATIONS);
         irp = ExAllocatePoolWithTag(
             NonPagedPool, sizeof(IRP) + locations * sizeof(IO_STACK_LOCATION),
             IOP_TAG);
@@ -64,7 +64,7 @@ void IoFreeIrp(IRP *irp)
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
     uint64_t flags = ki_disable_interrupts();
     KPRCB *prcb = KeGetCurrentPrcb();
-    bool keep = !DBG && irp->StackCount <= LOOKASIDE_LOCATIONS &&
+    bool keep = !DBG && irp->StackCount <= IO_KEPT_LOCATIONS &&
                 prcb->irp_lookaside_depth < LOOKASIDE_DEPTH;
     if (keep) {
         prcb->irp_lookaside_depth++;
@@ -77,15 +77,25 @@ void IoFreeIrp(IRP *irp)
     }
 }
 
-// How many IRPs are allocated and not freed, kept ones not counted.
+// How many free IRPs are kept for the next request.
+//
+// IRQL:    any level
+uint64_t io_kept_irps(void)
+{
+    uint64_t kept = 0;
+    for (uint32_t i = 0; i < KeNumberProcessors; i++)
+        kept += ki_processor[i]->irp_lookaside_depth;
+    return kept;
+}
+
+// How many IRPs are allocated and not freed, kept ones not counted. A moment's
+// picture, taken without a lock: one freed meanwhile may be missing twice.
 //
 // IRQL:    any level
 uint64_t io_irp_count(void)
 {
-    uint64_t count = irps_from_pool;
-    for (uint32_t i = 0; i < KeNumberProcessors; i++)
-        count -= ki_processor[i]->irp_lookaside_depth;
-    return count;
+    uint64_t kept = io_kept_irps(), all = irps_from_pool;
+    return all > kept ? all - kept : 0;
 }
 
 // ---- Down and up the stack ------------------------------------------------

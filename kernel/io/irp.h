@@ -181,4 +181,10 @@ void IoReleaseCancelSpinLock(KIRQL irql);
 void io_irp_at_device(IRP *irp, uint32_t unit);
 uint64_t io_irp_count(void);
 
+// IRPs of up to so many locations are kept when they are freed; all of a size.
+enum { IO_KEPT_LOCATIONS = 2, IO_KEPT_IRP_BYTES = sizeof(IRP) +
+           IO_KEPT_LOCATIONS * sizeof(IO_STACK_LOCATION) };
+
+uint64_t io_kept_irps(void);
+
 #endif

@@ -346,9 +346,17 @@ bool KeAlertThread(KTHREAD *thread, KPROCESSOR_MODE mode)
     return alerted;
 }
 
-// Refuses further APCs and runs down those that are queued (APC-13): each
-// one's RundownRoutine, or its KernelRoutine's owner keeps it (NULL: it is
-// part of something that outlives the thread).
+// The RundownRoutine of an APC that is part of something: it stays there.
+//
+// IRQL:    == PASSIVE_LEVEL
+void ke_keep_apc(KAPC *apc)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    (void)apc;
+}
+
+// Refuses further APCs and runs down those that are queued: each one's
+// RundownRoutine is called, or the APC freed (APC-13).
 //
 // IRQL:    == PASSIVE_LEVEL
 void ke_rundown_apcs(KTHREAD *thread)
@@ -362,7 +370,6 @@ void ke_rundown_apcs(KTHREAD *thread)
     for (KPROCESSOR_MODE mode = KernelMode; mode <= UserMode; mode++) {
         KAPC copy, *apc;
         while ((apc = take_apc(thread, mode, &copy)) != NULL)
-            if (copy.RundownRoutine)
-                copy.RundownRoutine(apc);
+            (copy.RundownRoutine ? copy.RundownRoutine : ke_hook.free_apc)(apc);
     }
 }

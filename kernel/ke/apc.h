@@ -55,6 +55,9 @@ bool KeAreApcsDisabled(void);
 bool KeAreAllApcsDisabled(void);
 bool KeTestAlertThread(KPROCESSOR_MODE mode);
 bool KeAlertThread(KTHREAD *thread, KPROCESSOR_MODE mode);
+// A RundownRoutine for an APC that is part of something else.
+void ke_keep_apc(KAPC *apc);
+
 // Refuses further APCs; calls each APC's rundown, or frees it (APC-13).
 void ke_rundown_apcs(KTHREAD *thread);
 

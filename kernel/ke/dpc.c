@@ -59,6 +59,13 @@ static bool enqueue(ki_dpc_queue *queue, KDPC *dpc, void *argument1,
     return inserted;
 }
 
+// It is on no queue; who sees that may insert it elsewhere, with another lock:
+// what we did to its links comes before.
+static void set_free(KDPC *dpc)
+{
+    __atomic_store_n(&dpc->DpcData, NULL, __ATOMIC_RELEASE);
+}
+
 // Sees to it that the target drains (DPC-08). A Low one, and a Medium one of
 // another processor that is awake, may wait: for another drain, for depth, or
 // for 10 ms, after which this processor's clock pokes.
@@ -121,7 +128,7 @@ bool KeRemoveQueueDpc(KDPC *dpc)
         if (dpc->DpcData == queue) {
             RemoveEntryList(&dpc->DpcListEntry);
             queue->depth--;
-            dpc->DpcData = NULL;
+            set_free(dpc);
             removed = true;
         }
         KeReleaseSpinLockFromDpcLevel(&queue->lock);
@@ -145,7 +152,7 @@ static bool run_one(ki_dpc_queue *queue)
     KDPC copy = *dpc;
     queue->depth--;
     queue->count++;
-    dpc->DpcData = NULL;
+    set_free(dpc);
     KeReleaseSpinLockFromDpcLevel(&queue->lock);
 
     ki_enable();

@@ -40,14 +40,14 @@ static void tell_direct_waiters(KQUEUE *queue)
         ki_signal(&queue->Header, EVENT_INCREMENT);
 }
 
-// The newest thread in KeRemoveQueue, which gets the packet handed over
-// (IOCP-11). Both locks are held; the queue's is let go for the release,
-// which counts the thread as running.
-static void hand_over(KQUEUE *queue, LIST_ENTRY *entry)
+// The newest thread in KeRemoveQueue gets the oldest packet (IOCP-11). Both
+// locks are held; the queue's is let go for the release, which counts the
+// thread as running.
+static void hand_over(KQUEUE *queue)
 {
     KWAIT_BLOCK *block = CONTAINING_RECORD(queue->waiters.Flink, KWAIT_BLOCK,
                                            WaitListEntry);
-    block->Thread->queue_packet = entry;
+    block->Thread->queue_packet = take_first(queue);
     KeReleaseSpinLockFromDpcLevel(&queue->lock);
     ki_unwait(block->Thread, STATUS_SUCCESS, EVENT_INCREMENT);
     tell_direct_waiters(queue);
@@ -81,13 +81,15 @@ int32_t KeInsertQueue(KQUEUE *queue, LIST_ENTRY *entry)
     }
     int32_t before = queue->abandoned ? -1 : queue->Header.SignalState;
     bool direct = false;
+    if (before >= 0) {
+        InsertTailList(&queue->EntryListHead, entry);
+        queue->Header.SignalState++;
+    }
     if (dispatch && before >= 0 && !IsListEmpty(&queue->waiters) &&
         queue->CurrentCount < queue->MaximumCount &&
         !inserter_takes_it(queue)) {
-        hand_over(queue, entry);
+        hand_over(queue);
     } else if (before >= 0) {
-        InsertTailList(&queue->EntryListHead, entry);
-        queue->Header.SignalState++;
         // Direct waiters are listed without our lock: we append, then look
         // for them; they list themselves, then look for packets (block in
         // wait.c). One of the two sees the other. They come second (IOCP-27).
@@ -120,7 +122,7 @@ void ki_deactivate_queue(KQUEUE *queue)
     queue->CurrentCount--;
     if (queue->CurrentCount < queue->MaximumCount &&
         !IsListEmpty(&queue->waiters) && !IsListEmpty(&queue->EntryListHead))
-        hand_over(queue, take_first(queue));
+        hand_over(queue);
     KeReleaseSpinLockFromDpcLevel(&queue->lock);
 }
 

@@ -267,8 +267,8 @@ void ki_reschedule(void)
     KeAcquireSpinLockAtDpcLevel(&ki_dispatcher_lock);
     KPRCB *prcb = KeGetCurrentPrcb();
     KTHREAD *current = prcb->CurrentThread;
-    bool quantum_end = prcb->quantum_expired;
-    prcb->quantum_expired = false;
+    bool quantum_end = __atomic_exchange_n(&prcb->quantum_expired, false,
+                                           __ATOMIC_RELAXED);
     prcb->reschedule = false;
     if (quantum_end && current->Priority > current->BasePriority)
         current->Priority--;
@@ -337,6 +337,19 @@ void ki_set_priority(KTHREAD *thread, KPRIORITY priority)
     thread->Priority = priority;
     if (thread->State == Running)    // it may have become the worse one
         reschedule(ki_processor[thread->processor]);
+}
+
+// While on, nobody preempts the current thread: it holds what others wait for,
+// and might get no processor for long. Then it is back at its base priority.
+//
+// IRQL:    == PASSIVE_LEVEL
+void ke_hurry(bool on)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    KIRQL old = ki_lock_dispatcher();
+    KTHREAD *thread = KeGetCurrentThread();
+    ki_set_priority(thread, on ? MAXIMUM_PRIORITY - 1 : thread->BasePriority);
+    ki_unlock_dispatcher(old);
 }
 
 // Sets the current and the base priority.

@@ -57,8 +57,8 @@ void ke_initialize_thread(KTHREAD *thread, KPROCESS *process, void *stack_top,
     KeInitializeTimerEx(&thread->Timer, NotificationTimer);
     ke_initialize_io_slot(&thread->io);
     KeInitializeSemaphore(&thread->SuspendSemaphore, 0, 1);
-    KeInitializeApc(&thread->SuspendApc, thread, suspend_kernel, NULL,
-                    suspend_normal, KernelMode, thread);
+    KeInitializeApc(&thread->SuspendApc, thread, suspend_kernel,
+                    ke_keep_apc, suspend_normal, KernelMode, thread);
     thread->ApcQueueable = true;
     thread->Process = thread->attached = process;
     thread->InitialStack = stack_top;

@@ -192,6 +192,7 @@ KPRIORITY KeSetPriorityThread(KTHREAD *thread, KPRIORITY priority);
 KPRIORITY KeSetBasePriorityThread(KTHREAD *thread, KPRIORITY increment);
 uint64_t KeSetAffinityThread(KTHREAD *thread, uint64_t affinity);
 void ke_yield(void);
+void ke_hurry(bool on);
 // Enters ring 3 for the first time in this thread; rdi, rsi, rdx as given.
 // A pending user APC is delivered first (APC-23).
 _Noreturn void ke_enter_user(uint64_t rip, uint64_t rsp, uint64_t rdi,
@@ -206,6 +207,8 @@ typedef struct ke_hooks {
     // Idle at PASSIVE: frees what the dead left; must not wait. True if there
     // was something.
     bool (*reap)(void);
+    // Frees an APC that is run down and has no routine for that (<= DISPATCH).
+    void (*free_apc)(KAPC *apc);
 } ke_hooks;
 
 extern ke_hooks ke_hook;

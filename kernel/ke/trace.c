@@ -15,10 +15,9 @@ void ke_init_trace(uint32_t processor, TRACE_RECORD *records, uint64_t count)
                                                  .records = records };
 }
 
-// Writes one record. xadd without lock: another processor never writes here,
-// and an interrupt comes before or after it, so each gets a slot of its own.
-// A thread may move between the two lines; its record then lies in the ring
-// of the processor that it came from, which it has just left.
+// Writes one record. An interrupt takes its slot before or after us, so each
+// gets one of its own. Locked, since a thread may move between the two lines:
+// its record then goes into the ring of the processor that it has just left.
 //
 // IRQL:    any level
 void ki_trace_write(uint32_t event, uint32_t aux, uint32_t id)
@@ -26,7 +25,8 @@ void ki_trace_write(uint32_t event, uint32_t aux, uint32_t id)
     enum { IRQL_SHIFT = 8 };
     ki_trace_ring *ring = &ki_trace_rings[KeGetCurrentProcessorNumber()];
     uint64_t slot = 1;
-    __asm__ volatile("xaddq %0, %1" : "+r"(slot), "+m"(ring->next)::"memory");
+    __asm__ volatile("lock xaddq %0, %1"
+                     : "+r"(slot), "+m"(ring->next)::"memory");
     ring->records[slot & ring->mask] = (TRACE_RECORD){
         .Time = hal_read_tsc(),
         .Event = (uint16_t)(event | (uint32_t)KeGetCurrentIrql() << IRQL_SHIFT),

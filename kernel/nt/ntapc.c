@@ -2,17 +2,11 @@
 
 #include "kernel/nt/ntp.h"
 
-// The APC leaves its thread's list, one way or the other.
-static void apc_rundown(KAPC *apc)
-{
-    ExFreePoolWithTag(apc, NT_POOL_TAG);
-}
-
 static void apc_kernel(KAPC *apc, KNORMAL_ROUTINE **normal, void **context,
                        void **argument1, void **argument2)
 {
     (void)normal, (void)context, (void)argument1, (void)argument2;
-    apc_rundown(apc);
+    ExFreePoolWithTag(apc, NT_POOL_TAG);
 }
 
 // Queues a user APC to a thread (APC-15).
@@ -36,11 +30,11 @@ NTSTATUS NtQueueApcThread(HANDLE handle, PS_APC_ROUTINE *routine,
     KAPC *apc = ExAllocatePoolWithTag(NonPagedPool, sizeof(*apc), NT_POOL_TAG);
     if (!apc)
         return STATUS_INSUFFICIENT_RESOURCES;
-    KeInitializeApc(apc, &thread->Tcb, apc_kernel, apc_rundown, routine,
-                    UserMode, argument1);
+    KeInitializeApc(apc, &thread->Tcb, apc_kernel, NULL, routine, UserMode,
+                    argument1);
     if (KeInsertQueueApc(apc, argument2, argument3, IO_NO_INCREMENT))
         return STATUS_SUCCESS;
-    apc_rundown(apc);
+    ExFreePoolWithTag(apc, NT_POOL_TAG);
     return STATUS_UNSUCCESSFUL;
 }
 

@@ -178,9 +178,11 @@ NTSTATUS NtQuerySystemInformation(SYSTEM_INFORMATION_CLASS class, void *buffer,
     }
     case SystemPerformanceInformation: {
         ps_settle();    // whose end was seen is gone, with all that it had
+        uint64_t kept = io_kept_irps();    // free, and so not in use
         SYSTEM_PERFORMANCE_INFORMATION counts = {
             .AvailablePages = mm_available_frames(),
-            .PoolBytes = ex_pool_bytes, .PoolBlocks = ex_pool_blocks,
+            .PoolBytes = ex_pool_bytes - kept * IO_KEPT_IRP_BYTES,
+            .PoolBlocks = ex_pool_blocks - kept,
             .Handles = ob_handle_count, .Objects = ob_object_count,
             .Irps = io_irp_count(), .Threads = ps_thread_count,
             .Processes = ps_process_count, .PoolPages = ex_pool_pages,

@@ -124,6 +124,20 @@ NTSTATUS nt_trace_read(uint32_t processor, uint64_t *position,
     return ke_put_user(position, &at);
 }
 
+// Chooses the road of all completions, as port= of the command line does.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS or STATUS_ACCESS_VIOLATION
+NTSTATUS nt_set_road(uint32_t direct, uint32_t *old)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    NT_TRY(NT_PROBE_OPTIONAL(old));
+    uint32_t before =
+        __atomic_exchange_n(&io_direct_road, direct != 0, __ATOMIC_SEQ_CST);
+    return NT_PUT_OPTIONAL(old, &before);
+}
+
 // ---- The end --------------------------------------------------------------
 
 // Leaves QEMU: with success only if the first program says 0.

@@ -13,10 +13,10 @@ struct nt_timer {
     KDPC dpc;
     KSPIN_LOCK lock;             // guards all below
     KAPC apc;                    // its thread is referenced; NULL: none is set
+    uint64_t due;                // 100 ns since boot: no APC before that
 };
 
-// The APC is part of the timer, which may be gone by now: it is left alone,
-// here and by a thread that ends without having run it.
+// The APC is part of the timer, which may be gone by now: it is left alone.
 static void apc_kernel(KAPC *apc, KNORMAL_ROUTINE **normal, void **context,
                        void **argument1, void **argument2)
 {
@@ -24,16 +24,21 @@ static void apc_kernel(KAPC *apc, KNORMAL_ROUTINE **normal, void **context,
 }
 
 // The timer expired: its routine gets the time in two halves. An APC that is
-// still queued from the last time is not queued again.
+// still queued from the last time is not queued again. A DPC that waited for
+// the lock while the timer was set anew comes too early, or twice.
 static void expire(KDPC *dpc, void *context, void *argument1, void *argument2)
 {
     (void)dpc, (void)argument1, (void)argument2;
+    enum { UNITS_PER_MS = 10000 };
     nt_timer *timer = context;
     uint64_t now = (uint64_t)ke_query_system_time();
     KeAcquireSpinLockAtDpcLevel(&timer->lock);
-    if (timer->apc.Thread)
+    if (timer->apc.Thread && KeQueryInterruptTime() >= timer->due) {
         KeInsertQueueApc(&timer->apc, (void *)(now & UINT32_MAX),
                          (void *)(now >> 32), EVENT_INCREMENT);
+        uint64_t period = timer->timer.Period;
+        timer->due = period ? timer->due + period * UNITS_PER_MS : UINT64_MAX;
+    }
     KeReleaseSpinLockFromDpcLevel(&timer->lock);
 }
 
@@ -118,12 +123,15 @@ NTSTATUS NtSetTimer(HANDLE handle, const int64_t *due, TIMER_APC_ROUTINE *apc,
     bool closed = !ob_header(timer)->HandleCount;
     disarm(timer);
     if (apc && !closed) {
-        KeInitializeApc(&timer->apc, KeGetCurrentThread(), apc_kernel, NULL,
-                        (KNORMAL_ROUTINE *)(void *)apc, UserMode, apc_context);
+        KeInitializeApc(&timer->apc, KeGetCurrentThread(), apc_kernel,
+                        ke_keep_apc, (KNORMAL_ROUTINE *)(void *)apc, UserMode,
+                        apc_context);
         ObReferenceObject(timer->apc.Thread);
     }
-    if (!closed)
+    if (!closed) {    // expires on this processor: not before the lock is free
         KeSetTimerEx(&timer->timer, time, (uint32_t)period_ms, &timer->dpc);
+        timer->due = timer->timer.node.key;
+    }
     KeReleaseSpinLock(&timer->lock, old);
     return closed ? STATUS_INVALID_HANDLE : NT_PUT_OPTIONAL(previous, &was_set);
 }

@@ -114,12 +114,15 @@ bool ob_reap(void)
 
     OBJECT_HEADER *header =
         __atomic_exchange_n(&deferred, NULL, __ATOMIC_ACQUIRE);
-    bool any = header != NULL;
+    if (!header)
+        return false;
+    ke_hurry(true);    // whoever settles waits for what we have taken
     while (header) {
         OBJECT_HEADER *next = header->next_deferred;    // the object may go
         header->routine(header + 1);
         header = next;
         __atomic_sub_fetch(&ob_pending, 1, __ATOMIC_SEQ_CST);
     }
-    return any;
+    ke_hurry(false);
+    return true;
 }

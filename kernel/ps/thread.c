@@ -96,7 +96,7 @@ static NTSTATUS prepare(ETHREAD *thread, EPROCESS *process,
                          stack + MM_STACK_PAGES * PAGE_SIZE, stack, start,
                          thread, user ? thread->fpu : NULL);
     KeInitializeApc(&thread->exit_apc, &thread->Tcb, exit_kernel,
-                    NULL, exit_normal, UserMode, NULL);
+                    ke_keep_apc, exit_normal, UserMode, NULL);
     thread->exit_apc.at_head = true;    // APC-03
     thread->ExitStatus = STATUS_PENDING;
     thread->Tcb.id = psp_allocate_id();

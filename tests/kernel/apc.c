@@ -620,6 +620,7 @@ KTEST(critical_region_holds_back_the_end, "APC-12 REG-03 APC-10")
 // ---- The end of the thread ------------------------------------------------
 
 static test_apc left_over[5];
+static KAPC *pooled[2];          // without a RundownRoutine: freed, or leaked
 
 // Ends with all of them queued: the regions keep the kernel ones out.
 static void end_with_apcs(void *context)
@@ -636,11 +637,20 @@ static void end_with_apcs(void *context)
     left_over[4].apc.at_head = true;    // as the thread-exit APC
     for (int i = 0; i < 5; i++)
         EXPECT(insert(&left_over[i]));
+    for (KPROCESSOR_MODE mode = KernelMode; mode <= UserMode; mode++) {
+        KeInitializeApc(pooled[mode], thread, kernel_routine, NULL,
+                        normal_routine, mode, NULL);
+        EXPECT(KeInsertQueueApc(pooled[mode], NULL, NULL, IO_NO_INCREMENT));
+    }
 }
 
 KTEST(apcs_of_an_ended_thread_are_run_down, "APC-13 APC-03 APC-02")
 {
     ktest_thread thread;
+    for (int i = 0; i < 2; i++)
+        pooled[i] = ExAllocatePoolWithTag(NonPagedPool, sizeof(KAPC),
+                                          EX_TAG('K', 't', 's', 't'));
+    EXPECT(pooled[0] && pooled[1]);
     ktest_start(&thread, end_with_apcs, NULL, KTEST_ABOVE);
     EXPECT(ktest_wait(thread.thread));
     EXPECT(ktest_logged("xSxNxExUxV"));

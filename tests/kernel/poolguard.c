@@ -227,7 +227,7 @@ static guard *check_free(void *body, uint32_t tag)
         stop(WRONG_POINTER, body, find_block((uintptr_t)body));
     }
     check_fences(g, UNDERRUN, OVERRUN);
-    if (g->tag != tag)
+    if (tag && g->tag != tag)
         stop(WRONG_TAG, body, g);
     return g;
 }

@@ -487,8 +487,8 @@ static void expect_user_apc(bool alertable)
     KAPC apc;
     initialize(0);
     ktest_start(&w.thread, work, &w, KTEST_ABOVE);
-    KeInitializeApc(&apc, w.thread.thread, log_apc, NULL, never, UserMode,
-                    NULL);
+    KeInitializeApc(&apc, w.thread.thread, log_apc, ke_keep_apc, never,
+                    UserMode, NULL);
     EXPECT(KeInsertQueueApc(&apc, NULL, NULL, IO_NO_INCREMENT));
     EXPECT(ktest_is_waiting(&w.thread) == !alertable);
     insert(0);
@@ -511,7 +511,7 @@ KTEST(queue_packet_or_user_apc, "IOCP-14")
     uint32_t taken;
     KAPC apc;
     initialize(0);
-    KeInitializeApc(&apc, thread, log_apc, NULL, never, UserMode, NULL);
+    KeInitializeApc(&apc, thread, log_apc, ke_keep_apc, never, UserMode, NULL);
     EXPECT(KeInsertQueueApc(&apc, NULL, NULL, IO_NO_INCREMENT));
     EXPECT(ke_remove_queue(&queue, UserMode, true, &no_wait, &entry, 1,
                            &taken) == STATUS_USER_APC);
