@@ -260,15 +260,20 @@ $(BUILD)/user/obj/%.o: %.c $(BUILD)/stamp/cc
 $(LIBTINT): $(filter-out $(CRT0),$(LIB_OBJ)) $(BUILD)/stamp/user
 	$(call say,AR,$@)mkdir -p $(@D); rm -f $@; $(AR) rcsD $@ $(filter %.o,$^)
 
-# One source file is one program, wherever it lies. No relaxing: the address of
-# a function, which the compiler looks up, does not fit into an instruction.
+# One source file is one program, wherever it lies. Each is linked to addresses
+# of its own, so that an address, or a breakpoint, means one program. No
+# relaxing: the address of a function, which the compiler looks up, does not fit
+# into an instruction.
 define program_rule
 $(BUILD)/user/$(notdir $(basename $(1))): $(call objects,$(BUILD)/user/obj,$(1)) \
         $(CRT0) $(LIBTINT) user/user.ld $(BUILD)/stamp/user
-	$$(call say,LD,$$@)$$(LD) $$(LDFLAGS) -no-pie --no-relax -T user/user.ld -o $$@ \
+	$$(call say,LD,$$@)$$(LD) $$(LDFLAGS) -no-pie --no-relax -T user/user.ld \
+	    --defsym=IMAGE_NUMBER=$(2) -o $$@ \
 	    $(CRT0) $$(filter-out $(CRT0),$$(filter %.o,$$^)) $(LIBTINT)
 endef
-$(foreach p,$(PROGS),$(eval $(call program_rule,$(p))))
+image_numbers :=
+$(foreach p,$(PROGS),$(eval image_numbers += $(p)) \
+    $(eval $(call program_rule,$(p),$(words $(image_numbers)))))
 $(foreach p,$(call outside,$(EXTRA)),$(eval \
     $(BUILD)/user/obj/extra/$(basename $(notdir $(p))).o: $(p) $(BUILD)/stamp/cc $(BUILD)/stamp/user ; \
     $$(call say,CC,$$@)mkdir -p $$(@D); $$(CC) $$(filter-out -Werror,$$(PFLAGS)) -MD -MP -c $(p) -o $$@))
@@ -294,7 +299,7 @@ $(BUILD)/tint.iso: $(BUILD)/tint.elf $(BUILD)/initrd.tar boot/grub.cfg tools/iso
 
 # ---------------------------------------------------------------- run, debug
 
-.PHONY: run debug trace proof
+.PHONY: run debug tour trace proof
 trace: all
 	@$(PYTHON) tools/timeline
 proof: all $(BUILD)/proof-count.so
@@ -305,7 +310,9 @@ $(BUILD)/proof-count.so: tools/proof/count.c tests/bench/plugin.h
 run: all
 	@$(PYTHON) tools/run.py --quit-ok
 debug: all
-	@$(PYTHON) tools/run.py --debug
+	@$(PYTHON) tools/debug.py
+tour: all
+	@$(PYTHON) tools/debug.py --tour $(if $(BATCH),--batch)
 
 # --------------------------------------------------------------------- bench
 # The plugin runs inside the host's QEMU, so the host's compiler makes it.
