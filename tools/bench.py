@@ -9,6 +9,8 @@ time is measured. Prints the table and writes build/bench.json.
   BOOTS=N       boots for each figure (3); the table shows the median
   PEER=linux    runs Linux beside it, in turns, and compares with that
   CHECK=1       rows 1 and 2 must hold their `must` and their record + 10 %
+  WHERE=1       counts where the instructions go, for docs/INSTRUCTIONS.md; with
+                PEER=linux Linux's as well
   RECORD=1      writes what was measured to tests/bench/record.json
 """
 import argparse
@@ -26,13 +28,15 @@ sys.path[:0] = [str(ROOT / 'tests' / 'bench'), str(ROOT / 'tools')]
 import counting
 import qemu
 import rows as table
+import where
 
+PAGE = ROOT / 'docs' / 'INSTRUCTIONS.md'
 RECORD = ROOT / 'tests' / 'bench' / 'record.json'
 RESULT = qemu.BUILD / 'bench.json'
 TRIES = 10              # of CHECK=1, until a sample is valid
 TOLERANCE = 1.10        # of CHECK=1, over the record
 HELD = 10000            # writes in flight in rows 11 and 12
-PAGE = 4096
+FRAME = 4096
 MIB = 1 << 20
 
 
@@ -162,7 +166,7 @@ def weigh_writes(samples, wanted):
         m.hmp('block_set_io_throttle disk0 0 0 0 0 0 0')
         m.expect_status(qemu.PASSED, 300)
     pages = int(line.split('pages=')[1].split()[0])
-    samples.add('11', pages * PAGE / HELD)
+    samples.add('11', pages * FRAME / HELD)
 
 
 def holds(mem):
@@ -184,7 +188,7 @@ def weigh_machine(samples, wanted):
             most = middle
         else:
             least = middle + 1
-    samples.add('12', least - HELD * PAGE / MIB)
+    samples.add('12', least - HELD * FRAME / MIB)
 
 
 def time_writes(samples, wanted, boots, peer):
@@ -365,6 +369,13 @@ def main():
             sys.exit(f'bench: PEER is linux, not {setting("PEER")}')
         import peer as linux_peer
         peer = linux_peer.Peer()
+    if setting('WHERE'):
+        tables = where.page_tables(peer)
+        for name, lines in tables.items():
+            print(f'\n{name}:\n' + '\n'.join(lines))
+        where.write_page(PAGE, tables)
+        print(f'\nwritten to {os.path.relpath(PAGE)}')
+        return 0
     samples = Samples()
     measure(samples, wanted, boots, peer)
     linux = peer.rows() if peer else {}

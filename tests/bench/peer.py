@@ -5,6 +5,7 @@ unpacked, below build/bench/peer/; nothing is installed. The guest's only
 program is peer.c, as init. It boots on the same machine, with the same disk,
 under the same plugin.
 """
+import re
 import shutil
 import statistics
 import subprocess
@@ -19,7 +20,7 @@ KERNEL = 'linux-image-cloud-amd64'          # depends on the current one
 URING = 'liburing-dev'
 
 # The fastest that this kernel gets without being built anew.
-DEFAULT = 'console=ttyS0 quiet panic=-1'
+DEFAULT = 'console=ttyS0 quiet panic=-1 nokaslr'
 TUNED = (f'{DEFAULT} mitigations=off psi=0 init_on_alloc=0 '
          'randomize_kstack_offset=off apparmor=0 audit=0 nowatchdog')
 QUEUE = '/sys/block/nvme0n1/queue'
@@ -36,6 +37,10 @@ CALLS = {'5': 'null:20000', '6': 'packet:4096', '7': 'round:4096',
 # What each row is compared with: by default, and tuned.
 WRITES = {'1': (CALL, CALL), '1b': (CALL, CALL), '1c': ('write:batch:64:4096',
           BEST), '2': (ALONE, ALONE_BEST), '2b': (ALONE, ALONE_BEST)}
+MAPS = [('QD 64, a call each', CALL, False),
+        ('the same, tuned', CALL, True),
+        ('QD 64, best, tuned', BEST, True), ('QD 1', ALONE, False),
+        *((f'row {row}', word, False) for row, word in CALLS.items())]
 TRIES = 3           # a Linux with a call for each write hangs now and then
 HANGS = 120         # seconds
 
@@ -165,6 +170,19 @@ class Peer:
         if row == '8' and null:     # tgkill itself, and getpid
             each -= statistics.median(w.each for w in null)
         return each
+
+    def maps(self):
+        """(title, window, symbols) of what WHERE=1 shows: Linux's functions
+        lie where they did in the run that printed them (nokaslr)."""
+        for title, word, tuned in MAPS:
+            m = self.boot(f'where-{word}', ['symbols:0', word], tuned,
+                          counting.disk(), plugin=['map=on'])
+            if not m:
+                raise counting.Wrong('Linux hangs')
+            table = [(int(address, 16), name) for address, name in
+                     re.findall(r'^SYMBOL (\w+) \w (\S+)', m.console, re.M)]
+            window, = counting.windows(m.logs / 'count.log', m.console)
+            yield title, window, table
 
     def iops(self, disk, i):
         """Tuned, batched: what rows 13 and 14 are compared with."""
