@@ -35,6 +35,7 @@
 ##   ROWS=1,2 BOOTS=N  bench: these rows (help: which there are), boots a figure (3)
 ##   PEER=linux        bench: with Linux beside it, from Debian's packages
 ##   CHECK=1 RECORD=1  bench: hold rows 1 and 2 to their record; write the record
+##   WHERE=1           bench: where the instructions go, for docs/INSTRUCTIONS.md
 ##   LEVEL=host        test: one of lint host kernel user qemu labs
 ##   T=expression      test: only tests whose name matches (pytest -k)
 ##   N=1 TO=folder     lab: which, and where it goes (build/lab1)
@@ -83,7 +84,7 @@ HOSTCC ?= gcc
 override ARGS := $(value ARGS)
 override KOPTS := $(value KOPTS)
 export ARGS KOPTS BUILD CPUS MEM DISK SPEED ISO EXTRA KTESTS HOSTCC KERNEL \
-       WRITES ROWS BOOTS PEER CHECK RECORD
+       WRITES ROWS BOOTS PEER CHECK RECORD WHERE
 
 first   = $(firstword $(foreach t,$(1),$(if $(shell command -v $(t)),$(t))))
 PYTHON := $(call first,python3 /usr/bin/python3)

@@ -9,6 +9,8 @@ time is measured. Prints the table and writes build/bench.json.
   BOOTS=N       boots for each figure (3); the table shows the median
   PEER=linux    runs Linux beside it, in turns, and compares with that
   CHECK=1       rows 1 and 2 must hold their `must` and their record + 10 %
+  WHERE=1       counts where the instructions go, for docs/INSTRUCTIONS.md; with
+                PEER=linux Linux's as well
   RECORD=1      writes what was measured to tests/bench/record.json
 """
 import argparse
@@ -26,13 +28,15 @@ sys.path[:0] = [str(ROOT / 'tests' / 'bench'), str(ROOT / 'tools')]
 import counting
 import qemu
 import rows as table
+import where
 
+PAGE = ROOT / 'docs' / 'INSTRUCTIONS.md'
 RECORD = ROOT / 'tests' / 'bench' / 'record.json'
 RESULT = qemu.BUILD / 'bench.json'
 TRIES = 10              # of CHECK=1, until a sample is valid
 TOLERANCE = 1.10        # of CHECK=1, over the record
 HELD = 10000            # writes in flight in rows 11 and 12
-PAGE = 4096
+FRAME = 4096
 MIB = 1 << 20
 
 
@@ -68,38 +72,40 @@ def progress(text):
 
 # ---- Counting ---------------------------------------------------------------
 
-def count_writes(samples, wanted, boots):
+def count_writes(samples, wanted, i, boots):
     """Rows 1 to 3: under the plugin, on a file."""
     numbers = [n for n in ('1', '1b', '1c', '2', '2b', '3', '3b')
                if n in wanted]
     if {'3', '3b'} & set(numbers) and '1' not in numbers:
         numbers.insert(0, '1')
-    for i in range(boots if numbers else 0):
-        progress(f'rows {" ".join(numbers)}: writes, boot {i + 1} of {boots}')
-        found, _ = counting.count(f'writes-{i}', numbers, [counting.disk()])
-        for number, window in found.items():
-            value = window.each
-            if number in ('3', '3b'):
-                value = 100 * (value / found['1'].each - 1)
-            samples.add(number, value, table.judge(number, window))
+    if not numbers:
+        return
+    progress(f'rows {" ".join(numbers)}: writes, boot {i + 1} of {boots}')
+    found, _ = counting.count(f'writes-{i}', numbers, [counting.disk()])
+    for number, window in found.items():
+        value = window.each
+        if number in ('3', '3b'):
+            value = 100 * (value / found['1'].each - 1)
+        samples.add(number, value, table.judge(number, window))
 
 
-def count_calls(samples, wanted, boots):
+def count_calls(samples, wanted, i, boots):
     """Rows 5 to 8, and 9 by the way."""
     numbers = [n for n in ('5', '6', '7', '8') if n in wanted]
-    for i in range(boots if numbers or '9' in wanted else 0):
-        progress(f'rows {" ".join(numbers)} 9: calls, boot {i + 1} of {boots}')
-        found, log = counting.count(f'calls-{i}', numbers or ['5'],
-                                    [counting.disk()])
-        for number, window in found.items():
-            if number in numbers:
-                samples.add(number, counting.cost(
-                    table.BY_NUMBER[number], window))
-        if '9' in wanted:
-            samples.add('9', counting.boot(log) / 1e6)
+    if not numbers and '9' not in wanted:
+        return
+    progress(f'rows {" ".join(numbers)} 9: calls, boot {i + 1} of {boots}')
+    found, log = counting.count(f'calls-{i}', numbers or ['5'],
+                                [counting.disk()])
+    for number, window in found.items():
+        if number in numbers:
+            samples.add(number, counting.cost(table.BY_NUMBER[number],
+                                              window))
+    if '9' in wanted:
+        samples.add('9', counting.boot(log) / 1e6)
 
 
-def count_flights(samples, wanted, boots):
+def count_flights(samples, wanted):
     """Row 4: while a slow disk writes. The first is never held back."""
     for number, cpus in (('4', 1), ('4b', 2)):
         if number not in wanted:
@@ -160,7 +166,7 @@ def weigh_writes(samples, wanted):
         m.hmp('block_set_io_throttle disk0 0 0 0 0 0 0')
         m.expect_status(qemu.PASSED, 300)
     pages = int(line.split('pages=')[1].split()[0])
-    samples.add('11', pages * PAGE / HELD)
+    samples.add('11', pages * FRAME / HELD)
 
 
 def holds(mem):
@@ -182,7 +188,7 @@ def weigh_machine(samples, wanted):
             most = middle
         else:
             least = middle + 1
-    samples.add('12', least - HELD * PAGE / MIB)
+    samples.add('12', least - HELD * FRAME / MIB)
 
 
 def time_writes(samples, wanted, boots, peer):
@@ -332,9 +338,14 @@ def choose(text):
 
 
 def measure(samples, wanted, boots, peer):
-    count_writes(samples, wanted, boots)
-    count_flights(samples, wanted, boots)
-    count_calls(samples, wanted, boots)
+    """All of it. What Linux does beside it, it does in turns with TINT."""
+    for i in range(boots):
+        count_writes(samples, wanted, i, boots)
+        count_calls(samples, wanted, i, boots)
+        if peer:
+            progress(f'Linux: writes and calls, boot {i + 1} of {boots}')
+            peer.count(wanted, i)
+    count_flights(samples, wanted)
     time_boot(samples, wanted, boots)
     weigh_writes(samples, wanted)
     weigh_machine(samples, wanted)
@@ -358,9 +369,16 @@ def main():
             sys.exit(f'bench: PEER is linux, not {setting("PEER")}')
         import peer as linux_peer
         peer = linux_peer.Peer()
+    if setting('WHERE'):
+        tables = where.page_tables(peer)
+        for name, lines in tables.items():
+            print(f'\n{name}:\n' + '\n'.join(lines))
+        where.write_page(PAGE, tables)
+        print(f'\nwritten to {os.path.relpath(PAGE)}')
+        return 0
     samples = Samples()
     measure(samples, wanted, boots, peer)
-    linux = peer.rows(wanted, boots) if peer else {}
+    linux = peer.rows() if peer else {}
     print_table(samples, wanted, linux)
     write_json(samples, wanted, linux, peer.version if peer else None)
     if setting('RECORD'):

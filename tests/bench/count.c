@@ -51,7 +51,7 @@ struct site {
     uint64_t count;
     uint64_t at_open;    // count when the window was opened
 };
-enum { SITES = 1 << 18 };
+enum { SITES = 1 << 21 };
 static struct site *sites;
 
 static FILE *out;
@@ -167,7 +167,7 @@ static void call(struct qemu_plugin_insn *insn, plugin_execute *callback,
 
 static struct site *site_of(uint64_t address)
 {
-    uint64_t i = address * 0x9E3779B97F4A7C15u >> 40;
+    uint64_t i = address * 0x9E3779B97F4A7C15u >> 43;
     for (int tried = 0; tried < SITES; tried++, i++) {
         struct site *site = &sites[i % SITES];
         if (site->address == address || !site->address) {

@@ -147,15 +147,19 @@ def compiler():
     return re.sub(r'^\S*gcc', 'gcc', text).strip()
 
 
+def load(m, *options):
+    """The arguments for a machine with the plugin, whose log is count.log."""
+    return '-plugin', ','.join([qemu.quote(PLUGIN), 'log='
+                                + qemu.quote(m.logs / 'count.log'), *options])
+
+
 def machine(name, words, disks, plugin=None, mem=MEMORY, **options):
     """The machine of all rows; plugin: options of count.c."""
     kernel = qemu.BUILD / 'tint.elf'
     m = qemu.Machine(f'bench-{name}', program=words, disks=disks, mem=mem,
                      extra=MACHINE, **options)
     if plugin is not None:
-        m.extra = (*MACHINE, '-plugin', ','.join(
-            [qemu.quote(PLUGIN), f'log={qemu.quote(m.logs / "count.log")}',
-             f'entry={entry_of(kernel)}', *plugin]))
+        m.extra = (*MACHINE, *load(m, f'entry={entry_of(kernel)}', *plugin))
     return m
 
 
