@@ -6,13 +6,18 @@
 ##   make setup        install what is missing (apt), say nothing if nothing is
 ##   make run          boot, run `nothread`, stay at the prompt
 ##   make debug        boot the checked kernel paused, with gdb attached
+##   make trace        run `nothread`, draw what the kernel did: build/trace.*
+##   make proof        is it true that nobody waits? Judged from outside
 ##   make test         all tests; the last line is `N passed, N failed`
+##   make bench        what operations cost, in guest instructions, beside Linux's
 ##   make stress       the tests with their full numbers (STRESS=1)
+##   make lab N=1      an assignment: a tree in which a part is missing (1 to 3)
+##   make grade N=1    grade the answer in this tree, or in LAB=folder
 ##   make lint         only the rules of the house
 ##   make rules        write docs/RULES.md: which test holds which rule of NT
 ##   make iso          build/tint.iso, for GRUB
 ##   make size         code lines against their limits
-##   make clean        remove what was built, but not the disks
+##   make clean        remove what was built, but not the disks and labs
 ##   make distclean    remove build/ with the disks
 ##
 ## Variables:
@@ -21,13 +26,21 @@
 ##   FILES='path ...'  pack these host files into the initrd as B:\files\NAME
 ##   EXTRA='a.c ...'   build these ring-3 programs into the initrd as well
 ##   KTESTS='t.c ...'  link these in-kernel tests into the checked kernel as well
+##   KERNEL=FILE       proof: another kernel; WRITES=N: only so many writes
 ##   CPUS=N MEM=SIZE   run, debug: processors (1) and memory (128M)
 ##   DISK=ide|nvme     run, debug: the bus of the disks (ide)
 ##   SPEED=full        run: do not slow the scratch disk down for the eye
 ##   KOPTS='k=v ...'   run, debug: kernel options (port=direct trace=all ...)
 ##   ISO=1             run: boot through GRUB from an ISO
-##   LEVEL=host        test: one of lint host kernel user qemu
+##   ROWS=1,2 BOOTS=N  bench: these rows (help: which there are), boots a figure (3)
+##   PEER=linux        bench: with Linux beside it, from Debian's packages
+##   CHECK=1 RECORD=1  bench: hold rows 1 and 2 to their record; write the record
+##   WHERE=1           bench: where the instructions go, for docs/INSTRUCTIONS.md
+##   LEVEL=host        test: one of lint host kernel user qemu labs
 ##   T=expression      test: only tests whose name matches (pytest -k)
+##   N=1 TO=folder     lab: which, and where it goes (build/lab1)
+##   LAB=folder        grade: the answer; ONLY=name: that check; OUT=folder:
+##                     the results; SEED=n: the scripts of an earlier grade
 ##   CC=clang          another compiler; CROSS_COMPILE=prefix- for a cross gcc
 ##   WERROR=1          warnings are errors
 ##   BUILD=dir         build somewhere else than in build/
@@ -67,13 +80,14 @@ else
 
 # What the launcher reads goes to it by the environment, as it was typed: no
 # shell and no make looks into it.
+HOSTCC ?= gcc
 override ARGS := $(value ARGS)
 override KOPTS := $(value KOPTS)
-export ARGS KOPTS BUILD CPUS MEM DISK SPEED ISO EXTRA KTESTS HOSTCC
+export ARGS KOPTS BUILD CPUS MEM DISK SPEED ISO EXTRA KTESTS HOSTCC KERNEL \
+       WRITES ROWS BOOTS PEER CHECK RECORD WHERE
 
 first   = $(firstword $(foreach t,$(1),$(if $(shell command -v $(t)),$(t))))
 PYTHON := $(call first,python3 /usr/bin/python3)
-HOSTCC ?= gcc
 NASM   ?= nasm
 
 ifeq ($(origin CC),default)
@@ -87,13 +101,14 @@ endif
 ifeq ($(origin AR),default)
 AR := $(call first,$(TOOLPREFIX)ar ar)
 endif
+NM := $(call first,$(TOOLPREFIX)nm nm)
 
 ifneq ($(filter-out %.c,$(EXTRA) $(KTESTS)),)
 $(error EXTRA and KTESTS name C sources: what is $(filter-out %.c,$(EXTRA) $(KTESTS))?)
 endif
 
 # These goals compile nothing and must work without a compiler.
-ifneq ($(filter-out help clean distclean size rules,$(or $(MAKECMDGOALS),all)),)
+ifneq ($(filter-out help clean distclean size rules lab,$(or $(MAKECMDGOALS),all)),)
 need = $(if $(shell command -v $(firstword $(1))),,$(error \
          $(or $(firstword $(1)),$(2)) is missing: `make setup` installs it (package $(2))))
 $(call need,$(CC),gcc)
@@ -229,6 +244,12 @@ $(BUILD)/tint-chk.elf: LDFLAGS += $(VERIFIED:%=--wrap=%)
 $(KERNELS): linker.ld $(BUILD)/stamp/kernel
 	$(call say,LD,$@)$(LD) $(LDFLAGS) -T linker.ld -o $@ $(filter %.o,$^)
 
+# Kernels that cheat, for the tests of `make proof` to catch: the free build and
+# one object more, which takes over each function X for which it has __wrap_X.
+$(BUILD)/cheats/%.elf: $(BUILD)/free/tests/proof/%.o $(FREE_OBJ) linker.ld
+	$(call say,LD,$@)mkdir -p $(@D); $(LD) $(LDFLAGS) $$($(NM) $< | \
+	    sed -n 's/.* T __wrap_/--wrap=/p') -T linker.ld -o $@ $(filter %.o,$^)
+
 # -------------------------------------------------- ring 3, initrd and disks
 
 $(BUILD)/user/obj/user/lib/%.o: user/lib/%.c $(BUILD)/stamp/cc
@@ -240,14 +261,20 @@ $(BUILD)/user/obj/%.o: %.c $(BUILD)/stamp/cc
 $(LIBTINT): $(filter-out $(CRT0),$(LIB_OBJ)) $(BUILD)/stamp/user
 	$(call say,AR,$@)mkdir -p $(@D); rm -f $@; $(AR) rcsD $@ $(filter %.o,$^)
 
-# One source file is one program, wherever it lies.
+# One source file is one program, wherever it lies. Each is linked to addresses
+# of its own, so that an address, or a breakpoint, means one program. No
+# relaxing: the address of a function, which the compiler looks up, does not fit
+# into an instruction.
 define program_rule
 $(BUILD)/user/$(notdir $(basename $(1))): $(call objects,$(BUILD)/user/obj,$(1)) \
         $(CRT0) $(LIBTINT) user/user.ld $(BUILD)/stamp/user
-	$$(call say,LD,$$@)$$(LD) $$(LDFLAGS) -no-pie -T user/user.ld -o $$@ \
+	$$(call say,LD,$$@)$$(LD) $$(LDFLAGS) -no-pie --no-relax -T user/user.ld \
+	    --defsym=IMAGE_NUMBER=$(2) -o $$@ \
 	    $(CRT0) $$(filter-out $(CRT0),$$(filter %.o,$$^)) $(LIBTINT)
 endef
-$(foreach p,$(PROGS),$(eval $(call program_rule,$(p))))
+image_numbers :=
+$(foreach p,$(PROGS),$(eval image_numbers += $(p)) \
+    $(eval $(call program_rule,$(p),$(words $(image_numbers)))))
 $(foreach p,$(call outside,$(EXTRA)),$(eval \
     $(BUILD)/user/obj/extra/$(basename $(notdir $(p))).o: $(p) $(BUILD)/stamp/cc $(BUILD)/stamp/user ; \
     $$(call say,CC,$$@)mkdir -p $$(@D); $$(CC) $$(filter-out -Werror,$$(PFLAGS)) -MD -MP -c $(p) -o $$@))
@@ -273,15 +300,35 @@ $(BUILD)/tint.iso: $(BUILD)/tint.elf $(BUILD)/initrd.tar boot/grub.cfg tools/iso
 
 # ---------------------------------------------------------------- run, debug
 
-.PHONY: run debug
+.PHONY: run debug tour trace proof
+trace: all
+	@$(PYTHON) tools/timeline
+proof: all $(BUILD)/proof-count.so
+	@$(PYTHON) tools/proof
+$(BUILD)/proof-count.so: tools/proof/count.c tests/bench/plugin.h
+	$(call say,CC,$@)mkdir -p $(@D); $(HOSTCC) -std=gnu17 -O2 -Wall -Wextra -shared \
+	    -fPIC -fvisibility=hidden -I. -o $@ $<
 run: all
 	@$(PYTHON) tools/run.py --quit-ok
 debug: all
-	@$(PYTHON) tools/run.py --debug
+	@$(PYTHON) tools/debug.py
+tour: all
+	@$(PYTHON) tools/debug.py --tour $(if $(BATCH),--batch)
+
+# --------------------------------------------------------------------- bench
+# The plugin runs inside the host's QEMU, so the host's compiler makes it.
+
+PLUGIN := $(BUILD)/bench/count.so
+$(PLUGIN): tests/bench/count.c tests/bench/plugin.h
+	$(call say,HOSTCC,$@)mkdir -p $(@D); $(HOSTCC) -std=gnu17 -O2 -Wall -Wextra -Wshadow \
+	    -fPIC -shared -fvisibility=hidden -o $@ $<
+.PHONY: bench
+bench: all $(PLUGIN)
+	@$(PYTHON) tools/bench.py
 
 # -------------------------------------------------------------- test and lint
 
-LEVELS    := lint host kernel user qemu
+LEVELS    := lint host kernel user qemu labs
 TESTS     := $(wildcard $(addprefix tests/,$(or $(LEVEL),$(LEVELS))))
 pytest_py := for p in python3 /usr/bin/python3; do \
                  $$p -c 'import pytest' 2>/dev/null && { echo $$p; break; }; done
@@ -293,15 +340,34 @@ ifneq ($(filter-out $(LEVELS),$(LEVEL)),)
 $(error LEVEL is one of: $(LEVELS))
 endif
 # The host's tests need no kernel, all others do.
-test: $(if $(filter-out host,$(or $(LEVEL),all)),all)
+test: $(if $(filter-out host,$(or $(LEVEL),all)),all $(PLUGIN))
 	@$(PYTEST) -m pytest -q $(TESTS) $(if $(T),-k '$(T)')
-stress: all
+stress: all $(PLUGIN)
 	@echo 'stress: the tests with their full numbers of seeds and rounds (STRESS=1)'
 	@STRESS=1 $(PYTEST) -m pytest -q $(TESTS) $(if $(T),-k '$(T)')
+	@for cpus in $(if $(LEVEL)$(CPUS)$(T),,2 4); do \
+	     echo "stress: all of tests/qemu on $$cpus processors"; \
+	     CPUS=$$cpus $(PYTEST) -m pytest -q tests/qemu || exit 1; done
 lint: $(KERNELS)
 	@$(PYTHON) tests/lint/lint.py
 rules:
 	@$(PYTHON) tests/lint/lint.py --write-rules
+
+# ---------------------------------------------------------------- assignments
+
+# Python reads what was typed, as with ARGS: a folder's name may be anything.
+override LAB   := $(value LAB)
+override TO    := $(value TO)
+override OUT   := $(value OUT)
+override ONLY  := $(value ONLY)
+export LAB TO OUT ONLY
+
+.PHONY: lab grade
+lab:
+	@$(PYTHON) tools/lab.py $(N) $${TO:+--to "$$TO"}
+grade:
+	@$(PYTHON) tools/grade.py $(N) $${LAB:+--answer "$$LAB"} $${OUT:+--out "$$OUT"} \
+	    $${ONLY:+--check "$$ONLY"} $(if $(SEED),--seed $(SEED))
 
 # ------------------------------------------------------------- housekeeping
 
@@ -312,8 +378,11 @@ help:
 	@sed -n 's/^## \{0,1\}//p' Makefile
 clean:
 	@if [ -d '$(BUILD)' ]; then find '$(BUILD)' -mindepth 1 -maxdepth 1 \
-	    ! -name disk.img ! -name files.img -exec rm -rf {} +; fi
+	    ! -name disk.img ! -name files.img ! -name 'lab[0-9]*' \
+	    -exec rm -rf {} +; fi
 distclean:
+	@for lab in '$(BUILD)'/lab[0-9]*; do [ ! -e "$$lab" ] || { \
+	    echo "$$lab may hold an answer: move it away first" >&2; exit 1; }; done
 	@rm -rf '$(BUILD)'
 
 endif

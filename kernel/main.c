@@ -60,7 +60,7 @@ static const struct {
     { "port=apc", &road, false, 0 },
     { "port=direct", &road, true, 0 },
     { "trace=off", &trace_mask, 0, 0 },
-    { "trace=on", &trace_mask, KI_TRACE_DEFAULT, 0 },
+    { "trace=on", &trace_mask, KI_TRACE_DEFAULT | KI_TRACE_EXPORT, 0 },
     { "trace=all", &trace_mask, UINT32_MAX, 0 },
     { "iotimeout=", &io_timeout, 1, MAXIMUM_IO_TIMEOUT },
     { "seed=", &seed, 0, UINT64_MAX },
@@ -245,6 +245,7 @@ static void system_thread(void *context)
 #endif
     NTSTATUS status;
     while (run_first_program(&status)) {
+        ke_export_trace();
         if (power_off)
             hal_exit(status == STATUS_SUCCESS ? HAL_EXIT_SUCCESS
                                               : HAL_EXIT_FAILURE);
@@ -283,6 +284,7 @@ _Noreturn void kernel_main(uint32_t magic, uint32_t info)
     KeGetCurrentPrcb()->apic_id = hal_lapic_id();
     hal_calibrate_clock();
     ke_init_time();
+    bool export = ke_init_export();
 
     ps_init();
     nt_version = TINT_VERSION;
@@ -290,7 +292,9 @@ _Noreturn void kernel_main(uint32_t magic, uint32_t info)
     ke_hook = (ke_hooks){ .user_fault = ps_user_fault,
                           .thread_dead = ps_thread_dead, .reap = ob_reap,
                           .free_apc = free_apc };
-    if (!NT_SUCCESS(ps_create_system_thread(system_thread, &loader)))
+    if (!NT_SUCCESS(ps_create_system_thread(system_thread, &loader)) ||
+        (export &&
+         !NT_SUCCESS(ps_create_system_thread(ke_run_export, NULL))))
         refuse("no memory for the first thread");
     ke_idle();
 }

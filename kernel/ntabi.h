@@ -325,7 +325,7 @@ typedef struct SYSTEM_BASIC_INFORMATION {
 // What must be back where it was when a program has ended.
 typedef struct SYSTEM_PERFORMANCE_INFORMATION {
     uint64_t AvailablePages;
-    uint64_t PoolBytes;      // allocated and not freed
+    uint64_t PoolBytes;      // in use: not those kept for later
     uint64_t PoolBlocks;
     uint64_t Handles, Objects;
     uint64_t Irps;           // allocated and not freed
@@ -358,6 +358,8 @@ typedef struct SNAPSHOT_PROCESSOR {
     uint32_t Number;
     uint32_t CurrentThread;    // its id; 0: the idle thread
     uint64_t HaltedSince;      // ticks; 0: it is not halted
+    uint64_t HaltedTime;       // ticks, of the halts that are over
+    uint64_t IsrTime, DpcTime; // the rest is threads'
     uint32_t Interrupts, Dpcs;
 } SNAPSHOT_PROCESSOR;
 
@@ -405,7 +407,7 @@ typedef struct TRACE_RECORD {
 
 // code                      Id       Aux        stage of the road
 typedef enum TRACE_EVENT {
-    TRACE_SWITCH = 1,     // thread   -          a thread gets the processor
+    TRACE_SWITCH = 1,     // thread   *)         a thread gets the processor
     TRACE_IRP_BUILT,      // IRP      major      2
     TRACE_IRP_CALL,       // IRP      major      3  IoCallDriver
     TRACE_IRP_QUEUED,     // IRP      -          3  behind another request
@@ -413,7 +415,7 @@ typedef enum TRACE_EVENT {
     TRACE_IRP_PENDING,    // IRP      -          5  STATUS_PENDING goes back
     TRACE_IDLE_IN,        // -        -          6  next is hlt
     TRACE_IDLE_OUT,       // -        -          6
-    TRACE_ISR_IN,         // vector   -          7
+    TRACE_ISR_IN,         // vector   -          7  not for self-IPIs
     TRACE_ISR_OUT,        // vector   -          7
     TRACE_DPC_IN,         // -        -          8  the drain begins
     TRACE_DPC_OUT,        // -        -          8
@@ -428,6 +430,7 @@ typedef enum TRACE_EVENT {
     TRACE_READY,          // thread   priority   a thread became ready
     TRACE_EVENTS
 } TRACE_EVENT;
+// *) the KWAIT_REASON and, from bit 8 on, the KTHREAD_STATE of the one before
 
 // ---- Services -------------------------------------------------------------
 
@@ -437,7 +440,7 @@ typedef enum TRACE_EVENT {
 // nowhere else; the position is the service's number.
 //
 // May be NULL: attributes, previous, current, returned, frequency, a time-out,
-// thread of NtCreateUserProcess, old of nt_trace_mask.
+// thread of NtCreateUserProcess, old of nt_trace_mask and nt_set_road.
 // NtQueryDirectoryFile fills in whole FILE_NAMES_INFORMATION;
 // STATUS_NO_MORE_FILES at the end. NtCreateUserProcess starts a program; the
 // three standard handles are given to it as duplicates.
@@ -455,6 +458,8 @@ typedef enum TRACE_EVENT {
 //     *position on (0: the oldest), moves *position behind the last one, and
 //     says how many were copied and how many had been overwritten before they
 //     could be read.
+//   nt_set_road chooses the road of all completions from now on, and says which
+//     it was: 0 the one with the APC, 1 the direct one.
 //   nt_shutdown ends QEMU, or powers off; see the exit codes in the README.
 #define NT_SERVICES(X)                                                       \
     X(NtClose, 1, (HANDLE handle))                                           \
@@ -572,6 +577,7 @@ typedef enum TRACE_EVENT {
     X(nt_trace_read, 6,                                                      \
       (uint32_t processor, uint64_t *position, TRACE_RECORD *records,        \
       uint32_t count, uint32_t *copied, uint32_t *lost))                     \
+    X(nt_set_road, 2, (uint32_t direct, uint32_t *old))                      \
     X(nt_shutdown, 1, (uint32_t code))
 
 #define NT_SERVICE_NUMBER(name, count, arguments) NT_SERVICE_##name,

@@ -14,7 +14,7 @@ sys.path[:0] = [str(ROOT / 'tests'), str(ROOT / 'tools')]
 
 from harness.boot import *          # noqa: F401,F403    the fixtures
 
-LEVELS = ['lint', 'host', 'kernel', 'user', 'qemu']
+LEVELS = ['lint', 'host', 'kernel', 'user', 'qemu', 'labs']
 
 
 def level(item):

@@ -130,6 +130,12 @@ def machine_arguments(kernel, initrd, append, disks=(), cpus=1, mem='128M',
     return out + disk_arguments(disks)
 
 
+def debugcon(path):
+    """Port 0xe9, whose bytes go to a file: the trace of the kernel."""
+    return ['-chardev', f'file,id=debugcon,path={quote(path)}',
+            '-device', 'isa-debugcon,iobase=0xe9,chardev=debugcon']
+
+
 def die_with_parent():
     """In the child: QEMU must not outlive a killed Python."""
     PR_SET_PDEATHSIG = 1

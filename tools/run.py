@@ -15,7 +15,6 @@ The status is 0 if the program returned 0, 1 if it failed, 2 after a bugcheck
 """
 import argparse
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -57,8 +56,9 @@ def choose_disks(slow):
     return disks
 
 
-def build_command(debug):
-    """The command line of the machine, and the kernel that it boots."""
+def build_command(debug, disks=None):
+    """The command line of the machine, and the kernel that it boots. disks: if
+    others than the environment's."""
     program = qemu.words(os.environ.get('ARGS') or '')
     options = qemu.words(os.environ.get('KOPTS') or '')
     if program:
@@ -66,7 +66,7 @@ def build_command(debug):
     program = program or ['sh', '-c', 'nothread']
     kernel = qemu.BUILD / ('tint-chk.elf' if debug else 'tint.elf')
     initrd = qemu.BUILD / 'initrd.tar'
-    disks = choose_disks(slow=not debug)
+    disks = choose_disks(slow=not debug) if disks is None else disks
     for path in [kernel, initrd, *(disk.path for disk in disks)]:
         if not Path(path).exists():
             sys.exit(f'run: {path} is not there: run make first')
@@ -88,8 +88,10 @@ def wait(process):
             pass
 
 
-def run(quit_ok):
+def run(quit_ok, extra=()):
+    """Runs the machine on this terminal, with extra options of QEMU."""
     command, kernel = build_command(debug=False)
+    command += extra
     log = tempfile.NamedTemporaryFile(prefix='tint-console-')
     command += ['-chardev', 'stdio,id=com1,mux=on,signal=off,logfile='
                 + qemu.quote(log.name),
@@ -116,48 +118,14 @@ def run(quit_ok):
     return RESULT.get(status, 3)
 
 
-def debug():
-    if not shutil.which('gdb'):
-        sys.exit('run: gdb is missing: `make setup` installs it (package gdb)')
-    command, kernel = build_command(debug=True)
-    socket = Path(os.path.relpath(qemu.BUILD / f'gdb-{os.getpid()}.sock'))
-    log = qemu.BUILD / 'debug-console.log'
-    command += ['-S', '-monitor', 'none', '-serial', f'file:{log}',
-                '-chardev', f'socket,id=gdb,server=on,wait=off,path={socket}',
-                '-gdb', 'chardev:gdb']
-    # QEMU is in a session of its own: Ctrl-C is for gdb.
-    machine = subprocess.Popen(command, stdin=subprocess.DEVNULL,
-                               start_new_session=True,
-                               preexec_fn=qemu.die_with_parent)
-    try:
-        while not socket.exists() and machine.poll() is None:
-            try:
-                machine.wait(0.05)
-            except subprocess.TimeoutExpired:
-                pass
-        if machine.poll() is not None:
-            sys.exit('run: QEMU did not start')
-        print(f'The guest is paused before its first instruction; `continue` '
-              f'starts it.\nIts console is written to {log}.', flush=True)
-        return wait(subprocess.Popen(
-            ['gdb', '-nx', '-q', '-ex', f'target remote {socket}',
-             str(kernel)]))
-    finally:
-        machine.kill()
-        machine.wait()
-        socket.unlink(missing_ok=True)
-
-
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument('--debug', action='store_true',
-                        help='the checked kernel, paused, with gdb')
     parser.add_argument('--quit-ok', action='store_true',
                         help='without ARGS, Ctrl-A X is the status 0')
     args = parser.parse_args()
     try:
-        status = debug() if args.debug else run(args.quit_ok)
+        status = run(args.quit_ok)
     except SystemExit as error:         # a message: the guest never ran
         print(error, file=sys.stderr)
         status = 3

@@ -30,12 +30,13 @@ can_test() {
 }
 
 case $(uname -m) in
-x86_64) need gcc gcc ;;
+x86_64) ;;
 *) need gcc-x86-64-linux-gnu x86_64-linux-gnu-gcc ;;
 esac
+need gcc gcc    # here also for the host's tests, and the plugin of QEMU
 need make make
 need nasm nasm
-need binutils ld nm addr2line
+need binutils ld nm addr2line readelf
 need qemu-system-x86 qemu-system-x86_64
 need grub-common grub-mkrescue
 need_file grub-pc-bin /usr/lib/grub/i386-pc
@@ -46,6 +47,9 @@ need gdb gdb
 need clang clang
 need clang-format clang-format
 need cloc cloc
+# For the tests of the page that `make trace` draws.
+command -v chromium-browser >/dev/null 2>&1 ||
+    command -v google-chrome >/dev/null 2>&1 || need chromium chromium
 need_file libc6-dev /usr/include/stdio.h
 need_file libcmocka-dev /usr/include/cmocka.h /usr/local/include/cmocka.h
 need python3 python3

@@ -5,8 +5,8 @@
 // there until it meets bytes that came in; a write, until it is its turn:
 //
 //   UART --ISR--> ring --DPC--> oldest read --> IoCompleteRequest
-//   oldest write --> writing --ISR, 16 bytes at a time--> UART
-//                       '--the last one--> DPC --> IoCompleteRequest
+//   oldest write --> writing --a piece: ISR, 16 bytes at a time--> UART
+//                      '--its last one--> DPC --the last--> IoCompleteRequest
 //
 // Bytes are raw: no echo, no line editing, that is the library's. Before the
 // driver's time, and in a bugcheck, text goes by hal_print.
@@ -19,6 +19,7 @@
 #define CON_IRQL      4
 #define CON_RING_SIZE 4096u    // a power of two
 #define CON_FIFO_SIZE 16u
+#define CON_PIECE     4096u    // of a write: what Ctrl-C waits for
 
 typedef struct con_port {
     // Set at initialisation.
@@ -47,6 +48,8 @@ typedef struct con_port {
     // Guarded by the cancel lock: what is on a list can be cancelled.
     LIST_ENTRY reads, writes;    // of IRP.Tail.ListEntry
     IRP *writing;                // off its list, at the UART
+    uint32_t written;            // of it, with the piece at the UART; whoever
+                                 // has put it there, then the DPC
 } con_port;
 
 // init.c

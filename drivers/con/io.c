@@ -11,14 +11,15 @@ static uint32_t length_of(IRP *irp)
     return IoGetCurrentIrpStackLocation(irp)->Parameters.Read.Length;
 }
 
-static void complete_transfer(IRP *irp, uint32_t count)
+static void complete_transfer(IRP *irp, NTSTATUS status, uint32_t count)
 {
-    irp->IoStatus.Status = STATUS_SUCCESS;
+    irp->IoStatus.Status = status;
     irp->IoStatus.Information = count;
     IoCompleteRequest(irp, IO_SERIAL_INCREMENT);
 }
 
-// A request in its list is cancelled; one at the UART runs to its end.
+// A request in its list is cancelled; a write at the UART ends with the piece
+// that is there (con_dpc).
 static void cancel(DEVICE_OBJECT *device, IRP *irp)
 {
     (void)device;
@@ -43,13 +44,16 @@ static IRP *take(LIST_ENTRY *list, const FILE_OBJECT *file)
     return NULL;
 }
 
-// Hands the write whose turn it is to the ISR. A KSYNCHRONIZE_ROUTINE: it must
-// not turn the transmitter on while the ISR, done with an echo, turns it off.
-static bool begin_write(void *context)
+// Hands the next piece of the write whose turn it is to the ISR. A
+// KSYNCHRONIZE_ROUTINE: it must not turn the transmitter on while the ISR, done
+// with an echo, turns it off.
+static bool write_piece(void *context)
 {
     con_port *port = context;
-    port->out = port->writing->SystemBuffer;
-    port->out_length = length_of(port->writing);
+    port->out = (char *)port->writing->SystemBuffer + port->written;
+    port->out_length = MIN(length_of(port->writing) - port->written,
+                           CON_PIECE);
+    port->written += port->out_length;
     con_transmit(port);
     return true;
 }
@@ -60,11 +64,13 @@ static void next_write(con_port *port)
     KIRQL irql;
     IoAcquireCancelSpinLock(&irql);
     IRP *irp = port->writing ? NULL : take(&port->writes, NULL);
-    if (irp)
+    if (irp) {
         port->writing = irp;
+        port->written = 0;
+    }
     IoReleaseCancelSpinLock(irql);
     if (irp)
-        KeSynchronizeExecution(&port->interrupt, begin_write, port);
+        KeSynchronizeExecution(&port->interrupt, write_piece, port);
 }
 
 // Lets reads and bytes meet, until one of them is used up. Completes outside
@@ -84,7 +90,7 @@ static void hand_out(con_port *port)
         IoReleaseCancelSpinLock(irql);
         if (!irp)
             return;
-        complete_transfer(irp, count);
+        complete_transfer(irp, STATUS_SUCCESS, count);
     }
 }
 
@@ -193,9 +199,16 @@ void con_dpc(KDPC *dpc, DEVICE_OBJECT *device, IRP *irp, void *context)
     con_port *port = device->DeviceExtension;
     if (__atomic_exchange_n(&port->write_done, false, __ATOMIC_ACQ_REL)) {
         irp = port->writing;
-        port->writing = NULL;    // the next may go, on any processor
-        next_write(port);
-        complete_transfer(irp, length_of(irp));
+        uint32_t done = port->written;
+        bool whole = done == length_of(irp);
+        if (!whole && !irp->Cancel) {
+            KeSynchronizeExecution(&port->interrupt, write_piece, port);
+        } else {
+            port->writing = NULL;    // the next may go, on any processor
+            next_write(port);
+            complete_transfer(irp, whole ? STATUS_SUCCESS : STATUS_CANCELLED,
+                              done);
+        }
     }
     EPROCESS *victim =
         __atomic_exchange_n(&port->victim, NULL, __ATOMIC_ACQ_REL);

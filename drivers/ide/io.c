@@ -7,10 +7,10 @@
 
 #include "drivers/ide/ide.h"
 
-// A request that is still in line is cancelled; one at the device runs to its
-// end. Whoever takes a request off the queue ends it: if StartIo was quicker,
-// it finds the cancel routine gone and leaves the device alone. device is the
-// channel or the disk, as the caller knows it.
+// A request that is still in line is cancelled; one at the device ends with
+// its present command. Whoever takes a request off the queue ends it: if StartIo
+// was quicker, it finds the cancel routine gone and leaves the device alone.
+// device is the channel or the disk, as the caller knows it.
 static void cancel_queued(DEVICE_OBJECT *device, IRP *irp)
 {
     (void)device;
@@ -200,7 +200,8 @@ void ide_dpc(KDPC *dpc, DEVICE_OBJECT *device, IRP *irp, void *context)
     if (NT_SUCCESS(status)) {
         channel->done += channel->command_bytes;
         if (channel->done < channel->length) {
-            status = start_command(channel, irp);
+            status = irp->Cancel ? STATUS_CANCELLED
+                                 : start_command(channel, irp);
             if (status == STATUS_PENDING)
                 return;
         }

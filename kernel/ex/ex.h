@@ -11,7 +11,9 @@
 
 #include "kernel/nt.h"
 
-typedef enum POOL_TYPE { NonPagedPool } POOL_TYPE;
+// Requests for I/O may come from the very last pages, nothing else may: whoever
+// floods the pool with something does not stop the others' I/O.
+typedef enum POOL_TYPE { NonPagedPool, ex_pool_for_io } POOL_TYPE;
 
 #define EX_POOL_LARGE 4032u      // larger blocks are system pages
 

@@ -58,9 +58,10 @@ static void push_free(pool_page *page, pool_block *block)
 }
 
 // Cuts a page into blocks and puts it on its class's list. Lock held.
-static bool add_page(pool_class *class)
+static bool add_page(pool_class *class, POOL_TYPE type)
 {
-    PFN_NUMBER frame = mm_allocate_frame(0);
+    PFN_NUMBER frame =
+        mm_allocate_frame(type == ex_pool_for_io ? 0 : MM_FRAMES_FOR_IO);
     if (!frame)
         return false;
     pool_page *page = mm_frame_to_virt(frame);
@@ -74,14 +75,14 @@ static bool add_page(pool_class *class)
     return true;
 }
 
-static pool_block *take_small(size_t size)
+static pool_block *take_small(size_t size, POOL_TYPE type)
 {
     size_t stride = sizeof(pool_block) + size + ALIGNMENT - 1;
     pool_class *class = &classes[ROOM / (stride / ALIGNMENT * ALIGNMENT)];
     pool_block *block = NULL;
     KIRQL old;
     KeAcquireSpinLock(&class->lock, &old);
-    if (!IsListEmpty(&class->pages) || add_page(class)) {
+    if (!IsListEmpty(&class->pages) || add_page(class, type)) {
         pool_page *page = CONTAINING_RECORD(class->pages.Flink, pool_page,
                                             entry);
         block = page->free;
@@ -123,15 +124,15 @@ static uint32_t large_pages(size_t size)
 //
 // IRQL:    <= DISPATCH_LEVEL
 // Returns: NULL when there is no memory
-// NT:      ExAllocatePoolWithTag (WDK). There is one type of pool.
+// NT:      ExAllocatePoolWithTag (WDK). There are two types of pool,
+//          and both are never paged.
 void *ExAllocatePoolWithTag(POOL_TYPE type, size_t size, uint32_t tag)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
-    ASSERT(type == NonPagedPool && tag);
-    (void)type;
+    ASSERT(tag);
     pool_block *block = size <= EX_POOL_LARGE
-                            ? take_small(size)
+                            ? take_small(size, type)
                             : mm_allocate_system_pages(large_pages(size));
     if (!block)
         return NULL;

@@ -12,9 +12,9 @@ static volatile uint64_t irps_from_pool;    // kept ones included
 IRP *io_allocate_irp_memory(int8_t stack_size)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    size_t locations = (size_t)MAX(stack_size, IRP_KEPT_LOCATIONS);
+    size_t locations = (size_t)MAX(stack_size, IO_KEPT_LOCATIONS);
     IRP *irp = ExAllocatePoolWithTag(
-        NonPagedPool, sizeof(IRP) + locations * sizeof(IO_STACK_LOCATION),
+        ex_pool_for_io, sizeof(IRP) + locations * sizeof(IO_STACK_LOCATION),
         IOP_TAG);
     if (irp)
         __atomic_add_fetch(&irps_from_pool, 1, __ATOMIC_RELAXED);
@@ -40,7 +40,7 @@ void IoFreeIrp(IRP *irp)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
     ki_disable();
-    bool kept = irp->StackCount <= IRP_KEPT_LOCATIONS &&
+    bool kept = irp->StackCount <= IO_KEPT_LOCATIONS &&
                 ke_keep(&KeGetCurrentPrcb()->irps, irp);
     ki_enable();
     if (kept)
@@ -78,16 +78,29 @@ void io_discard_irp(IRP *irp)
     IoFreeIrp(irp);
 }
 
+// Counts the free IRPs and packets that are kept for the next request.
+//
+// IRQL:    any level
+void io_count_kept(uint64_t *blocks, uint64_t *bytes)
+{
+    *blocks = *bytes = 0;
+    for (uint32_t i = 0; i < KeNumberProcessors; i++) {
+        uint64_t irps = ki_processor[i]->irps.depth;
+        uint64_t packets = ki_processor[i]->packets.depth;
+        *blocks += irps + packets;
+        *bytes += irps * IO_KEPT_IRP_BYTES + packets * sizeof(iop_mini_packet);
+    }
+}
+
 // How many IRPs are allocated and not freed, kept ones not counted. A moment's
 // picture, taken without a lock: one freed meanwhile may be missing twice.
 //
 // IRQL:    any level
 uint64_t io_irp_count(void)
 {
-    uint64_t kept = 0;
+    uint64_t kept = 0, all = irps_from_pool;
     for (uint32_t i = 0; i < KeNumberProcessors; i++)
         kept += ki_processor[i]->irps.depth;
-    uint64_t all = irps_from_pool;
     return all > kept ? all - kept : 0;
 }
 

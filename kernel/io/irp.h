@@ -219,14 +219,16 @@ static inline uint32_t io_next_irp_id(KPRCB *prcb)
 
 // IRPs come from a list per processor, touched with interrupts off and thus
 // without a lock, and from pool when it is empty.
-#define IRP_KEPT_LOCATIONS 2
+// Those of up to IO_KEPT_LOCATIONS locations are kept, all of a size.
+enum { IO_KEPT_LOCATIONS = 2, IO_KEPT_IRP_BYTES = sizeof(IRP) +
+           IO_KEPT_LOCATIONS * sizeof(IO_STACK_LOCATION) };
 IRP *io_allocate_irp_memory(int8_t stack_size);
 static inline IRP *io_new_irp(int8_t stack_size)
 {
     ki_disable();
     KPRCB *prcb = KeGetCurrentPrcb();
     uint32_t id = io_next_irp_id(prcb);
-    IRP *irp = stack_size <= IRP_KEPT_LOCATIONS ? ke_take_kept(&prcb->irps)
+    IRP *irp = stack_size <= IO_KEPT_LOCATIONS ? ke_take_kept(&prcb->irps)
                                                 : NULL;
     ki_enable();
     if (!irp && !(irp = io_allocate_irp_memory(stack_size)))
@@ -250,5 +252,7 @@ static inline void io_irp_at_device(IRP *irp, uint32_t unit)
 }
 
 uint64_t io_irp_count(void);
+// What is kept for the next request: free, and so not in use.
+void io_count_kept(uint64_t *blocks, uint64_t *bytes);
 
 #endif

@@ -164,8 +164,8 @@ static inline void unpack(LIST_ENTRY *entry,
     free_post(post);
 }
 
-// Takes up to count completions off a port (stage 11), waiting for the first.
-// entries: kernel memory.
+// Takes up to count completions off a port (stage 11), waiting for the first,
+// but no more than IO_PORT_BATCH. entries: kernel memory.
 //
 // IRQL:    == PASSIVE_LEVEL
 // Returns: as ke_remove_queue
@@ -175,15 +175,14 @@ NTSTATUS io_remove_completion(KQUEUE *port, bool alertable,
                               uint32_t count, uint32_t *taken)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    LIST_ENTRY *packets[IO_MAXIMUM_COMPLETIONS];
-    ASSERT(count <= IO_MAXIMUM_COMPLETIONS);
+    LIST_ENTRY *batch[IO_PORT_BATCH];
+    count = MIN(count, (uint32_t)IO_PORT_BATCH);
     NTSTATUS status = STATUS_SUCCESS;
-    uint32_t got = ke_poll_queue(port, packets, count);
-    if (!got)
-        status = ke_remove_queue(port, UserMode, alertable, timeout, packets,
-                                 count, &got);
-    for (uint32_t i = 0; i < got; i++)
-        unpack(packets[i], &entries[i]);
-    *taken = got;
+    *taken = ke_poll_queue(port, batch, count);
+    if (!*taken)
+        status = ke_remove_queue(port, UserMode, alertable, timeout, batch,
+                                 count, taken);
+    for (uint32_t i = 0; i < *taken; i++)
+        unpack(batch[i], &entries[i]);
     return status;
 }

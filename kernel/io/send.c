@@ -15,7 +15,7 @@
 MDL *IoAllocateMdl(uint64_t address, uint32_t length)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    MDL *mdl = ExAllocatePoolWithTag(NonPagedPool,
+    MDL *mdl = ExAllocatePoolWithTag(ex_pool_for_io,
                                      mm_mdl_size(address, length), IOP_TAG);
     if (mdl)
         *mdl = (MDL){ .from_pool = true };
@@ -29,7 +29,7 @@ MDL *IoAllocateMdl(uint64_t address, uint32_t length)
 void *io_allocate_system_buffer(IRP *irp, uint32_t length)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    irp->SystemBuffer = ExAllocatePoolWithTag(NonPagedPool, length, IOP_TAG);
+    irp->SystemBuffer = ExAllocatePoolWithTag(ex_pool_for_io, length, IOP_TAG);
     if (irp->SystemBuffer)
         memset(irp->SystemBuffer, 0, length);
     return irp->SystemBuffer;

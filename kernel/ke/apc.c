@@ -24,7 +24,7 @@ void KeInitializeApc(KAPC *apc, KTHREAD *thread, KKERNEL_ROUTINE *kernel,
 // Specials go behind the specials and ahead of the normals; the thread-exit
 // APC goes to the head; all others to the tail (APC-03).
 static void insert_apc(KTHREAD *thread, KAPC *apc)
-{
+{    // lab 2
     LIST_ENTRY *head = &thread->ApcState.ApcListHead[apc->ApcMode];
     LIST_ENTRY *before = head->Blink;
     if (apc->at_head)
@@ -37,21 +37,28 @@ static void insert_apc(KTHREAD *thread, KAPC *apc)
     apc->Inserted = true;
 }
 
+// Whether the thread's wait is open to user APCs and to its end: not where
+// kernel APCs of any kind are held back (APC-10, APC-12).
+static bool takes_user_apcs(const KTHREAD *thread)
+{
+    return thread->WaitMode == UserMode && thread->WaitIrql == PASSIVE_LEVEL &&
+           !thread->KernelApcDisable && !thread->SpecialApcDisable;
+}
+
 // Lets the thread know (APC-08, APC-09, APC-10). One that runs right now, on
 // another processor, or that cannot deliver before this processor's level
 // falls, hears it from an interrupt.
 static void announce_apc(KTHREAD *thread, KAPC *apc, KPRIORITY increment,
                          KIRQL old)
-{
+{    // lab 2
     KAPC_STATE *state = &thread->ApcState;
     bool kernel = apc->ApcMode == KernelMode;
-    bool normal_ok = thread->KernelApcDisable == 0 &&
-                     !state->KernelApcInProgress;
+    bool normal_ok = !thread->KernelApcDisable && !state->KernelApcInProgress;
     bool wakes = thread->State == Waiting &&
                  (kernel ? thread->WaitIrql == PASSIVE_LEVEL &&
                                thread->SpecialApcDisable == 0 &&
                                (!apc->NormalRoutine || normal_ok)
-                         : thread->WaitMode == UserMode &&
+                         : takes_user_apcs(thread) &&
                                (thread->Alertable || apc->at_head));
     if (kernel)
         state->KernelApcPending = true;
@@ -92,7 +99,7 @@ bool KeInsertQueueApc(KAPC *apc, void *argument1, void *argument2,
 // IRQL:    == DISPATCH_LEVEL
 bool ki_insert_apc(KAPC *apc, void *argument1, void *argument2,
                    KPRIORITY increment, KIRQL old)
-{
+{    // lab 2
     ASSERT_IRQL(==, DISPATCH_LEVEL);
     KTHREAD *thread = apc->Thread;
     bool inserted = thread->ApcQueueable && !apc->Inserted;
@@ -132,7 +139,7 @@ bool KeRemoveQueueApc(KAPC *apc)
 // Takes the next deliverable APC of the mode off its list (APC-06, APC-07);
 // NULL if there is none. Copies it: its routines may free or requeue it.
 static KAPC *take_apc(KTHREAD *thread, KPROCESSOR_MODE mode, KAPC *copy)
-{
+{    // lab 2
     KAPC_STATE *state = &thread->ApcState;
     LIST_ENTRY *head = &state->ApcListHead[mode];
     bool no_normal = mode == KernelMode &&
@@ -154,7 +161,7 @@ static KAPC *take_apc(KTHREAD *thread, KPROCESSOR_MODE mode, KAPC *copy)
 }
 
 static void deliver_kernel_apcs(KTHREAD *thread)
-{
+{    // lab 2
     KAPC apc, *original;
     ki_trace(TRACE_APC_IN, 0, thread->id);
     while ((original = take_apc(thread, KernelMode, &apc)) != NULL) {
@@ -179,7 +186,7 @@ static void deliver_kernel_apcs(KTHREAD *thread)
 // IRQL:    == APC_LEVEL
 // NT:      KiDeliverApc (symbol). Left out: ExceptionFrame.
 void KiDeliverApc(KPROCESSOR_MODE mode, KTRAP_FRAME *frame)
-{
+{    // lab 2
     ASSERT_IRQL(==, APC_LEVEL);
     KTHREAD *thread = KeGetCurrentThread();
     if (thread->ApcState.KernelApcPending || mode == KernelMode)
@@ -291,9 +298,9 @@ static void look_for_user_apcs(KTHREAD *thread)
 // IRQL:    == DISPATCH_LEVEL
 // Returns: STATUS_SUCCESS (nothing), STATUS_ALERTED, STATUS_USER_APC
 NTSTATUS ki_test_alert(KTHREAD *thread)
-{
+{    // lab 2
     ASSERT_IRQL(==, DISPATCH_LEVEL);
-    bool user = thread->WaitMode == UserMode;
+    bool user = takes_user_apcs(thread);
     for (int m = KernelMode; thread->Alertable && m <= thread->WaitMode; m++) {
         if (thread->Alerted[m]) {
             thread->Alerted[m] = false;

@@ -40,7 +40,7 @@ void KeSetTargetProcessorDpc(KDPC *dpc, uint8_t number)
 // remover that sees DpcData and gets the lock also finds the entry linked.
 static bool enqueue(ki_dpc_queue *queue, KDPC *dpc, void *argument1,
                     void *argument2)
-{
+{    // lab 1
     KeAcquireSpinLockAtDpcLevel(&queue->lock);
     ki_dpc_queue *expected = NULL;
     bool inserted = __atomic_compare_exchange_n(
@@ -62,7 +62,7 @@ static bool enqueue(ki_dpc_queue *queue, KDPC *dpc, void *argument1,
 // It is on no queue; who sees that may insert it elsewhere, with another lock:
 // what we did to its links comes before.
 static void set_free(KDPC *dpc)
-{
+{    // lab 1
     __atomic_store_n(&dpc->DpcData, NULL, __ATOMIC_RELEASE);
 }
 
@@ -72,7 +72,7 @@ static void set_free(KDPC *dpc)
 // For one that is about to halt: we queue, then look whether it is halted; it
 // says that it is, then looks at its queue (ke_idle). One sees the other.
 static void request_drain(KPRCB *self, KPRCB *target, uint8_t importance)
-{
+{    // lab 1
     if (target != self)
         __atomic_thread_fence(__ATOMIC_SEQ_CST);
     bool now = target->dpc.depth >= KI_MAXIMUM_DPC_DEPTH ||
@@ -97,7 +97,7 @@ static void request_drain(KPRCB *self, KPRCB *target, uint8_t importance)
 // Returns: false if it is queued already (DPC-04)
 // NT:      KeInsertQueueDpc (WDK).
 bool KeInsertQueueDpc(KDPC *dpc, void *argument1, void *argument2)
-{
+{    // lab 1
     uint64_t flags = ki_disable_interrupts();
     KPRCB *self = KeGetCurrentPrcb();
     KPRCB *target = dpc->Number ? ki_processor[dpc->Number - 1] : self;
@@ -119,7 +119,7 @@ bool KeInsertQueueDpc(KDPC *dpc, void *argument1, void *argument2)
 // Returns: true if it was queued: its routine will not run for it (DPC-05)
 // NT:      KeRemoveQueueDpc (WDK).
 bool KeRemoveQueueDpc(KDPC *dpc)
-{
+{    // lab 1
     bool removed = false;
     uint64_t flags = ki_disable_interrupts();
     ki_dpc_queue *queue = dpc->DpcData;
@@ -141,7 +141,7 @@ bool KeRemoveQueueDpc(KDPC *dpc)
 // and all that is needed of it copied, before its routine is called: that may
 // insert it again, or free it (DPC-06).
 static bool run_one(ki_dpc_queue *queue)
-{
+{    // lab 1
     KeAcquireSpinLockAtDpcLevel(&queue->lock);
     if (IsListEmpty(&queue->list)) {
         KeReleaseSpinLockFromDpcLevel(&queue->lock);
@@ -168,7 +168,7 @@ static bool run_one(ki_dpc_queue *queue)
 //
 // IRQL:    == DISPATCH_LEVEL
 void ki_retire_dpc_list(KPRCB *prcb)
-{
+{    // lab 1
     ASSERT_IRQL(==, DISPATCH_LEVEL);
     prcb->dpc_active = true;
     ki_trace(TRACE_DPC_IN, 0, 0);

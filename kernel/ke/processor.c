@@ -49,6 +49,7 @@ static bool flushes_later(KPRCB *prcb)
 // IRQL:    any level
 void ki_wake_up(KPRCB *prcb)
 {
+    prcb->halted_time += hal_read_tsc() - prcb->halted_since;
     __atomic_store_n(&prcb->halted_since, 0, __ATOMIC_SEQ_CST);
     if (__atomic_load_n(&prcb->tlb_stale, __ATOMIC_SEQ_CST)) {
         prcb->tlb_stale = false;

@@ -32,8 +32,8 @@ static inline LIST_ENTRY *take_first(KQUEUE *queue)
     return RemoveHeadList(&queue->EntryListHead);
 }
 
-// A waiter has left: packets that nobody waits to take are the direct waiters'
-// to know of (IOCP-27). Dispatcher lock held, the queue's not.
+// Packets that nobody waits to take are the direct waiters' to know of: whoever
+// is in a dequeue comes first (IOCP-27). Dispatcher lock held, the queue's not.
 static void tell_direct_waiters(KQUEUE *queue)
 {
     if (queue->Header.SignalState > 0 && IsListEmpty(&queue->waiters))
@@ -44,7 +44,7 @@ static void tell_direct_waiters(KQUEUE *queue)
 // locks are held; the queue's is let go for the release, which counts the
 // thread as running.
 static void hand_over(KQUEUE *queue)
-{
+{    // lab 3
     KWAIT_BLOCK *block = CONTAINING_RECORD(queue->waiters.Flink, KWAIT_BLOCK,
                                            WaitListEntry);
     block->Thread->queue_packet = take_first(queue);
@@ -54,10 +54,20 @@ static void hand_over(KQUEUE *queue)
     KeAcquireSpinLockAtDpcLevel(&queue->lock);
 }
 
-// An insert made by a thread inside its own queue wait (a completion APC ran
-// there) releases nobody: that thread itself takes the packet next.
-static bool inserter_takes_it(const KQUEUE *queue)
+// Lets waiters go while there are packets, and room for threads. Both locks
+// are held.
+static void release_waiters(KQUEUE *queue)
 {
+    while (queue->CurrentCount < queue->MaximumCount &&
+           !IsListEmpty(&queue->waiters) && !IsListEmpty(&queue->EntryListHead))
+        hand_over(queue);
+}
+
+// An insert made by a thread inside its own queue wait (a completion APC ran
+// there) releases nobody: that thread itself takes the packet next, and leaves
+// the rest to others.
+static bool inserter_takes_it(const KQUEUE *queue)
+{    // lab 3
     const KTHREAD *thread = KeGetCurrentThread();
     return thread->Queue == queue && thread->WaitReason == WrQueue;
 }
@@ -90,14 +100,12 @@ static int32_t insert_for_waiters(KQUEUE *queue, LIST_ENTRY *entry, KIRQL old)
     KeAcquireSpinLockAtDpcLevel(&queue->lock);
     int32_t before = queue->Header.SignalState;
     bool direct = false;
-    if (!append(queue, entry))
+    if (!append(queue, entry)) {
         before = -1;
-    else if (!IsListEmpty(&queue->waiters) &&
-             queue->CurrentCount < queue->MaximumCount &&
-             !inserter_takes_it(queue))
-        hand_over(queue);
-    else
+    } else if (!inserter_takes_it(queue)) {
+        release_waiters(queue);
         direct = has_direct_waiters(queue);
+    }
     KeReleaseSpinLockFromDpcLevel(&queue->lock);
     if (direct)
         ki_signal(&queue->Header, EVENT_INCREMENT);
@@ -112,7 +120,7 @@ static int32_t insert_for_waiters(KQUEUE *queue, LIST_ENTRY *entry, KIRQL old)
 //          packet stays the caller's
 // NT:      KeInsertQueue (ntifs).
 int32_t KeInsertQueue(KQUEUE *queue, LIST_ENTRY *entry)
-{
+{    // lab 3
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
     KIRQL old;
     KeAcquireSpinLock(&queue->lock, &old);
@@ -122,7 +130,8 @@ int32_t KeInsertQueue(KQUEUE *queue, LIST_ENTRY *entry)
     }
     int32_t before = queue->Header.SignalState;
     bool queued = append(queue, entry);
-    bool direct = queued && has_direct_waiters(queue);
+    bool direct = queued && has_direct_waiters(queue) &&
+                  !inserter_takes_it(queue);
     KeReleaseSpinLockFromDpcLevel(&queue->lock);
     if (direct) {
         KeAcquireSpinLockAtDpcLevel(&ki_dispatcher_lock);
@@ -139,14 +148,12 @@ int32_t KeInsertQueue(KQUEUE *queue, LIST_ENTRY *entry)
 //
 // IRQL:    == DISPATCH_LEVEL
 void ki_deactivate_queue(KQUEUE *queue)
-{
+{    // lab 3
     ASSERT_IRQL(==, DISPATCH_LEVEL);
     KeAcquireSpinLockAtDpcLevel(&queue->lock);
     ASSERT(queue->CurrentCount > 0);
     queue->CurrentCount--;
-    if (queue->CurrentCount < queue->MaximumCount &&
-        !IsListEmpty(&queue->waiters) && !IsListEmpty(&queue->EntryListHead))
-        hand_over(queue);
+    release_waiters(queue);
     KeReleaseSpinLockFromDpcLevel(&queue->lock);
 }
 
@@ -168,7 +175,7 @@ void ki_leave_queue(KTHREAD *thread)
 // and counted as running when it asks. Queue's lock held.
 static inline uint32_t take_entries(KQUEUE *queue, LIST_ENTRY **entries,
                              uint32_t count)
-{
+{    // lab 3
     if (queue->CurrentCount > queue->MaximumCount)
         return 0;
     uint32_t taken = 0;
@@ -182,7 +189,7 @@ static inline uint32_t take_entries(KQUEUE *queue, LIST_ENTRY **entries,
 // that no insert slips in between.
 static NTSTATUS remove_once(KQUEUE *queue, uint64_t due, LIST_ENTRY **entries,
                             uint32_t count, uint32_t *taken)
-{
+{    // lab 3
     KTHREAD *thread = KeGetCurrentThread();
     bool associated = thread->Queue == queue;
     // A thread that has taken from this port before gets the packet, any
@@ -201,6 +208,7 @@ static NTSTATUS remove_once(KQUEUE *queue, uint64_t due, LIST_ENTRY **entries,
         queue->CurrentCount++;
     }
     *taken = take_entries(queue, entries, count);
+    release_waiters(queue);    // for what our own APCs brought, and we leave
     if (!*taken) {
         status = ki_test_alert(thread);
         if (status == STATUS_SUCCESS && due == 0)

@@ -177,7 +177,8 @@ static void switch_to(KPRCB *prcb, KTHREAD *from, KTHREAD *to)
     // other thread left is not to be trusted, even if it should be the same.
     if (to->fs_base || from->fs_base)
         hal_write_msr(MSR_FS_BASE, to->fs_base);
-    ki_trace(TRACE_SWITCH, 0, to->id);
+    ki_trace(TRACE_SWITCH, (uint32_t)from->State << 8 | from->WaitReason,
+             to->id);
     ki_swap_context(&from->kernel_rsp, to->kernel_rsp);
 }
 

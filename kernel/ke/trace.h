@@ -16,6 +16,7 @@ typedef struct ki_trace_ring {
     volatile uint64_t next;      // records ever reserved
     uint64_t mask;               // records in the ring - 1; a power of two
     TRACE_RECORD *records;
+    uint64_t alarm;              // this record wakes the export; ~0: no export
 } ki_trace_ring;
 
 extern ki_trace_ring ki_trace_rings[MAXIMUM_PROCESSORS];
@@ -23,10 +24,21 @@ extern volatile uint32_t ki_trace_mask;
 extern uint32_t ke_default_trace_mask;    // trace= of the command line
 extern uint32_t ke_trace_owner;    // the process that widened it, or 0
 
+// The bit of no event: the rings are also written to port 0xe9.
+#define KI_TRACE_EXPORT  1u
 #define KI_TRACE_DEFAULT                                          \
     (1u << TRACE_SWITCH | 1u << TRACE_DMA_START | 1u << TRACE_ISR_IN | \
      1u << TRACE_IRP_COMPLETE | 1u << TRACE_PORT_REMOVE)
 
+// What the stream of port 0xe9 holds beside records: notes, that is records
+// with code 0, whose Aux is
+//   START    Id: records of a ring, Time: ticks of the TSC a second
+//   RECORDS  Id: processor, Time: so many of its records follow; above bit 32,
+//            how many were lost before them
+//   THREAD   Id: a thread, Time: its process; 16 bytes follow, the program
+enum { KI_NOTE_START, KI_NOTE_RECORDS, KI_NOTE_THREAD };
+
+void ke_wake_export(ki_trace_ring *ring);
 // Writes one record. An interrupt takes its slot before or after us, so each
 // gets one of its own. Locked, since a thread may move meanwhile: its record
 // then goes into the ring of the processor that it has just left. Any level.
@@ -41,7 +53,18 @@ static inline void ki_trace_write(uint32_t event, uint32_t aux, uint32_t id)
                     (uint64_t)id << ID_SHIFT;
     record->Time = hal_read_tsc();
     __builtin_memcpy(&record->Event, &rest, sizeof(rest));
+    if (slot == ring->alarm)
+        ke_wake_export(ring);
 }
+
+uint32_t ke_read_trace(const ki_trace_ring *ring, uint64_t *position,
+                       TRACE_RECORD *records, uint32_t count);
+
+// Begins the export; true if there is one.
+bool ke_init_export(void);
+void ke_export_thread(uint32_t id, uint32_t process, const char name[16]);
+void ke_export_trace(void);
+void ke_run_export(void *context);
 
 // Writes a record if its event is in the mask. Any level.
 static inline void ki_trace(TRACE_EVENT event, uint32_t aux, uint32_t id)

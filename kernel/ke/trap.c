@@ -63,8 +63,7 @@ static NTSTATUS status_of_fault(const KTRAP_FRAME *frame)
         return !frame->ErrorCode && is_privileged(frame->Rip)
                    ? STATUS_PRIVILEGED_INSTRUCTION : STATUS_ACCESS_VIOLATION;
     case VECTOR_ALIGNMENT: return STATUS_DATATYPE_MISALIGNMENT;
-    case VECTOR_X87: return STATUS_FLOAT_INVALID_OPERATION;
-    case VECTOR_SIMD: return STATUS_FLOAT_INVALID_OPERATION;
+    case VECTOR_X87: case VECTOR_SIMD: return STATUS_FLOAT_INVALID_OPERATION;
     default: return STATUS_ACCESS_VIOLATION;    // #PF, #SS, #NP, ...
     }
 }
@@ -106,37 +105,30 @@ void ki_fatal_trap(KTRAP_FRAME *frame)
 
 // ---- Interrupts -----------------------------------------------------------
 
-// True if something waits for this processor to come below DISPATCH.
-static bool is_held_back(KPRCB *prcb)
-{
-    return prcb->dpc_requested || prcb->timer_expired || prcb->reschedule ||
-           prcb->CurrentThread->ApcState.KernelApcPending;
-}
-
 static void run_interrupt(KPRCB *prcb, uint8_t vector)
 {
-    switch (vector) {
-    case HAL_VECTOR_APC:    // all their work is done on the way out
-    case HAL_VECTOR_DPC:
+    if (vector <= HAL_VECTOR_DPC) {    // all the work is done on the way out
         hal_end_of_interrupt();
         prcb->dpc_requested |= prcb->dpc.depth != 0;
         return;
+    }
+    ki_trace(TRACE_ISR_IN, 0, vector);
+    switch (vector) {
     case HAL_VECTOR_CLOCK:
         hal_end_of_interrupt();
         ki_clock_interrupt(prcb);
-        return;
+        break;
     case HAL_VECTOR_IPI:
         hal_end_of_interrupt();
         ki_answer_ipi(prcb);
-        return;
+        break;
     case HAL_VECTOR_SPURIOUS:    // the local APIC expects no EOI for it
         prcb->spurious_count++;
-        return;
+        break;
     default:
-        ki_trace(TRACE_ISR_IN, 0, vector);
         ki_dispatch_device(vector);
-        ki_trace(TRACE_ISR_OUT, 0, vector);
     }
+    ki_trace(TRACE_ISR_OUT, 0, vector);
 }
 
 static void dispatch_interrupt(KTRAP_FRAME *frame)
@@ -150,10 +142,12 @@ static void dispatch_interrupt(KTRAP_FRAME *frame)
         ki_trace(TRACE_IDLE_OUT, 0, 0);
     }
     ki_set_irql(vector >> VECTOR_CLASS_SHIFT);
+    uint64_t start = hal_read_tsc();
     prcb->interrupt_depth++;
     prcb->interrupt_count++;
     run_interrupt(prcb, vector);
-    prcb->interrupt_depth--;
+    if (--prcb->interrupt_depth == 0)
+        prcb->isr_time += hal_read_tsc() - start;
 
     if (old < DISPATCH_LEVEL) {
         ki_set_irql(DISPATCH_LEVEL);
@@ -161,7 +155,8 @@ static void dispatch_interrupt(KTRAP_FRAME *frame)
         return;
     }
     // Outermost, over code that raised to DISPATCH or above by itself.
-    if (is_held_back(prcb))
+    if (prcb->dpc_requested || prcb->timer_expired || prcb->reschedule ||
+        prcb->CurrentThread->ApcState.KernelApcPending)
         ki_interrupt_self(prcb, HAL_VECTOR_DPC);
     ki_set_irql(old);
 }
@@ -183,6 +178,14 @@ void ki_trap(KTRAP_FRAME *frame)
 
 // ---- The way down ---------------------------------------------------------
 
+// Runs the DPCs, and counts how long, without the interrupts in between.
+static void drain(KPRCB *prcb)
+{
+    uint64_t start = hal_read_tsc() - prcb->isr_time;
+    ki_call_on_stack(ki_retire_dpc_list, prcb, prcb->dpc_stack);
+    prcb->dpc_time += hal_read_tsc() - prcb->isr_time - start;
+}
+
 // From DISPATCH_LEVEL to irql, interrupts off before and after; does on the
 // way all that was held back. The processor may be another one afterwards.
 //
@@ -194,7 +197,7 @@ void ki_lower_irql(KIRQL irql)
         KPRCB *prcb = KeGetCurrentPrcb();
         KTHREAD *thread = prcb->CurrentThread;
         if (prcb->dpc_requested || prcb->timer_expired) {
-            ki_call_on_stack(ki_retire_dpc_list, prcb, prcb->dpc_stack);
+            drain(prcb);
         } else if (prcb->reschedule) {
             ki_enable();
             ki_reschedule();

@@ -39,6 +39,7 @@ extern uint64_t mm_total_frames;           // RAM that was found
 extern uint64_t mm_kernel_cr3;             // page tables without a user half
 uint64_t mm_available_frames(void);
 #define MM_LAST_FRAMES 256u    // are for those who have little
+#define MM_FRAMES_FOR_IO 32u   // of them: the very last
 
 // Whoever has so many things of a kind leaves the last memory to the others.
 static inline bool mm_is_too_much(uint64_t count)

@@ -29,7 +29,7 @@ void *mm_allocate_system_pages(uint32_t pages)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
-    if (pages > mm_available_frames())
+    if (pages + MM_FRAMES_FOR_IO > mm_available_frames())
         return NULL;
     uint64_t size = (uint64_t)pages * PAGE_SIZE;
     KIRQL old;

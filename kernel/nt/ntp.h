@@ -33,7 +33,7 @@ _Static_assert(sizeof(THREAD_BASIC_INFORMATION) == 40 &&
                sizeof(MEMORY_BASIC_INFORMATION) == 32 &&
                sizeof(SYSTEM_BASIC_INFORMATION) == 72 &&
                sizeof(SYSTEM_PERFORMANCE_INFORMATION) == 72 &&
-               sizeof(SNAPSHOT_PROCESSOR) == 24 &&
+               sizeof(SNAPSHOT_PROCESSOR) == 48 &&
                sizeof(SNAPSHOT_THREAD) == 72 && sizeof(SNAPSHOT_IRP) == 32,
                "what is said of the system has no gaps");
 
@@ -76,16 +76,23 @@ static inline void nt_drop(void *pointer)
     NT_TRY(nt_check_unnamed(attributes));                                   \
     NT_TRY(ob_create_object(NT_TYPE_OF(type), sizeof(type), (void **)&object))
 
-// Declares process, one's own or another; its space and handle table stay.
+// Declares process, one's own or another; its space and handle table stay. So
+// it does not end before we let it go: nobody may suspend us until then.
+static inline EPROCESS *nt_acquire_process(EPROCESS *process)
+{
+    KeEnterCriticalRegion();
+    return ps_acquire_process(process) ? process : NULL;
+}
 static inline void nt_release_process(EPROCESS **process)
 {
     if (*process)
         ps_release_process(*process);
+    KeLeaveCriticalRegion();
 }
 #define NT_ACQUIRE(process, handle, access)                                 \
     NT_REFERENCE(EPROCESS, process, (handle), (access));                    \
     __attribute__((cleanup(nt_release_process))) EPROCESS *process##_held = \
-        ps_acquire_process(process) ? process : NULL;                       \
+        nt_acquire_process(process);                                        \
     if (!process##_held)                                                    \
         return STATUS_PROCESS_IS_TERMINATING
 

@@ -68,27 +68,33 @@ NTSTATUS NtRemoveIoCompletion(HANDLE port, void **key, void **apc_context,
 // IRQL:    == PASSIVE_LEVEL
 // Returns: as NtRemoveIoCompletion, with *removed packets; STATUS_USER_APC,
 //          STATUS_ALERTED; STATUS_INVALID_PARAMETER: count is 0
-// NT:      NtRemoveIoCompletionEx (native). At most 64 in one call.
+// NT:      NtRemoveIoCompletionEx (native).
 NTSTATUS NtRemoveIoCompletionEx(HANDLE port,
                                 FILE_IO_COMPLETION_INFORMATION *entries,
                                 uint32_t count, uint32_t *removed,
                                 const int64_t *timeout, bool alertable)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    FILE_IO_COMPLETION_INFORMATION batch[IO_MAXIMUM_COMPLETIONS];
-    uint32_t taken = 0;
+    static const int64_t no_wait = 0;
+    FILE_IO_COMPLETION_INFORMATION batch[IO_PORT_BATCH];
+    uint32_t got, taken = 0;
     if (count == 0)
         return STATUS_INVALID_PARAMETER;
-    count = MIN(count, (uint32_t)IO_MAXIMUM_COMPLETIONS);
     NT_TRY(ke_put_user(removed, &taken));    // whatever goes wrong
     NT_TRY(nt_probe_output(entries, count * sizeof(*entries)));
     NT_CAPTURE_TIMEOUT(timeout);
     NT_REFERENCE(KQUEUE, object, port, IO_COMPLETION_MODIFY_STATE);
-    NTSTATUS status = io_remove_completion(object, nt_bool(alertable), timeout,
-                                           batch, count, &taken);
-    NT_TRY(ke_copy_to_user(entries, batch, taken * sizeof(*batch)));
+    NTSTATUS status;
+    do {
+        status = io_remove_completion(object, nt_bool(alertable), timeout,
+                                      batch, count - taken, &got);
+        NT_TRY(ke_copy_to_user(entries + taken, batch, got * sizeof(*batch)));
+        taken += got;
+        timeout = &no_wait;      // the rest only if it is there
+        alertable = false;
+    } while (got == IO_PORT_BATCH && taken < count);
     NT_TRY(ke_put_user(removed, &taken));
-    return status;
+    return taken ? STATUS_SUCCESS : status;
 }
 
 // How many packets wait in the port.

@@ -67,7 +67,7 @@ NTSTATUS NtCreateThreadEx(HANDLE *handle, ACCESS_MASK access,
         return STATUS_INVALID_PARAMETER;
     NT_TRY(nt_check_unnamed(attributes));
     NT_OWNED ETHREAD *thread = NULL;
-    NT_REFERENCE(EPROCESS, process, process_handle, PROCESS_CREATE_THREAD);
+    NT_ACQUIRE(process, process_handle, PROCESS_CREATE_THREAD);
     NT_TRY(ps_create_thread(process, (uint64_t)start_routine,
                             (uint64_t)argument, stack_size, &thread));
     return release_newcomer(thread, flags,

@@ -39,9 +39,12 @@ static void add_processors(snapshot *snap)
 {
     for (uint32_t i = 0; i < KeNumberProcessors; i++) {
         const KPRCB *prcb = ki_processor[i];
+        // Of one that wakes just now, this halt is seen the next time.
+        uint64_t halted = prcb->halted_time;
         SNAPSHOT_PROCESSOR element = {
             .Number = i, .CurrentThread = prcb->current_id,
-            .HaltedSince = prcb->halted_since,
+            .HaltedSince = prcb->halted_since, .HaltedTime = halted,
+            .IsrTime = prcb->isr_time, .DpcTime = prcb->dpc_time,
             .Interrupts = prcb->interrupt_count, .Dpcs = prcb->dpc.count };
         append(snap, &snap->header->Processors, &element, sizeof(element));
     }
@@ -178,9 +181,12 @@ NTSTATUS NtQuerySystemInformation(SYSTEM_INFORMATION_CLASS class, void *buffer,
     }
     case SystemPerformanceInformation: {
         ps_settle();    // whose end was seen is gone, with all that it had
+        uint64_t kept, kept_bytes;
+        io_count_kept(&kept, &kept_bytes);
         SYSTEM_PERFORMANCE_INFORMATION counts = {
             .AvailablePages = mm_available_frames(),
-            .PoolBytes = ex_pool_bytes, .PoolBlocks = ex_pool_blocks,
+            .PoolBytes = ex_pool_bytes - kept_bytes,
+            .PoolBlocks = ex_pool_blocks - kept,
             .Handles = ob_handle_count, .Objects = ob_object_count,
             .Irps = io_irp_count(), .Threads = ps_thread_count,
             .Processes = ps_process_count, .PoolPages = ex_pool_pages,

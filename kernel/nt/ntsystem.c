@@ -6,6 +6,8 @@
 
 #define MSR_FS_BASE 0xC0000100u    // Intel SDM 4, table 2-2
 
+enum { BATCH = 32 };    // trace records copied at a time
+
 // Tells the performance counter, which is the time stamp counter, and how
 // often it ticks in a second.
 //
@@ -73,16 +75,7 @@ NTSTATUS nt_trace_mask(uint32_t mask, uint32_t *old)
     return NT_PUT_OPTIONAL(old, &before);
 }
 
-// The first record of a ring that has not been overwritten.
-static uint64_t oldest(const ki_trace_ring *ring)
-{
-    uint64_t next = __atomic_load_n(&ring->next, __ATOMIC_ACQUIRE);
-    return next > ring->mask ? next - ring->mask - 1 : 0;
-}
-
-// Reads a processor's ring; see ntabi.h. A record counts only if its slot has
-// not been reserved anew when it has been copied. The newest records of another
-// processor may be read a moment before they are complete.
+// Reads a processor's ring; see ntabi.h.
 //
 // IRQL:    == PASSIVE_LEVEL
 // Returns: STATUS_SUCCESS
@@ -95,6 +88,7 @@ NTSTATUS nt_trace_read(uint32_t processor, uint64_t *position,
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
+    TRACE_RECORD batch[BATCH];
     uint64_t at;
     NT_TRY(ke_get_user(&at, position));
     if (processor >= KeNumberProcessors)
@@ -102,26 +96,32 @@ NTSTATUS nt_trace_read(uint32_t processor, uint64_t *position,
     const ki_trace_ring *ring = &ki_trace_rings[processor];
     if (!ring->records || at > ring->next)
         return STATUS_INVALID_PARAMETER;
-    if (!at)
-        at = oldest(ring);    // these count as never asked for
-
-    uint32_t done = 0, missed = 0;
-    while (done < count && at < ring->next) {
-        TRACE_RECORD record = ring->records[at & ring->mask];
-        __atomic_thread_fence(__ATOMIC_ACQUIRE);    // copied before we look
-        uint64_t valid = oldest(ring);
-        if (at < valid) {
-            missed += (uint32_t)(valid - at);
-            at = valid;
-            continue;
-        }
-        NT_TRY(ke_put_user(&records[done], &record));
-        done++;
-        at++;
-    }
+    uint32_t done = 0, missed = 0, got;
+    do {
+        uint64_t from = at;
+        uint32_t wanted = MIN(count - done, (uint32_t)BATCH);
+        got = ke_read_trace(ring, &at, batch, wanted);
+        missed += from ? (uint32_t)(at - from) - got : 0;    // 0: never asked
+        NT_TRY(ke_copy_to_user(&records[done], batch, got * sizeof(*batch)));
+        done += got;
+    } while (got == BATCH);
     NT_TRY(ke_put_user(copied, &done));
     NT_TRY(ke_put_user(lost, &missed));
     return ke_put_user(position, &at);
+}
+
+// Chooses the road of all completions, as port= of the command line does.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS or STATUS_ACCESS_VIOLATION
+NTSTATUS nt_set_road(uint32_t direct, uint32_t *old)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    NT_TRY(NT_PROBE_OPTIONAL(old));
+    uint32_t before =
+        __atomic_exchange_n(&io_direct_road, direct != 0, __ATOMIC_SEQ_CST);
+    return NT_PUT_OPTIONAL(old, &before);
 }
 
 // ---- The end --------------------------------------------------------------
@@ -134,5 +134,6 @@ NTSTATUS nt_shutdown(uint32_t code)
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
     bool first = PsGetCurrentProcess()->UniqueProcessId == ps_first_process_id;
+    ke_export_trace();
     hal_exit(first && code == 0 ? HAL_EXIT_SUCCESS : HAL_EXIT_FAILURE);
 }

@@ -87,6 +87,8 @@ void ob_defer(void *object, void (*routine)(void *object))
 
 // Does what was deferred. Several processors may at the same time, each with
 // what it has taken; an entry counts as pending until its routine is through.
+// Whoever settles waits for that: so from before we take anything nobody may
+// preempt us, and nobody suspend us.
 //
 // IRQL:    == PASSIVE_LEVEL
 // Returns: true if there was something
@@ -94,11 +96,12 @@ bool ob_reap(void)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
+    if (!__atomic_load_n(&deferred, __ATOMIC_RELAXED))
+        return false;
+    KeEnterCriticalRegion();
+    ke_hurry(true);
     OBJECT_HEADER *header =
         __atomic_exchange_n(&deferred, NULL, __ATOMIC_ACQUIRE);
-    if (!header)
-        return false;
-    ke_hurry(true);    // whoever settles waits for what we have taken
     while (header) {
         OBJECT_HEADER *next = header->next_deferred;    // the object may go
         header->routine(header + 1);
@@ -106,5 +109,6 @@ bool ob_reap(void)
         __atomic_sub_fetch(&ob_pending, 1, __ATOMIC_SEQ_CST);
     }
     ke_hurry(false);
+    KeLeaveCriticalRegion();
     return true;
 }

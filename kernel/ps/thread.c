@@ -111,6 +111,8 @@ static NTSTATUS prepare(ETHREAD *thread, EPROCESS *process,
 static void start_thread(ETHREAD *thread)
 {
     EPROCESS *process = thread->process;
+    ke_export_thread(thread->Tcb.id, (uint32_t)process->UniqueProcessId,
+                     process->ImageFileName);
     ObReferenceObject(thread);    // its own, until it is reaped
     __atomic_add_fetch(&ps_thread_count, 1, __ATOMIC_RELAXED);
     KIRQL old;
@@ -256,7 +258,9 @@ void ps_exit_thread(NTSTATUS status)
     ke_attach_process(&PsInitialSystemProcess->Pcb);
     bool last = psp_let_go(process, thread);
     // Nothing below blocks. From the signal on, somebody may look whether all
-    // is back where it was: ps_settle waits until we have been reaped.
+    // is back where it was: ps_settle waits until we have been reaped. So nobody
+    // may preempt us, least of all whom the signal wakes, who may never rest.
+    ke_hurry(true);
     __atomic_add_fetch(&ob_pending, 1, __ATOMIC_SEQ_CST);
     if (last)
         ke_signal_process(&process->Pcb);
@@ -293,7 +297,8 @@ void ps_thread_dead(KTHREAD *thread)
 }
 
 // Waits until whoever has signalled its end is really gone, with all that it
-// had. It may be in the hands of an idle thread that was interrupted.
+// had, or until the caller itself is to end, as others may go on ending without
+// a pause. It may be in the hands of an idle thread that was interrupted.
 //
 // IRQL:    == PASSIVE_LEVEL
 void ps_settle(void)
@@ -302,6 +307,7 @@ void ps_settle(void)
 
     const int64_t moment = -10000;    // 1 ms
     while (__atomic_load_n(&ob_pending, __ATOMIC_SEQ_CST))
-        if (!ob_reap())
-            KeDelayExecutionThread(KernelMode, false, &moment);
+        if (!ob_reap() && KeDelayExecutionThread(UserMode, false, &moment) !=
+                              STATUS_SUCCESS)
+            return;
 }

@@ -17,6 +17,8 @@ CHECKED = BUILD / 'tint-chk.elf'
 FREE = BUILD / 'tint.elf'
 MIB = 1 << 20
 STRESS = bool(os.environ.get('STRESS'))
+# `make test LEVEL=qemu CPUS=4`: on so many, where a test does not say it.
+PROCESSORS = int((os.environ.get('CPUS') or '1').split()[0])
 
 
 def test_name(request):
@@ -75,6 +77,7 @@ def machine(request):
     with contextlib.ExitStack() as stack:
         def boot(**options):
             require(options.get('kernel', FREE))
+            options.setdefault('cpus', PROCESSORS)
             name = test_name(request)
             if boot.machines:
                 name += f'-{len(boot.machines) + 1}'

@@ -14,10 +14,9 @@ COUNT = re.compile(r'(\w+)=(\d+)')
 class Shell:
     """The shell of a machine that stands at the prompt or gets there."""
 
-    def __init__(self, machine, bound=60, counts='counts'):
+    def __init__(self, machine, bound=60):
         self.machine = machine
         self.bound = bound
-        self.counting = counts          # 'counts full': see there
         machine.expect(AT_PROMPT, bound)
 
     def type(self, text):
@@ -48,7 +47,7 @@ class Shell:
 
     def counts(self):
         """{name: how many} of what the system has in use (program counts)."""
-        said = self.run(self.counting)
+        said = self.run('counts')
         found = {name: int(n) for name, n in COUNT.findall(said)}
         assert found, self.machine.report('counts printed nothing')
         return found

@@ -5,6 +5,8 @@
 
 #include "tests/kernel/ktest.h"
 
+#include "kernel/ke/kep.h"
+
 #define TAG EX_TAG('K', 't', 's', 't')
 
 enum { SMALL = 'a' - 'A', MS = 10000 };
@@ -512,6 +514,31 @@ KTEST(user_apc_before_the_wait, "APC-10")
     KeGetCurrentThread()->ApcState.UserApcPending = false;
 }
 
+// On the way to ring 3, which this thread only pretends to be on: nothing is
+// to run there, and the next one gets its turn.
+KTEST(user_apc_suppressed_by_its_kernel_routine, "APC-05 APC-14")
+{
+    KTHREAD *thread = KeGetCurrentThread();
+    test_apc first, second;
+    KTRAP_FRAME frame, before;
+    KIRQL old;
+    initialize(&first, thread, 'U', normal_routine, UserMode);
+    initialize(&second, thread, 'V', normal_routine, UserMode);
+    first.apc.KernelRoutine = second.apc.KernelRoutine = suppress;
+    EXPECT(insert(&first) && insert(&second));
+    memset(&frame, 0, sizeof(frame));
+    before = frame;
+    KeRaiseIrql(APC_LEVEL, &old);
+    KiDeliverApc(UserMode, &frame);
+    EXPECT(ktest_logged("S") && thread->ApcState.UserApcPending);
+    KiDeliverApc(UserMode, &frame);
+    EXPECT(ktest_logged("SS"));
+    KiDeliverApc(UserMode, &frame);    // no more, and nothing pending
+    EXPECT(ktest_logged("SS") && !thread->ApcState.UserApcPending);
+    KeLowerIrql(old);
+    EXPECT(!memcmp(&frame, &before, sizeof(frame)));
+}
+
 KTEST(alert_ends_one_alertable_wait, "APC-11")
 {
     for (int mode = KernelMode; mode <= UserMode; mode++) {
@@ -544,6 +571,38 @@ KTEST(alert_waits_for_an_alertable_wait, "APC-11")
         EXPECT(KeTestAlertThread(m));
         EXPECT(!KeTestAlertThread(m));
     }
+}
+
+// A kernel alert ends waits of either mode, a user alert only UserMode ones; it
+// waits for one that it may end.
+KTEST(alert_of_one_mode_and_wait_of_another, "APC-11")
+{
+    for (int mode = KernelMode; mode <= UserMode; mode++) {
+        waiter w = { .mode = (KPROCESSOR_MODE)!mode, .alertable = true,
+                     .waits = 2 };
+        bool ends = mode == KernelMode;
+        start_waiter(&w);
+        EXPECT(!KeAlertThread(w.thread.thread, (KPROCESSOR_MODE)mode));
+        EXPECT(w.status == (ends ? STATUS_ALERTED : STATUS_PENDING));
+        EXPECT(w.thread.thread->Alerted[mode] == !ends);
+        KeSetEvent(&w.event, IO_NO_INCREMENT);
+        if (!ends)
+            KeSetEvent(&w.event, IO_NO_INCREMENT);
+        ktest_join(&w.thread);
+        EXPECT((ends ? w.second : w.status) == STATUS_SUCCESS);
+    }
+    KTHREAD *thread = KeGetCurrentThread();
+    KEVENT event;
+    KeInitializeEvent(&event, NotificationEvent, false);
+    EXPECT(!KeAlertThread(thread, UserMode));
+    EXPECT(KeWaitForSingleObject(&event, Executive, KernelMode, true,
+                                 &no_wait) == STATUS_TIMEOUT);
+    EXPECT(!KeAlertThread(thread, KernelMode));
+    for (int i = 0; i < 2; i++)
+        EXPECT(KeWaitForSingleObject(&event, Executive, UserMode, true,
+                                     &no_wait) == STATUS_ALERTED);
+    EXPECT(KeWaitForSingleObject(&event, Executive, UserMode, true,
+                                 &no_wait) == STATUS_TIMEOUT);
 }
 
 KTEST(alert_leaves_a_plain_wait, "APC-11")
@@ -615,6 +674,52 @@ KTEST(critical_region_holds_back_the_end, "APC-12 REG-03 APC-10")
     EXPECT(KeResumeThread(thread) == 1);
     ktest_join(&w.thread);
     EXPECT(ktest_logged("123xExU"));
+}
+
+// Not even a UserMode wait ends, alertable or not, where kernel APCs are held
+// back; what came meanwhile ends the next one outside.
+KTEST(regions_hold_back_user_apcs_and_the_end, "APC-12 REG-03 APC-10")
+{
+    enum { OUTSIDE, CRITICAL, GUARDED, RAISED, PLACES };
+    for (int i = 0; i < PLACES * 4; i++) {
+        int place = i / 4;
+        bool ends = i & 1;
+        waiter w = { .mode = UserMode, .alertable = i & 2,
+                     .critical = place == CRITICAL,
+                     .guarded = place == GUARDED,
+                     .irql = place == RAISED ? APC_LEVEL : PASSIVE_LEVEL };
+        test_apc user;
+        start_waiter(&w);
+        initialize(&user, w.thread.thread, 'U', normal_routine, UserMode);
+        user.apc.at_head = ends;
+        EXPECT(insert(&user));
+        bool arrives = place == OUTSIDE && (w.alertable || ends);
+        EXPECT(w.status == (arrives ? STATUS_USER_APC : STATUS_PENDING));
+        KeSetEvent(&w.event, IO_NO_INCREMENT);
+        ktest_join(&w.thread);
+        EXPECT(w.status == (arrives ? STATUS_USER_APC : STATUS_SUCCESS));
+    }
+}
+
+KTEST(critical_region_and_a_user_apc_before_the_wait, "APC-12 APC-10")
+{
+    KTHREAD *thread = KeGetCurrentThread();
+    for (int end = 0; end < 2; end++) {
+        test_apc user;
+        KEVENT event;
+        KeInitializeEvent(&event, NotificationEvent, false);
+        initialize(&user, thread, 'U', normal_routine, UserMode);
+        user.apc.at_head = end;
+        EXPECT(insert(&user));
+        KeEnterCriticalRegion();
+        EXPECT(KeWaitForSingleObject(&event, Executive, UserMode, !end,
+                                     &no_wait) == STATUS_TIMEOUT);
+        KeLeaveCriticalRegion();
+        EXPECT(KeWaitForSingleObject(&event, Executive, UserMode, !end,
+                                     &no_wait) == STATUS_USER_APC);
+        EXPECT(KeRemoveQueueApc(&user.apc));
+        thread->ApcState.UserApcPending = false;
+    }
 }
 
 // ---- The end of the thread ------------------------------------------------

@@ -252,6 +252,27 @@ static void on_both_roads(void (*test)(void))
     io_direct_road = before;
 }
 
+// No APC can come: only the direct road reaches the port.
+static void port_bound_road(void)
+{
+    ktest_driver.lower = hold;
+    FILE_OBJECT *file = ktest_open(0);
+    KQUEUE *port = open_port(file);
+    KeEnterGuardedRegion();
+    EXPECT(send_tagged(file) == STATUS_PENDING);
+    complete_held(STATUS_SUCCESS, 5);
+    EXPECT(port->Header.SignalState == (io_direct_road ? 1 : 0));
+    KeLeaveGuardedRegion();
+    EXPECT(takes(port, STATUS_SUCCESS, 5));
+    ktest_close(file);
+    close_port(port);
+}
+
+KTEST(completion_of_a_port_bound_request_takes_its_road, "IRP-08 CMP-04")
+{
+    on_both_roads(port_bound_road);
+}
+
 static void immediate_statuses(void)
 {
     static const struct {
@@ -389,7 +410,7 @@ KTEST(port_is_bound_once, "IOCP-16 IOCP-17")
 
 KTEST(posts_pass_through, "IOCP-03 IOCP-02")
 {
-    enum { POSTS = 40 };    // more than one batch
+    enum { POSTS = IO_PORT_BATCH + 1 };
     FILE_IO_COMPLETION_INFORMATION entries[POSTS];
     KQUEUE *port;
     uint32_t taken;
@@ -399,7 +420,10 @@ KTEST(posts_pass_through, "IOCP-03 IOCP-02")
                        i << 33) == STATUS_SUCCESS);
     EXPECT(io_remove_completion(port, false, &no_wait, entries, POSTS,
                                 &taken) == STATUS_SUCCESS);
-    EXPECT(taken == POSTS);
+    EXPECT(taken == IO_PORT_BATCH);
+    EXPECT(io_remove_completion(port, false, &no_wait,
+                                &entries[IO_PORT_BATCH], 1,
+                                &taken) == STATUS_SUCCESS);
     for (uintptr_t i = 0; i < POSTS; i++)
         EXPECT(entries[i].KeyContext == (void *)(i << 40) &&
                entries[i].ApcContext == (void *)i &&

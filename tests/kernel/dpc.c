@@ -389,6 +389,23 @@ KTEST(dpc_before_any_thread, "DPC-13")
     ktest_join(&thread);
 }
 
+// A switch that is due by then waits as well: the DPCs are higher (IRQL-04).
+KTEST(dpc_before_a_thread_that_was_woken_first, "DPC-13 IRQL-04")
+{
+    ktest_thread thread;
+    KDPC dpc;
+    KEVENT event;
+    KeInitializeEvent(&event, SynchronizationEvent, false);
+    initialize_logging(&dpc, 'd', MediumImportance);
+    ktest_start(&thread, log_when_woken, &event, KTEST_ABOVE);
+    KIRQL old = KeRaiseIrqlToDpcLevel();
+    KeSetEvent(&event, IO_NO_INCREMENT);
+    KeInsertQueueDpc(&dpc, NULL, NULL);
+    KeLowerIrql(old);
+    EXPECT(ktest_logged("dT"));
+    ktest_join(&thread);
+}
+
 static void insert_high(KDPC *dpc, void *context, void *a, void *b)
 {
     (void)dpc, (void)a, (void)b;

@@ -121,6 +121,7 @@ typedef struct worker {
     bool alertable;
     KPROCESSOR_MODE mode;
     KEVENT *block;               // waits for it after each, or NULL
+    bool blocks_again;           // and once more
     NTSTATUS status;             // of the last removal
 } worker;
 
@@ -134,7 +135,7 @@ static void work(void *context)
                                     &entry, 1, &taken);
         ktest_log(w->letter);
         ktest_log(taken ? letter_of(entry) : '-');
-        if (w->block)
+        for (int j = 0; w->block && j <= w->blocks_again; j++)
             KeWaitForSingleObject(w->block, Executive, KernelMode, false,
                                   NULL);
     }
@@ -272,6 +273,33 @@ KTEST(queue_limit_may_be_exceeded, "IOCP-10 IOCP-09")
     ktest_join(&first.thread);
     ktest_join(&second.thread);
     EXPECT(queue.CurrentCount == 0 && run_down() == 0);
+}
+
+// One of two runs too many blocks: that makes no room yet.
+KTEST(queue_limit_is_kept_when_one_too_many_blocks, "IOCP-09 IOCP-10")
+{
+    worker asleep, below, twice;
+    KEVENT block;
+    KeInitializeEvent(&block, SynchronizationEvent, false);
+    initialize(1);
+    start_worker(&asleep, 'C', 1, NULL);
+    below = (worker){ .letter = 'B', .packets = 1 };
+    ktest_start(&below.thread, work, &below, KTEST_BELOW);
+    EXPECT(ktest_until_waiting(&below.thread));
+    start_worker(&twice, 'A', 1, &block);
+    twice.blocks_again = true;
+    insert(0);    // A blocks, but not in the queue
+    insert(1);    // B is to run, but below us
+    insert(2);
+    EXPECT(ktest_logged("Aa") && queue.CurrentCount == 1);
+    KeSetEvent(&block, IO_NO_INCREMENT);    // A runs, too, and blocks again
+    EXPECT(ktest_logged("Aa") && queue.CurrentCount == 1);
+    EXPECT(ktest_is_waiting(&twice.thread) && queue.Header.SignalState == 1);
+    KeSetEvent(&block, IO_NO_INCREMENT);
+    ktest_join(&twice.thread);
+    ktest_join(&below.thread);    // its end makes room
+    ktest_join(&asleep.thread);
+    EXPECT(ktest_logged("AaBbCc") && run_down() == 0);
 }
 
 KTEST(queue_place_is_given_back_at_the_end, "IOCP-09")
@@ -424,7 +452,104 @@ KTEST(queue_is_waitable, "IOCP-27")
     EXPECT(queue.Header.SignalState == 0);
 }
 
+// With the limit reached packets stay; the dequeuer comes first all the same,
+// and direct waiters hear of what it leaves.
+KTEST(queue_at_its_limit_serves_dequeuers_first, "IOCP-27 IOCP-09")
+{
+    worker dequeuer, direct;
+    initialize(1);
+    insert(0);
+    EXPECT(takes('a'));
+    start_worker(&dequeuer, 'D', 1, NULL);
+    start_direct(&direct, 'A');
+    insert(1);
+    ktest_sleep(1);    // blocks: gives its place back
+    EXPECT(ktest_logged("Db") && ktest_is_waiting(&direct.thread));
+    ktest_join(&dequeuer.thread);
+    start_worker(&dequeuer, 'D', 1, NULL);
+    insert(2);
+    insert(3);
+    EXPECT(ktest_logged("Db"));
+    ktest_join(&direct.thread);
+    ktest_join(&dequeuer.thread);
+    EXPECT(queue.Header.SignalState == 1 && run_down() == 1);
+}
+
+// They hear of it when the packet before it is handed over, not when the
+// thread that got that one runs.
+KTEST(queue_direct_waiters_hear_at_once, "IOCP-27")
+{
+    worker dequeuer, direct;
+    KQUEUE other;
+    LIST_ENTRY *entry;
+    uint32_t taken;
+    KeInitializeQueue(&other, 1);
+    initialize(1);
+    insert(0);
+    EXPECT(takes('a'));
+    dequeuer = (worker){ .letter = 'D', .packets = 1 };
+    ktest_start(&dequeuer.thread, work, &dequeuer, KTEST_BELOW);
+    EXPECT(ktest_until_waiting(&dequeuer.thread));
+    start_direct(&direct, 'A');
+    insert(1);
+    insert(2);
+    EXPECT(ktest_logged(""));
+    EXPECT(ke_remove_queue(&other, KernelMode, false, &no_wait, &entry, 1,
+                           &taken) == STATUS_TIMEOUT);    // leaves this one
+    EXPECT(ktest_logged("A"));
+    ktest_join(&direct.thread);
+    ktest_join(&dequeuer.thread);
+    EXPECT(ktest_logged("ADb") && run_down() == 1);
+    EXPECT(!KeRundownQueue(&other));
+}
+
 // ---- APCs and alerts ------------------------------------------------------
+
+// Inserts from packet *a on as many as *b says.
+static void insert_apc(KAPC *apc, KNORMAL_ROUTINE **normal, void **context,
+                       void **a, void **b)
+{
+    (void)apc, (void)normal, (void)context;
+    for (uint64_t i = 0; i < (uint64_t)*b; i++)
+        insert((int)((uint64_t)*a + i));
+}
+
+static void insert_in(worker *w, uint64_t first, uint64_t count)
+{
+    KAPC apc;
+    KeInitializeApc(&apc, w->thread.thread, insert_apc, NULL, NULL, KernelMode,
+                    NULL);
+    EXPECT(KeInsertQueueApc(&apc, (void *)first, (void *)count,
+                            IO_NO_INCREMENT));
+}
+
+// What a thread's own APC brings while it waits in the queue it takes itself;
+// what it leaves is for the next waiter, if the limit lets it go, and else for
+// the direct waiters to know of.
+KTEST(queue_takes_and_passes_on_what_its_own_apc_brought, "IOCP-27 IOCP-09")
+{
+    worker a, b, direct;
+    initialize(2);
+    start_direct(&direct, 'X');
+    start_worker(&b, 'B', 1, NULL);
+    start_worker(&a, 'A', 1, NULL);
+    insert_in(&a, 0, 2);
+    ktest_join(&a.thread);
+    ktest_join(&b.thread);
+    EXPECT(a.status == STATUS_SUCCESS && b.status == STATUS_SUCCESS);
+    EXPECT(ktest_is_waiting(&direct.thread));
+
+    start_worker(&a, 'A', 1, NULL);
+    insert_in(&a, 2, 1);
+    ktest_join(&a.thread);
+    EXPECT(ktest_is_waiting(&direct.thread));
+
+    start_worker(&a, 'A', 1, NULL);
+    insert_in(&a, 3, 2);
+    ktest_join(&a.thread);
+    ktest_join(&direct.thread);
+    EXPECT(queue.Header.SignalState == 1 && run_down() == 1);
+}
 
 static void log_apc(KAPC *apc, KNORMAL_ROUTINE **normal, void **context,
                     void **a, void **b)

@@ -252,7 +252,7 @@ static void prepare(void)
     at_once = false;
 }
 
-KTEST(results_come_before_event_and_packet, "IRP-09 IOCP-26 IOCP-20")
+static void event_and_packet(void)
 {
     static const int64_t no_wait = 0;
     user u;
@@ -279,6 +279,17 @@ KTEST(results_come_before_event_and_packet, "IRP-09 IOCP-26 IOCP-20")
     ObDereferenceObject(o.port);
     ObDereferenceObject(event);
     leave_user(&u);
+}
+
+// On either road: with an event even the direct one goes by the thread.
+KTEST(results_come_before_event_and_packet, "IRP-09 IOCP-26 IOCP-20")
+{
+    bool before = io_direct_road;
+    io_direct_road = false;
+    event_and_packet();
+    io_direct_road = true;
+    event_and_packet();
+    io_direct_road = before;
 }
 
 static void never(void *context, IO_STATUS_BLOCK *iosb, uint32_t reserved)

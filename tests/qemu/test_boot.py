@@ -7,7 +7,7 @@ import qemu
 
 from harness import boot
 
-BANNER = re.compile(r'^TINT \S+ \((free|checked) build\): 1 processor, '
+BANNER = re.compile(r'^TINT \S+ \((free|checked) build\): (?:1 processor|\d+ processors), '
                     r'(\d+) MiB, (\d+) disks?$', re.M)
 QUOTED = ['a b', 'c"d', "it's", 'B:\\files\\x', '\\\\', 'tail\\', '-',
           '--', 'k=v', '$HOME `x` #y; z']

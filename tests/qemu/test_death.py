@@ -76,7 +76,7 @@ def test_the_heir(machine, fixtures, tmp_path, operation, port, cpus):
     m = machine(kernel=fixtures.checked, initrd=fixtures.initrd, cpus=cpus,
                 mem=MEMORY, disks=[qemu.Disk(disk)],
                 options=[f'port={port}'])
-    shell = Shell(m, counts='counts full')
+    shell = Shell(m)
     for how in DEATHS:                  # fills what the kernel keeps
         one_death(shell, operation, how)
     counts = shell.steady()

@@ -83,15 +83,63 @@ def test_a_read_fails(run, scratch, tmp_path, bus):
     assert m.console.count('bytes are as they should be') == 1
 
 
+READS = 6
+
+
+def statuses(m, operation):
+    return re.findall(rf'^0 {operation} \d+ \d+: (STATUS_\w+)', m.console, re.M)
+
+
 @BUSES
-def test_a_flush_fails(run, scratch, tmp_path, bus):
+@pytest.mark.parametrize('n', [1, 2, 5])
+def test_the_nth_read_fails(run, scratch, tmp_path, bus, n):
+    """On IDE, QEMU itself has read once, to guess a geometry."""
+    m = run('sh', '-c', ' '.join(['rawio', *(f'0 r {512 * i} 512'
+                                             for i in range(READS))])
+            + '; rawio 0 r 0 512; counts',
+            disks=[faulty(tmp_path, scratch(MIB), nth('read_aio', n + (bus == 'ide'), EIO),
+                          bus)])
+    should = ['STATUS_SUCCESS'] * (READS + 1)
+    should[n - 1] = FAILED[bus]
+    assert statuses(m, 'r') == should, m.report(f'read {n} should fail')
+    assert 'irps=0' in m.console
+
+
+@BUSES
+@pytest.mark.parametrize('n', [1, 3])
+def test_the_nth_flush_fails(run, scratch, tmp_path, bus, n):
     disk = scratch(MIB)
-    m = run('sh', '-c', 'rawio 0 w 0 512; rawio 0 f 0 0; rawio 0 f 0 0; counts',
-            disks=[faulty(tmp_path, disk, nth('flush_to_disk', 1, EIO), bus)])
-    flushes = re.findall(r'^0 f 0 0: (STATUS_\w+)', m.console, re.M)
-    assert len(flushes) == 2, m.report('flushes')
-    assert flushes == [FAILED[bus], 'STATUS_SUCCESS']
-    assert disk.read_bytes()[:512] == b'A' * 512
+    m = run('sh', '-c', 'rawio' + ' 0 w 0 512 0 f 0 0' * 4 + '; counts',
+            disks=[faulty(tmp_path, disk, nth('flush_to_disk', n, EIO), bus)])
+    should = ['STATUS_SUCCESS'] * 4
+    should[n - 1] = FAILED[bus]
+    assert statuses(m, 'f') == should, m.report(f'flush {n} should fail')
+    assert disk.read_bytes()[:512] == b'G' * 512
+    assert 'irps=0' in m.console
+
+
+# ---- A disk that is slow ----------------------------------------------------
+
+@BUSES
+@pytest.mark.parametrize('cpus', [1, 4])
+def test_all_else_is_responsive_beside_a_slow_disk(machine, fixtures, scratch,
+                                                   bus, cpus):
+    """One request a second: while six writes are on their way the other disk
+    is written and read, and programs come and go; none waits for the six."""
+    disks = [qemu.Disk(scratch(MIB), bus, 'throttling.iops-total=1'),
+             qemu.Disk(scratch(MIB), bus)]
+    if bus == 'ide':    # the fast one on the other channel: each has one turn
+        disks.insert(1, qemu.Disk(scratch(MIB), bus))
+    m = machine(kernel=fixtures.checked, initrd=fixtures.initrd, cpus=cpus,
+                options=(), disks=disks)
+    shell = Shell(m)
+    said = shell.run('nothread --disk 0 --writes 6 &')
+    for _ in range(6):
+        said += shell.run(f'nothread --disk {len(disks) - 1} --writes 8')
+    assert said.count('all 32,768 bytes are as they should be') == 6
+    assert 'all 24,576 bytes' not in said, m.report('who waited for whom?')
+    m.hmp('block_set_io_throttle disk0 0 0 0 0 0 0')
+    m.expect('all 24,576 bytes are as they should be')
 
 
 # ---- A disk that never answers ----------------------------------------------

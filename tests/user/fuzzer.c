@@ -55,7 +55,7 @@ static const char *const services[NT_SERVICE_COUNT] = {
     FUZZ(NtQuerySystemInformation, "qplz"),
     FUZZ(NtQueryPerformanceCounter, "pz"), FUZZ(NtQuerySystemTime, "p"),
     FUZZ(nt_set_thread_base, "p"), FUZZ(nt_trace_mask, "nz"),
-    FUZZ(nt_trace_read, "gIpLpp"),
+    FUZZ(nt_trace_read, "gIpLpp"), FUZZ(nt_set_road, "dz"),
 };
 
 // One of the threads.

@@ -112,6 +112,7 @@ static struct {
     SERVICE(NtQueryPerformanceCounter, { OUT, 8 }, { OPTIONAL_OUT, 8 }),
     SERVICE(NtQuerySystemTime, { OUT, 8 }),
     SERVICE(nt_trace_mask, V(0), { OPTIONAL_OUT, 4 }),
+    SERVICE(nt_set_road, V(0), { OPTIONAL_OUT, 4 }),
     SERVICE(nt_trace_read, V(0), { OUT, 8 }, { OUT, 16 }, V(1), { OUT, 4 },
             { OUT, 4 }),
 };

@@ -36,6 +36,36 @@ void rtl_trace_end(struct rtl_trace *trace);
 uint64_t rtl_ticks(void);
 uint64_t rtl_ticks_to_us(uint64_t ticks);
 
+// ---- A thread for each write, to compare (blocking.c) ---------------------
+
+struct rtl_blocking {
+    void *buffer;
+    uint32_t length;
+    uint64_t offset;
+    NTSTATUS status;    // once its thread has ended
+    IO_STATUS_BLOCK iosb;
+    HANDLE file;
+    HANDLE thread;
+};
+
+// Starts a thread for each write and returns when all are about to call.
+size_t rtl_start_blocking(struct rtl_blocking *writes, size_t count,
+                          uint32_t disk, NTSTATUS *status);
+// Waits for their ends.
+void rtl_end_blocking(struct rtl_blocking *writes, size_t count);
+
+// Two looks: before, and with all in flight.
+struct rtl_cost {
+    uint32_t looks;
+    uint64_t threads[2];
+    uint64_t pages[2];    // available
+};
+
+void rtl_look_at_cost(struct rtl_cost *cost);
+// Prints the difference, and the switches of a trace.
+void rtl_print_cost(const struct rtl_cost *cost, const struct rtl_trace *trace,
+                    size_t writes);
+
 // ---- The snapshot (picture.c) ---------------------------------------------
 
 static inline const SNAPSHOT_PROCESSOR *
@@ -58,6 +88,9 @@ rtl_snapshot_irps(const SYSTEM_SNAPSHOT *snapshot)
                                   snapshot->Threads);
 }
 
+// Takes one, in a larger buffer if it needs one; *size: of *snapshot.
+NTSTATUS rtl_take_snapshot(SYSTEM_SNAPSHOT **snapshot, uint32_t *size);
+
 const char *rtl_thread_state(const SNAPSHOT_THREAD *thread);
 // What a thread waits for, in a word or two; "-" if it does not wait.
 const char *rtl_wait_text(const SNAPSHOT_THREAD *thread);
@@ -68,6 +101,23 @@ const char *rtl_thread_name(const SYSTEM_SNAPSHOT *snapshot, uint32_t id,
 uint32_t rtl_threads_on_io(const SYSTEM_SNAPSHOT *snapshot);
 // Prints processors, threads and IRPs.
 void rtl_print_picture(const SYSTEM_SNAPSHOT *snapshot);
+
+// ---- Two moments (look.c) -------------------------------------------------
+
+struct rtl_look {
+    SYSTEM_SNAPSHOT *snapshot;
+    uint32_t size;                     // room in it
+    uint64_t apcs, packets, switches;  // in the trace, since the first look
+    uint64_t lost;                     // records that were overwritten unseen
+};
+
+// Ticks that a processor has been halted for, the present halt included.
+uint64_t rtl_halted_time(const SYSTEM_SNAPSHOT *snapshot, uint32_t processor);
+
+// Looks, and goes on counting from the look before; NULL: this is the first.
+NTSTATUS rtl_look_at(struct rtl_look *look, const struct rtl_look *before);
+// Has traced what rtl_look_at counts, until the program ends.
+void rtl_widen_trace(void);
 
 // ---- Roads and halted spans (road.c) --------------------------------------
 

@@ -78,6 +78,8 @@ static void print_processors(const SYSTEM_SNAPSHOT *snapshot)
     }
 }
 
+#define THREADS_SHOWN 16
+
 static void print_threads(const SYSTEM_SNAPSHOT *snapshot)
 {
     const SNAPSHOT_THREAD *threads = rtl_snapshot_threads(snapshot);
@@ -86,6 +88,10 @@ static void print_threads(const SYSTEM_SNAPSHOT *snapshot)
     for (uint32_t i = 0; i < snapshot->Threads; i++) {
         const SNAPSHOT_THREAD *thread = &threads[i];
         char works[24] = "no";
+        if (i == THREADS_SHOWN) {
+            printf("     ...  and %u more\n", snapshot->Threads - i);
+            break;
+        }
         if (thread->IrpId)
             snprintf(works, sizeof(works), "IRP %u", thread->IrpId);
         printf("  %6u  %-15.15s  %-7s  %-16.16s  %s\n", thread->ThreadId,

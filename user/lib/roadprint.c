@@ -236,7 +236,8 @@ unsigned rtl_print_run(const struct rtl_trace *trace,
 
     rtl_print_title("One look at the machine while the writes were in flight");
     rtl_print_picture(snapshot);
-    print_roads(trace, snapshot, roads, count, writes, spans, span_count);
+    if (count > 0)
+        print_roads(trace, snapshot, roads, count, writes, spans, span_count);
     rtl_print_title("When every processor was halted");
     rtl_print_halted(spans, span_count, from, to);
     free(spans);

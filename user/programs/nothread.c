@@ -35,12 +35,15 @@ struct job {
     uint64_t offset;
     bool any_disk;
     bool repeat;         // --writes was given: the file is repeated or cut
+    bool threads;        // a thread for each write, which waits in it
 
     uint8_t *content;    // of the file
     uint64_t length;
     uint64_t total;      // bytes that go to the disk, whole sectors
     uint8_t *stream;     // those bytes; write i is at i * size
     struct request *requests;
+    struct rtl_blocking *blocking;
+    struct rtl_cost cost;
     struct rtl_road *roads;
     SYSTEM_SNAPSHOT *snapshot;
     uint32_t snapshot_size;
@@ -62,6 +65,7 @@ struct job {
 static const char usage[] =
     "usage: nothread [FILE] [--writes N] [--size BYTES] [--disk N]"
     " [--offset BYTES]\n"
+    "                [--threads]\n"
     "\n"
     "Writes FILE to a disk with asynchronous writes, all at once and from one\n"
     "thread, and shows who works on them meanwhile.\n"
@@ -71,6 +75,7 @@ static const char usage[] =
     "  --size BYTES    of one write, whole sectors (4096)\n"
     "  --disk N        \\\\.\\PhysicalDriveN (the first without a volume)\n"
     "  --offset BYTES  where on the disk, whole sectors (0)\n"
+    "  --threads       the other way, to compare: a thread waits in each\n"
     "\n"
     "WHAT IS THERE ON THE DISK IS OVERWRITTEN.\n";
 
@@ -135,6 +140,8 @@ static bool parse_arguments(struct job *job, int argc, char **argv)
             if (!parse_option(job, word, i + 1 < argc ? argv[i + 1] : NULL))
                 return false;
             i++;
+        } else if (strcmp(word, "--threads") == 0) {
+            job->threads = true;
         } else if (word[0] == '-') {
             return fail("%s: unknown; nothread --help tells more", word);
         } else if (job->name) {
@@ -237,13 +244,16 @@ static bool get_memory(struct job *job)
 
     job->stream = nt_allocate_pages(job->total);
     job->requests = calloc(writes, sizeof(*job->requests));
+    job->blocking = calloc(job->threads ? writes : 1, sizeof(*job->blocking));
     job->roads = calloc(writes, sizeof(*job->roads));
     job->snapshot_size = (uint32_t)(
         sizeof(SYSTEM_SNAPSHOT) + RTL_PROCESSORS * sizeof(SNAPSHOT_PROCESSOR) +
-        SNAPSHOT_THREADS * sizeof(SNAPSHOT_THREAD) +
+        (job->threads ? writes + SNAPSHOT_THREADS : SNAPSHOT_THREADS) *
+            sizeof(SNAPSHOT_THREAD) +
         (writes + SNAPSHOT_THREADS) * sizeof(SNAPSHOT_IRP));
     job->snapshot = calloc(1, job->snapshot_size);
-    if (!job->stream || !job->requests || !job->roads || !job->snapshot)
+    if (!job->stream || !job->requests || !job->blocking || !job->roads ||
+        !job->snapshot)
         return fail("no memory for %lu writes of %lu bytes", writes,
                     job->size);
     fill_stream(job);
@@ -328,17 +338,47 @@ static void take_packets(struct job *job)
     }
 }
 
+// The same, with a thread for each write.
+static void start_threads(struct job *job)
+{
+    NTSTATUS status;
+    for (uint64_t i = 0; i < job->writes; i++) {
+        struct rtl_blocking *write = &job->blocking[i];
+        write->buffer = job->stream + i * job->size;
+        write->length = write_length(job, i);
+        write->offset = job->offset + i * job->size;
+    }
+    job->issued = rtl_start_blocking(job->blocking, job->writes, job->disk,
+                                     &status);
+    if (!NT_SUCCESS(status))
+        note(job, "got no thread", job->issued, status);
+}
+
+static void end_threads(struct job *job)
+{
+    rtl_end_blocking(job->blocking, job->issued);
+    for (uint64_t i = 0; i < job->issued; i++) {
+        const struct rtl_blocking *write = &job->blocking[i];
+        if (NT_ERROR(write->status))
+            note(job, "failed", i, write->status);
+        else if (write->iosb.Information != write->length)
+            note(job, "wrote too little", i, write->status);
+    }
+}
+
 static bool run(struct job *job)
 {
     NTSTATUS status = rtl_trace_begin(&job->trace, rtl_road_mask());
     if (!NT_SUCCESS(status))
         return fail_status("trace", status);
 
+    rtl_look_at_cost(&job->cost);
     job->started = rtl_ticks();
-    issue_writes(job);
+    (job->threads ? start_threads : issue_writes)(job);
+    rtl_look_at_cost(&job->cost);
     status = NtQuerySystemInformation(SystemSnapshotInformation, job->snapshot,
                                       job->snapshot_size, NULL);
-    take_packets(job);
+    (job->threads ? end_threads : take_packets)(job);
     job->ended = rtl_ticks();
     rtl_trace_end(&job->trace);
 
@@ -396,7 +436,7 @@ static void conclude(const struct job *job, unsigned halted)
                    ? "  The disk was faster than the picture: no write was in"
                      " flight any more when it\n  was taken. A slower disk"
                      " shows more; `make run` slows it down.\n"
-                   : "  Some thread was working on an I/O when the picture was"
+                   : "  Threads were working on an I/O when the picture was"
                      " taken; see above whose.\n");
         return;
     }
@@ -428,11 +468,13 @@ int main(int argc, char **argv)
         return 1;
 
     printf("%s goes to \\\\.\\PhysicalDrive%u, from byte %s on:\n"
-           "%s bytes, %lu asynchronous write%s, all at once, from one thread."
-           "\nNothing more is printed until the last one is done ...\n",
+           "%s bytes, %lu %s write%s, all at once, %s.\n"
+           "Nothing more is printed until the last one is done ...\n",
            job.name, job.disk, rtl_grouped(job.offset, number[0]),
            rtl_grouped(job.total, number[1]), job.writes,
-           job.writes == 1 ? "" : "s");
+           job.threads ? "synchronous" : "asynchronous",
+           job.writes == 1 ? "" : "s",
+           job.threads ? "each from a thread that waits" : "from one thread");
     if (!run(&job))
         return 1;
     printf("... after %s us.\n",
@@ -440,6 +482,7 @@ int main(int argc, char **argv)
     unsigned halted = rtl_print_run(&job.trace, job.snapshot, job.roads,
                                     job.writes, job.started, job.ended);
 
+    rtl_print_cost(&job.cost, &job.trace, job.writes);
     rtl_print_title("Is it on the disk?");
     if (!read_back(&job))
         return 1;

@@ -2,28 +2,6 @@
 
 #include <road.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#define FIRST_SIZE   (64 * 1024u)
-#define LARGEST_SIZE (64 * 1024 * 1024u)
-
-static NTSTATUS take_snapshot(SYSTEM_SNAPSHOT **snapshot)
-{
-    for (uint32_t size = FIRST_SIZE; size <= LARGEST_SIZE; size *= 2) {
-        *snapshot = malloc(size);
-        if (!*snapshot)
-            return STATUS_NO_MEMORY;
-        NTSTATUS status = NtQuerySystemInformation(SystemSnapshotInformation,
-                                                   *snapshot, size, NULL);
-        if (NT_SUCCESS(status))
-            return status;
-        free(*snapshot);
-        if (status != STATUS_INFO_LENGTH_MISMATCH)
-            return status;
-    }
-    return STATUS_INSUFFICIENT_RESOURCES;
-}
 
 static const char *reason_name(const SNAPSHOT_THREAD *thread)
 {
@@ -60,9 +38,10 @@ static void print_thread(const SNAPSHOT_THREAD *thread)
 
 int main(void)
 {
-    SYSTEM_SNAPSHOT *snapshot;
+    SYSTEM_SNAPSHOT *snapshot = NULL;
+    uint32_t size = 0;
     char text[RTL_STATUS_SIZE];
-    NTSTATUS status = take_snapshot(&snapshot);
+    NTSTATUS status = rtl_take_snapshot(&snapshot, &size);
     if (!NT_SUCCESS(status)) {
         fprintf(stderr, "ps: %s\n", rtl_status_text(status, text));
         return 1;

@@ -31,6 +31,7 @@ static const struct {
     const char *name;
     const char *text;
 } descriptions[] = {
+    { "bench", "what operations cost, for whoever counts" },
     { "cat", "print files, or what is typed" },
     { "crash", "do something that ring 3 must not do" },
     { "echo", "print its arguments" },
@@ -40,6 +41,7 @@ static const struct {
     { "ps", "show every thread of the system" },
     { "sh", "this shell" },
     { "shutdown", "leave QEMU" },
+    { "top", "what the machine does, live" },
     { "true", "succeed" },
 };
 

@@ -1,0 +1,94 @@
+"""test_trace.py - what the kernel writes to port 0xe9 while it runs."""
+import pytest
+
+import qemu
+
+from harness import chrometrace
+from timeline import chrome, model, stream
+
+SLOW = 'throttling.iops-total=20'
+
+
+@pytest.fixture
+def traced(run, tmp_path):
+    """Runs a program with a debugcon and returns the bytes that came."""
+    def record(*program, options=('trace=all',), **more):
+        path = tmp_path / 'trace.bin'
+        run(*program, options=[*options, 'then=poweroff'],
+            extra=qemu.debugcon(path), **more)
+        return path.read_bytes()
+    return record
+
+
+def writes_of(timeline, program='nothread'):
+    return [irp for irp in timeline.irps.values()
+            if irp.major == 4 and irp.unit is not None and timeline.title(
+                irp.marks['IRP_BUILT'].thread).startswith(program)]
+
+
+@pytest.mark.parametrize('bus, cpus, port', [
+    ('ide', 1, 'apc'), ('ide', 2, 'direct'), ('nvme', 4, 'apc'),
+    ('nvme', 2, 'direct')])
+def test_each_write_has_its_whole_road(traced, scratch, bus, cpus, port):
+    data = traced('nothread', '--writes', '8', cpus=cpus,
+                  options=['trace=all', f'port={port}'],
+                  disks=[qemu.Disk(scratch(), bus, SLOW)])
+    recording = stream.read(data)
+    assert not recording.missing and not recording.cut
+    timeline = model.Timeline(recording)
+    assert len(timeline.cpus) == cpus
+    writes = writes_of(timeline)
+    assert len(writes) == 8
+    steps = ['call', 'IRP_BUILT', 'IRP_CALL', 'DMA_START', 'isr', 'dpc',
+             'IRP_COMPLETE', 'PORT_INSERT', 'PORT_REMOVE']
+    if port == 'apc':
+        steps[-2:-2] = ['apc', 'IRP_DONE']
+    for irp in writes:
+        times = [irp.marks[step].time for step in steps if step != 'PORT_INSERT']
+        assert times == sorted(times)
+        assert 'PORT_INSERT' in irp.marks and 'IRP_PENDING' in irp.marks
+    assert timeline.gaps
+    assert chrometrace.check(chrome.convert(timeline)) == []
+
+
+def test_a_thread_writes_when_a_ring_is_half_full(traced, scratch):
+    """More records than all rings hold, and none lost; the first come out
+    before the last are made. The program prints much, which is slow."""
+    data = traced('sh', '-c', 'nothread --writes 600; ps', cpus=2,
+                  disks=[qemu.Disk(scratch(), 'nvme')])
+    recording = stream.read(data)
+    written = {cpu: sum(r.cpu == cpu for r in recording.records)
+               for cpu in (0, 1)}
+    assert max(written.values()) > 8192         # half of a ring
+    assert not recording.missing
+    assert len(writes_of(model.Timeline(recording))) == 600
+
+
+def test_what_a_small_ring_loses_is_counted(traced, scratch):
+    """Little memory, small rings, and a program that only makes calls: the
+    ring goes round before anybody may write it out. What is there and what is
+    missing is all there was."""
+    data = traced('sh', '-c', 'nothread --writes 40 --size 512; ps',
+                  mem='48M', disks=[qemu.Disk(scratch(), 'nvme')])
+    recording = stream.read(data)
+    model.Timeline(recording)
+    position = len(recording.records) + recording.missing
+    assert position > 2048
+
+
+def test_threads_have_the_names_of_their_programs(traced):
+    recording = stream.read(traced('sh', '-c', 'true; ps'))
+    assert {'System', 'sh', 'true', 'ps'} <= {
+        name for _, name in recording.threads.values()}
+
+
+@pytest.mark.parametrize('options', [(), ('trace=off',)])
+def test_without_being_asked_it_says_nothing(traced, options):
+    assert traced('true', options=options) == b''
+
+
+def test_trace_on_exports_the_default_events(traced):
+    names = {code: name for name, code in stream.CODES.items()}
+    found = {names[r.code] for r in stream.read(
+        traced('ps', options=['trace=on'])).records}
+    assert 'SWITCH' in found and 'SERVICE' not in found

@@ -1,0 +1,1 @@
+"""ntdb - gdb that speaks NT: commands after WinDbg's, for TINT's kernel."""

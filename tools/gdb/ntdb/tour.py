@@ -1,0 +1,246 @@
+"""tour.py - nt tour: one write from the call to the continuation, stage by
+stage, with what must hold at each.
+
+Stage 6 has no instruction to stop at: every processor is halted. QEMU's own
+monitor says when that is so, and then stops the machine. The disk is slowed
+down so far meanwhile that it would not answer for hours, and let go again.
+"""
+import contextlib
+import json
+import os
+import re
+import socket
+import textwrap
+import threading
+import time
+
+import gdb
+
+from . import guest, stacks, stages, text
+from .command import COMMANDS, command
+from .guest import Garbage, number
+
+FLIGHT = 6
+BOUND = int(os.environ.get('TOUR_BOUND') or 300)    # s: ends one that hangs
+LOOK = 0.05                     # seconds between two looks at HLT
+HOLD = '1 0 0 0 0 0'            # one byte a second
+FREE = '0 0 0 0 0 0'
+
+walk = None                     # the present one; `nt tour` goes on with it
+
+
+class Monitor:
+    """QEMU's monitor beside gdb: it answers while the guest runs."""
+
+    def __init__(self):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(BOUND)
+        try:
+            self.socket.connect(str(guest.BUILD / 'qmp.sock'))
+        except OSError:
+            raise Garbage('QEMU was not started by `make tour` or `make '
+                          'debug`') from None
+        self.lines = self.socket.makefile('r')
+        self.lines.readline()
+        self.ask('qmp_capabilities')
+
+    def ask(self, what, **arguments):
+        message = {'execute': what, 'arguments': arguments}
+        self.socket.sendall(json.dumps(message).encode() + b'\n')
+        while True:
+            answer = json.loads(self.lines.readline())
+            if 'return' in answer or 'error' in answer:
+                return answer.get('return', '')
+
+    def all_halted(self):
+        registers = self.ask('human-monitor-command',
+                             **{'command-line': 'info registers -a'})
+        found = re.findall(r'HLT=(\d)', registers)
+        return bool(found) and set(found) == {'1'}
+
+    def close(self):
+        self.lines.close()
+        self.socket.close()
+
+
+class Point(gdb.Breakpoint):
+    """Where a stage is met; stops only for the write of this walk."""
+
+    def __init__(self, stage, place):
+        super().__init__(place, internal=True)
+        self.stage, self.met, self.silent = stage, False, True
+
+    def stop(self):
+        guest.user_thread = gdb.selected_thread()
+        try:
+            self.met = bool(self.stage.meets(walk))
+        except (Garbage, gdb.error):
+            self.met = False
+        return self.met
+
+
+class Walk:
+    def __init__(self):
+        self.next = 0           # index of the stage to come
+        self.thread = self.thread_id = self.file = 0
+        self.irp_at = self.length = self.taker = self.back = 0
+        self.driver = ''
+        self.failed = []
+
+    # ---- What the stages find out
+
+    def begin(self, thread, file):
+        self.thread, self.file = thread, file
+        self.thread_id = int(guest.at('KTHREAD', thread)['id'])
+
+    def found_irp(self, irp):
+        self.irp_at = number(irp.address)
+        location = irp['stack'][int(irp['CurrentLocation']) - 2]
+        self.length = number(location['Parameters']['Write']['Length'])
+        file = guest.at('FILE_OBJECT', self.file)
+        device = guest.at('DEVICE_OBJECT', file['DeviceObject'])
+        driver = guest.at('DRIVER_OBJECT', device['DriverObject'])
+        self.driver = guest.string(driver['DriverName'])
+
+    def irp(self):
+        return guest.at('IRP', self.irp_at)
+
+    # ---- From stage to stage
+
+    def go_on(self):
+        """Runs to the next stage; Garbage if something else came first."""
+        stage = stages.STAGES[self.next]
+        if stage.number == FLIGHT:
+            self.wait_for_halt()
+        else:
+            place = stage.where.format(driver=self.driver, back=self.back)
+            point = Point(stage, place)
+            try:
+                self.run(stage)
+                if not point.met:
+                    raise Garbage(f'the guest stopped before stage '
+                                  f'{stage.number}: `nt tour` goes on from '
+                                  'here')
+            finally:
+                if point.is_valid():
+                    point.delete()
+        self.next += 1
+        return stage
+
+    @staticmethod
+    def run(stage):
+        gdb.execute('set suppress-cli-notifications on')
+        try:
+            gdb.execute('continue', to_string=True)
+        except gdb.error:               # QEMU ended, and with it the connection
+            raise Garbage(f'TINT ended before stage {stage.number}') from None
+        finally:
+            gdb.execute('set suppress-cli-notifications off')
+
+    def wait_for_halt(self):
+        """Lets the guest run until all processors are halted, says QEMU."""
+        monitor = Monitor()
+
+        def watch():
+            end = time.monotonic() + BOUND
+            while not monitor.all_halted() and time.monotonic() < end:
+                time.sleep(LOOK)
+            monitor.ask('stop')
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        self.run(stages.STAGES[self.next])
+        watcher.join(BOUND)
+        monitor.close()
+
+    def hold_disk(self):
+        """The next answer of the disk comes when we let it: a request now
+        uses up what it may move in the next hours."""
+        gdb.execute(f'monitor block_set_io_throttle disk0 {HOLD}',
+                    to_string=True)
+        gdb.execute('monitor qemu-io disk0 "read 0 64k"', to_string=True)
+
+    @staticmethod
+    def free_disk():
+        gdb.execute(f'monitor block_set_io_throttle disk0 {FREE}',
+                    to_string=True)
+
+    # ---- What is shown
+
+    def show(self, stage):
+        guest.user_thread = gdb.selected_thread()
+        yield f'stage {stage.number}: {stage.title}'
+        for line in textwrap.wrap(stage.story, 76):
+            yield '    ' + line
+        for right, what in stage.holds(self):
+            if not right:
+                self.failed.append(f'stage {stage.number}: {what}')
+            yield f'    {"  ok" if right else "FAIL"}  {what}'
+        if self.irp_at:
+            yield from self.section('nt irp', [
+                line for line in COMMANDS['irp'](hex(self.irp_at))][:1])
+        yield from self.section('nt irql', COMMANDS['irql'](''))
+        for name, quiet in [('dpcs', 'No DPC'), ('apc', 'No APC'),
+                            ('iocp', 'There is no')]:
+            lines = list(COMMANDS[name](''))
+            if not any(quiet in line for line in lines):
+                yield from self.section(f'nt {name}', lines)
+        if self.irp_at and self.driver:
+            yield from self.section('nt dev', [
+                line for line in COMMANDS['dev']('')
+                if ' in line' in line])
+
+    @staticmethod
+    def section(name, lines):
+        for i, line in enumerate(lines):
+            yield f'    {name if i == 0 else "":8}  {line}'.rstrip()
+
+
+def ask():
+    """True: Enter; false: the user stays here."""
+    try:
+        answer = input('-- Enter goes on, q stays here with gdb: ')
+    except (EOFError, KeyboardInterrupt):
+        answer = 'q'
+    return answer.strip().lower() not in ('q', 'quit')
+
+
+@command('tour', words=('batch',), anywhere=True)
+def tour(argument):
+    """nt tour [batch]: one write, stage by stage, from the call to its end.
+`make tour` starts it in a machine of its own. At each stage Enter goes on, and
+q stays there: look around, then `nt tour` goes on. With `batch` nobody is
+asked, and gdb ends with status 0 only if all was as it must be."""
+    global walk
+    if not gdb.selected_thread():
+        raise Garbage('there is no guest: `make tour` starts one')
+    walk = walk or Walk()
+    batch = argument == 'batch'
+    if walk.next == 0:
+        yield ('Twelve stages of one write. The console is kept in '
+               'build/debug-console.log.')
+    while walk and walk.next < len(stages.STAGES):
+        stage = walk.go_on()
+        with guest.kernel_view():
+            if stage.number == 4:
+                walk.hold_disk()
+            elif stage.number == FLIGHT:
+                walk.free_disk()
+            yield from walk.show(stage)
+        if not batch and walk.next < len(stages.STAGES) and not ask():
+            yield '`nt tour` goes on to the next stage.'
+            return
+    yield from finish(batch)
+
+
+def finish(batch):
+    global walk
+    failed, walk = walk.failed, None
+    yield ('tour: 12 stages, all as they must be' if not failed else
+           f'tour: {len(failed)} things were not as they must be')
+    yield from failed
+    if batch:
+        with contextlib.suppress(gdb.error):    # QEMU ends
+            gdb.execute('continue', to_string=True)
+        gdb.execute(f'quit {1 if failed else 0}')
+    yield '`continue` lets the program finish, `quit` ends the guest.'

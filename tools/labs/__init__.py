@@ -1,0 +1,1 @@
+"""labs - the assignments: what is taken out, and how an answer is graded."""
