@@ -48,6 +48,10 @@ enum {
 // All RAM, and the initrd, appears from here on.
 #define MM_DIRECT_MAP 0xFFFF800000000000ull
 
+// Where what is common and what is rare should not share a stack frame.
+#define FORCEINLINE inline __attribute__((always_inline))
+#define DECLSPEC_NOINLINE __attribute__((noinline))
+
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 #define CONTAINING_RECORD(address, type, field) \
     ((type *)((char *)(address) - offsetof(type, field)))

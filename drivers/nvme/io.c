@@ -9,9 +9,6 @@
 
 #include "drivers/nvme/nvme.h"
 
-// Part of nvme_send, which knows that nothing is done yet.
-#define INLINED inline __attribute__((always_inline))
-
 static inline nvme_request *request_of(IRP *irp)
 {
     _Static_assert(sizeof(nvme_request) <= sizeof(irp->Tail.DriverContext),
@@ -36,15 +33,14 @@ static inline void end(IRP *irp, NTSTATUS status)
 
 // ---- Into the ring: the queue's lock is held ------------------------------
 
-// Says where a command's bytes, from at on, are in memory (section 4.3): up to
-// two pages by their addresses, more by those of the first and of a list of the
-// others. What the device does not look at is not written.
-static INLINED void write_prps(nvme_command *command, const MDL *mdl,
-                               uint64_t at, uint32_t bytes, PFN_NUMBER page)
+// Says where a command's bytes are in memory (section 4.3), from offset in the
+// first of these frames on: up to two pages by their addresses, more by those
+// of the first and of a list of the others. What the device does not look at is
+// not written.
+static FORCEINLINE void write_prps(nvme_command *command,
+                                   const PFN_NUMBER *frame, uint32_t offset,
+                                   uint32_t bytes, PFN_NUMBER page)
 {
-    const PFN_NUMBER *frame = &mdl->frames[at >> PAGE_SHIFT];
-    uint32_t offset = BYTE_OFFSET(at);
-
     command->prp1 = (uint64_t)frame[0] << PAGE_SHIFT | offset;
     if (bytes + offset <= PAGE_SIZE)
         return;
@@ -65,14 +61,14 @@ static inline uint32_t next_place(const nvme_queue *q, uint32_t place)
 
 // A command's place in the ring is its id, and free again when the answer is
 // there. One place stays free: a full ring would look like an empty one.
-static inline bool has_room(const nvme_queue *q)
+static FORCEINLINE bool has_room(const nvme_queue *q)
 {
     return !q->slots[next_place(q, q->sq_tail)] && !q->stopped;
 }
 
 // Writes the command that moves the request's bytes from done on. Of an entry,
 // what is not written here is always as it was made.
-static INLINED void put(nvme_queue *q, IRP *irp, const nvme_disk *disk,
+static FORCEINLINE void put(nvme_queue *q, IRP *irp, const nvme_disk *disk,
                         uint32_t length, uint32_t done)
 {
     const IO_STACK_LOCATION *stack = IoGetCurrentIrpStackLocation(irp);
@@ -89,9 +85,14 @@ static INLINED void put(nvme_queue *q, IRP *irp, const nvme_disk *disk,
                                                                : NVME_READ;
         command->argument = (stack->Parameters.Read.ByteOffset + done) >> shift;
         command->sectors = (bytes >> shift) - 1;
-        write_prps(command, irp->MdlAddress,
-                   (uint64_t)irp->MdlAddress->ByteOffset + done, bytes,
-                   request->list);
+        const MDL *mdl = irp->MdlAddress;
+        uint64_t at = (uint64_t)mdl->ByteOffset + done;
+        if (done)
+            write_prps(command, &mdl->frames[at >> PAGE_SHIFT],
+                       BYTE_OFFSET(at), bytes, request->list);
+        else
+            write_prps(command, mdl->frames, mdl->ByteOffset, bytes,
+                       request->list);
     } else {
         command->opcode = NVME_FLUSH;
         command->prp1 = command->argument = command->sectors = 0;
@@ -115,10 +116,14 @@ static void put_again(nvme_queue *q, IRP *irp)
 
 static inline void ring(nvme_queue *q)
 {
-    if (q->rung == q->sq_tail)
-        return;
     __atomic_thread_fence(__ATOMIC_RELEASE);    // the commands come first
     *q->sq_doorbell = q->rung = q->sq_tail;
+}
+
+static inline void ring_if_needed(nvme_queue *q)
+{
+    if (q->rung != q->sq_tail)
+        ring(q);
 }
 
 // ---- Waiting for the ring -------------------------------------------------
@@ -151,7 +156,8 @@ static bool wait_in_line(nvme_queue *q, IRP *irp, LIST_ENTRY *there)
     return true;
 }
 
-// As many as there is room for go to the device.
+// As many as there is room for go to the device: whenever the lock is let go,
+// nothing waits, or there is no room.
 static void start_waiting(nvme_queue *q)
 {
     while (has_room(q) && !IsListEmpty(&q->waiting)) {
@@ -161,7 +167,7 @@ static void start_waiting(nvme_queue *q)
         else    // cancel_waiting is about to come
             InitializeListHead(&irp->Tail.ListEntry);
     }
-    ring(q);
+    ring_if_needed(q);
 }
 
 // ---- Requests -------------------------------------------------------------
@@ -195,7 +201,7 @@ NTSTATUS nvme_send(DEVICE_OBJECT *device, IRP *irp)
     KIRQL old = KeRaiseIrqlToDpcLevel();
     nvme_queue *q = disk->controller->queue_of[KeGetCurrentProcessorNumber()];
     KeAcquireSpinLockAtDpcLevel(&q->lock);
-    if (has_room(q) && IsListEmpty(&q->waiting)) {
+    if (has_room(q)) {    // then nothing waits: see start_waiting
         put(q, irp, disk, length, 0);
         if (!more && !q->in_dpc)
             ring(q);
@@ -218,7 +224,7 @@ void nvme_ring(DEVICE_OBJECT *device)
     const nvme_disk *disk = device->DeviceExtension;
     nvme_queue *q = disk->controller->queue_of[KeGetCurrentProcessorNumber()];
     KeAcquireSpinLockAtDpcLevel(&q->lock);
-    ring(q);
+    ring_if_needed(q);
     KeReleaseSpinLockFromDpcLevel(&q->lock);
 }
 
@@ -282,13 +288,14 @@ static inline void leave(nvme_queue *q, LIST_ENTRY *done)
         ke_watchdog_note(&q->watchdog, oldest(q));
     q->in_dpc = true;
     KeReleaseSpinLockFromDpcLevel(&q->lock);
-    while (!IsListEmpty(done)) {
-        IRP *irp = take_first(done);
+    for (LIST_ENTRY *next, *entry = done->Flink; entry != done; entry = next) {
+        IRP *irp = CONTAINING_RECORD(entry, IRP, Tail.ListEntry);
+        next = entry->Flink;
         end(irp, irp->IoStatus.Status);
     }
     KeAcquireSpinLockAtDpcLevel(&q->lock);
     q->in_dpc = false;
-    ring(q);
+    ring_if_needed(q);
     KeReleaseSpinLockFromDpcLevel(&q->lock);
 }
 

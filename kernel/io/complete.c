@@ -16,14 +16,12 @@
 // whoever gets there counts, then looks at the event: one of the two sees the
 // other. The IRP's reference keeps thread and process; what hangs on a thread
 // is unlinked by that thread.
-static inline void unlink_irp(IRP *irp)
+static FORCEINLINE void unlink_irp(IRP *irp, ke_io_slot *slot, ke_io_slot *counter)
 {
-    ke_io_slot *slot = iop_slot_of(irp);
     KIRQL old;
     KeAcquireSpinLock(&slot->lock, &old);
     RemoveEntryList(&irp->ThreadListEntry);
     KeReleaseSpinLock(&slot->lock, old);
-    ke_io_slot *counter = iop_counter_of(irp);
     if (__atomic_sub_fetch(&counter->count, 1, __ATOMIC_SEQ_CST) == 0 &&
         counter->none.Header.SignalState == 0)
         KeSetEvent(&counter->none, IO_NO_INCREMENT);
@@ -35,22 +33,7 @@ static inline void unlink_irp(IRP *irp)
 void iop_unlink_irp(IRP *irp)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    unlink_irp(irp);
-}
-
-// ---- Releasing what an IRP owns -------------------------------------------
-
-// Unpins and frees the MDL that there is: the device is done with the pages.
-//
-// IRQL:    <= DISPATCH_LEVEL
-void iop_release_mdl(IRP *irp)
-{
-    ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    MDL *mdl = irp->MdlAddress;
-    irp->MdlAddress = NULL;
-    MmUnlockPages(mdl);
-    if (mdl->from_pool)
-        ExFreePoolWithTag(mdl, IOP_TAG);
+    unlink_irp(irp, iop_slot_of(irp), iop_counter_of(irp));
 }
 
 // ---- Stage 10 -------------------------------------------------------------
@@ -71,24 +54,18 @@ static inline void signal_completion(IRP *irp)
         ke_set_lasting_event(&file->Event, IO_NO_INCREMENT);
 }
 
-// Copies buffered output, stores the IOSB; in the address space of the asking
-// process. Ring 3 may have freed either: then nobody is there to care.
+// Copies buffered output, in the address space of the asking process. Ring 3
+// may have freed its buffer: then nobody is there to care.
 //
 // IRQL:    <= APC_LEVEL
-void iop_store_results(IRP *irp)
+void iop_copy_output(IRP *irp)
 {
     ASSERT_IRQL(<=, APC_LEVEL);
-    NTSTATUS status = irp->IoStatus.Status;
-    if (irp->SystemBuffer && irp->UserBuffer && !NT_ERROR(status)) {
-        size_t length = MIN(irp->IoStatus.Information, irp->UserBufferLength);
-        if (!NT_SUCCESS(ke_copy_to_user(irp->UserBuffer, irp->SystemBuffer,
-                                        length)))
-            irp->IoStatus.Status = STATUS_ACCESS_VIOLATION;
-    }
-    // Information goes first: whoever polls sees Status change last.
-    ke_put_user_pair(irp->UserIosb, (uint32_t)irp->IoStatus.Status,
-                     irp->IoStatus.Information);
-    irp->flags |= IRP_STORED;
+    size_t length = MIN(irp->IoStatus.Information, irp->UserBufferLength);
+    if (!NT_ERROR(irp->IoStatus.Status) &&
+        !NT_SUCCESS(ke_copy_to_user(irp->UserBuffer, irp->SystemBuffer,
+                                    length)))
+        irp->IoStatus.Status = STATUS_ACCESS_VIOLATION;
 }
 
 static void advance_position(IRP *irp)
@@ -153,7 +130,7 @@ void iop_finish_irp(IRP *irp, bool skip_packet)
     if (irp->flags & IRP_SYNCHRONOUS)
         advance_position(irp);
     signal_completion(irp);
-    unlink_irp(irp);
+    iop_unlink_irp(irp);
     ki_trace(TRACE_IRP_DONE, 0, irp->id);
     if (irp->UserApcRoutine)
         queue_user_apc(irp);
@@ -177,11 +154,11 @@ static void complete_apc(KAPC *apc, KNORMAL_ROUTINE **normal, void **context,
 }
 
 // The direct road: all that needs no address space, then the port.
-static inline void complete_directly(IRP *irp)
+static FORCEINLINE void complete_directly(IRP *irp)
 {
     ASSERT(irp->flags & IRP_ON_FILE);
     signal_completion(irp);
-    unlink_irp(irp);
+    unlink_irp(irp, &irp->OriginalFileObject->io, &irp->Thread->Process->io);
     queue_packet(irp);
 }
 

@@ -54,22 +54,25 @@ NTSTATUS io_create_file(const char *name, ACCESS_MASK access,
                         FILE_OBJECT **file, uintptr_t *information);
 
 // Allocates an IRP for a request on file with the next stack location filled
-// in (major, FileObject). It owns a reference to file. NULL: no pool, or too
-// little for what the caller has. IRQL: <= APC_LEVEL
-static inline __attribute__((always_inline)) IRP *io_build_irp(FILE_OBJECT *file, uint8_t major)
+// in (major, FileObject). It takes over the caller's reference to file. NULL:
+// no pool, or too little for what the caller has. IRQL: <= APC_LEVEL
+static FORCEINLINE IRP *io_build_irp(FILE_OBJECT *file, uint8_t major)
 {
     const KTHREAD *thread = KeGetCurrentThread();
     if (mm_is_too_much(thread->io.count + thread->Process->io.count))
         return NULL;
-    IRP *irp = io_new_irp(file->DeviceObject->StackSize);
+    const int8_t size = file->DeviceObject->StackSize;
+    IRP *irp = io_take_irp(size);
     if (!irp)
         return NULL;
-    ObReferenceObject(file);
+    ki_trace(TRACE_IRP_BUILT, major, irp->id);
+    IO_STACK_LOCATION *location = irp->stack + size - 1;
+    io_clear_locations(irp->stack, location);
+    io_clear_locations(location, location + 1);
+    io_initialize_irp(irp, size);
     irp->OriginalFileObject = file;
-    IO_STACK_LOCATION *location = IoGetNextIrpStackLocation(irp);
     location->MajorFunction = major;
     location->FileObject = file;
-    ki_trace(TRACE_IRP_BUILT, major, irp->id);
     return irp;
 }
 
@@ -91,7 +94,7 @@ void *io_allocate_system_buffer(IRP *irp, uint32_t length);
 // Frees an IRP that is on no list, with all that it owns: MDL (unpinned),
 // buffers, references to event and file.
 void io_discard_irp(IRP *irp);
-// Sends it. Takes over irp. Waits only for a synchronous handle (CMP-06).
+// Sends it. Takes over irp, and with it file. Waits only for a synchronous handle (CMP-06).
 // Returns: what the service returns, CMP-02..CMP-04
 NTSTATUS io_send(FILE_OBJECT *file, IRP *irp);
 // The same for many at once, asynchronous; *sent: how many were accepted.

@@ -41,9 +41,53 @@ static inline ke_io_slot *iop_counter_of(const IRP *irp)
 void iop_unlink_irp(IRP *irp);
 // Stage 10. skip_packet: an immediate success that wants none (IOCP-21).
 void iop_finish_irp(IRP *irp, bool skip_packet);
-void iop_store_results(IRP *irp);
+void iop_copy_output(IRP *irp);    // there is some
 void iop_discard_buffers(IRP *irp);
-void iop_release_mdl(IRP *irp);    // there is one
+void iop_give_back(IRP *irp);
 void iop_close_port(EPROCESS *process, void *object, uint32_t handles);
+
+// Stores what the request came to, as the last thing that ring 3 sees change; in
+// the address space of the asking process. IRQL: <= APC_LEVEL
+static FORCEINLINE void iop_store_results(IRP *irp)
+{
+    if (irp->SystemBuffer && irp->UserBuffer)
+        iop_copy_output(irp);
+    // Information goes first: whoever polls sees Status change last.
+    ke_put_user_pair(irp->UserIosb, (uint32_t)irp->IoStatus.Status,
+                     irp->IoStatus.Information);
+    irp->flags |= IRP_STORED;
+}
+
+// Unpins and frees the MDL that there is: the device is done with the pages.
+static FORCEINLINE void iop_release_mdl(IRP *irp)
+{
+    MDL *mdl = irp->MdlAddress;
+    irp->MdlAddress = NULL;
+    MmUnlockPages(mdl);
+    if (mdl->from_pool)
+        ExFreePoolWithTag(mdl, IOP_TAG);
+}
+
+// IoFreeIrp and io_discard_irp. IRQL: <= DISPATCH_LEVEL
+static FORCEINLINE void iop_free_irp(IRP *irp)
+{
+    ki_disable();
+    bool kept = irp->StackCount <= IO_KEPT_LOCATIONS &&
+                ke_keep(&KeGetCurrentPrcb()->irps, irp);
+    ki_enable();
+    if (!kept)
+        iop_give_back(irp);
+}
+
+static FORCEINLINE void iop_discard_irp(IRP *irp)
+{
+    if (irp->MdlAddress || irp->SystemBuffer || irp->UserEvent)
+        iop_discard_buffers(irp);
+    if (irp->flags & IRP_ON_FILE)
+        ObDereferenceObject(irp->Thread);
+    if (irp->OriginalFileObject)
+        ObDereferenceObject(irp->OriginalFileObject);
+    iop_free_irp(irp);
+}
 
 #endif

@@ -29,7 +29,12 @@ IRP *io_allocate_irp_memory(int8_t stack_size)
 IRP *IoAllocateIrp(int8_t stack_size)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    return io_new_irp(stack_size);
+    IRP *irp = io_take_irp(stack_size);
+    if (irp) {
+        io_initialize_irp(irp, stack_size);
+        io_clear_locations(irp->stack, irp->location);
+    }
+    return irp;
 }
 
 // Frees an IRP and nothing that it refers to.
@@ -39,12 +44,15 @@ IRP *IoAllocateIrp(int8_t stack_size)
 void IoFreeIrp(IRP *irp)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    ki_disable();
-    bool kept = irp->StackCount <= IO_KEPT_LOCATIONS &&
-                ke_keep(&KeGetCurrentPrcb()->irps, irp);
-    ki_enable();
-    if (kept)
-        return;
+    iop_free_irp(irp);
+}
+
+// Gives one back that the processor does not keep.
+//
+// IRQL:    <= DISPATCH_LEVEL
+void iop_give_back(IRP *irp)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
     __atomic_sub_fetch(&irps_from_pool, 1, __ATOMIC_RELAXED);
     ExFreePoolWithTag(irp, IOP_TAG);
 }
@@ -69,13 +77,7 @@ void iop_discard_buffers(IRP *irp)
 void io_discard_irp(IRP *irp)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    if (irp->MdlAddress || irp->SystemBuffer || irp->UserEvent)
-        iop_discard_buffers(irp);
-    if (irp->flags & IRP_ON_FILE)
-        ObDereferenceObject(irp->Thread);
-    if (irp->OriginalFileObject)
-        ObDereferenceObject(irp->OriginalFileObject);
-    IoFreeIrp(irp);
+    iop_discard_irp(irp);
 }
 
 // Counts the free IRPs and packets that are kept for the next request.

@@ -90,12 +90,12 @@ struct IRP {
     IO_STATUS_BLOCK IoStatus;
     uint32_t id;                 // what ring 3 sees of it
     int8_t StackCount;
+    KIRQL CancelIrql;
     int8_t CurrentLocation;      // StackCount + 1: not yet sent
     volatile bool Cancel;
-    KIRQL CancelIrql;
     bool PendingReturned;
-    uint8_t flags;               // IRP_... below
     uint8_t state;               // SNAPSHOT_IRP_STATE
+    uint16_t flags;              // IRP_... below
     MDL *MdlAddress;             // &short_mdl, or in pool
     void *SystemBuffer;          // AssociatedIrp.SystemBuffer
     void *UserBuffer;            // ring 3's output of a buffered request
@@ -181,16 +181,32 @@ static inline DRIVER_CANCEL *IoSetCancelRoutine(IRP *irp,
                                __ATOMIC_SEQ_CST);
 }
 
-// Makes a fresh IRP of memory that holds stack_size locations (IRP-01).
-static inline void io_initialize_irp(IRP *irp, int8_t stack_size, uint32_t id)
+// Clears locations, so that whoever fills one in writes no more than it wants.
+static inline void io_clear_locations(IO_STACK_LOCATION *from,
+                                      const IO_STACK_LOCATION *to)
 {
-    irp->IoStatus = (IO_STATUS_BLOCK){ 0 };
-    irp->id = id;
+    for (; from < to; from++) {
+        from->MajorFunction = from->MinorFunction = 0;
+        from->Flags = from->Control = 0;
+        from->Parameters.DeviceIoControl.OutputBufferLength = 0;
+        from->Parameters.DeviceIoControl.InputBufferLength = 0;
+        from->Parameters.Read.ByteOffset = 0;
+        from->CompletionRoutine = NULL;
+    }
+}
+
+// Makes a fresh IRP of memory that holds stack_size locations (IRP-01), which
+// are not cleared. Its id is there.
+static inline void io_initialize_irp(IRP *irp, int8_t stack_size)
+{
+    irp->Cancel = false;
+    irp->PendingReturned = false;
+    irp->state = IrpCreated;
+    irp->flags = 0;
     irp->StackCount = stack_size;
     irp->CurrentLocation = (int8_t)(stack_size + 1);
     irp->location = irp->stack + stack_size;
-    irp->Cancel = irp->PendingReturned = false;
-    irp->flags = irp->state = 0;
+    irp->IoStatus.Information = 0;
     irp->MdlAddress = NULL;
     irp->SystemBuffer = irp->UserBuffer = NULL;
     irp->UserIosb = NULL;
@@ -200,21 +216,14 @@ static inline void io_initialize_irp(IRP *irp, int8_t stack_size, uint32_t id)
     irp->CancelRoutine = NULL;
     irp->OriginalFileObject = NULL;
     irp->Tail.DeviceQueueEntry.Inserted = false;
-    for (IO_STACK_LOCATION *l = irp->stack; l < irp->location; l++) {
-        l->MajorFunction = l->MinorFunction = l->Flags = l->Control = 0;
-        l->Parameters.DeviceIoControl.OutputBufferLength = 0;
-        l->Parameters.DeviceIoControl.InputBufferLength = 0;
-        l->Parameters.Read.ByteOffset = 0;
-        l->DeviceObject = NULL;
-        l->FileObject = NULL;
-        l->CompletionRoutine = NULL;
-    }
 }
 
 // A new id. Interrupts off.
 static inline uint32_t io_next_irp_id(KPRCB *prcb)
 {
-    return prcb->irp_sequence++ * KeNumberProcessors + prcb->Number + 1;
+    uint32_t id = prcb->next_irp_id;
+    prcb->next_irp_id += KeNumberProcessors;
+    return id;
 }
 
 // IRPs come from a list per processor, touched with interrupts off and thus
@@ -223,7 +232,8 @@ static inline uint32_t io_next_irp_id(KPRCB *prcb)
 enum { IO_KEPT_LOCATIONS = 2, IO_KEPT_IRP_BYTES = sizeof(IRP) +
            IO_KEPT_LOCATIONS * sizeof(IO_STACK_LOCATION) };
 IRP *io_allocate_irp_memory(int8_t stack_size);
-static inline IRP *io_new_irp(int8_t stack_size)
+// Memory with a new id; NULL: there is none.
+static inline IRP *io_take_irp(int8_t stack_size)
 {
     ki_disable();
     KPRCB *prcb = KeGetCurrentPrcb();
@@ -231,9 +241,8 @@ static inline IRP *io_new_irp(int8_t stack_size)
     IRP *irp = stack_size <= IO_KEPT_LOCATIONS ? ke_take_kept(&prcb->irps)
                                                 : NULL;
     ki_enable();
-    if (!irp && !(irp = io_allocate_irp_memory(stack_size)))
-        return NULL;
-    io_initialize_irp(irp, stack_size, id);
+    if (irp || (irp = io_allocate_irp_memory(stack_size)) != NULL)
+        irp->id = id;
     return irp;
 }
 

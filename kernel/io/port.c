@@ -145,7 +145,7 @@ static inline void unpack_irp(IRP *irp, FILE_IO_COMPLETION_INFORMATION *entry)
         iop_store_results(irp);
         ki_trace(TRACE_IRP_DONE, 0, irp->id);
     }
-    io_discard_irp(irp);
+    iop_discard_irp(irp);
 }
 
 static inline void unpack(LIST_ENTRY *entry,

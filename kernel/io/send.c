@@ -55,19 +55,19 @@ static inline void link_irp(FILE_OBJECT *file, IRP *irp)
     KeReleaseSpinLockFromDpcLevel(&slot->lock);
 }
 
-// Links it and hands it to the driver: in one stay at DISPATCH_LEVEL if that is
-// short there.
+// Links it and hands it to the driver, from PASSIVE_LEVEL: in one stay at
+// DISPATCH_LEVEL if that is short there.
 static inline NTSTATUS link_and_call(FILE_OBJECT *file, IRP *irp)
 {
     DEVICE_OBJECT *device = file->DeviceObject;
     NTSTATUS status;
-    KIRQL old = KeRaiseIrqlToDpcLevel();
+    KeRaiseIrqlToDpcLevel();
     link_irp(file, irp);
     if (device->Flags & DO_SHORT_SEND) {
         status = IoCallDriver(device, irp);
-        KeLowerIrql(old);
+        KeLowerIrql(PASSIVE_LEVEL);
     } else {
-        KeLowerIrql(old);
+        KeLowerIrql(PASSIVE_LEVEL);
         status = IoCallDriver(device, irp);
     }
     return status;
@@ -75,7 +75,7 @@ static inline NTSTATUS link_and_call(FILE_OBJECT *file, IRP *irp)
 
 // Finished inside the call (IRP-08). An NT error that was never pending
 // leaves everything alone (CMP-02); all else is a completion (CMP-03).
-static NTSTATUS finish_inline(FILE_OBJECT *file, IRP *irp)
+static DECLSPEC_NOINLINE NTSTATUS finish_inline(FILE_OBJECT *file, IRP *irp)
 {
     NTSTATUS status = irp->IoStatus.Status;
     if (NT_ERROR(status)) {
@@ -106,7 +106,7 @@ static void wait_for_request(KEVENT *done, KPROCESSOR_MODE mode,
 }
 
 // Two threads on one synchronous handle take turns, for the position's sake.
-static NTSTATUS send_synchronously(FILE_OBJECT *file, IRP *irp)
+static DECLSPEC_NOINLINE NTSTATUS send_synchronously(FILE_OBJECT *file, IRP *irp)
 {
     NTSTATUS status = KeWaitForSingleObject(
         &file->Lock, Executive, UserMode, file->Flags & FO_ALERTABLE_IO, NULL);
@@ -114,6 +114,7 @@ static NTSTATUS send_synchronously(FILE_OBJECT *file, IRP *irp)
         io_discard_irp(irp);
         return STATUS_CANCELLED;
     }
+    ObReferenceObject(file);    // the IRP's own goes with it
     IO_STACK_LOCATION *location = IoGetNextIrpStackLocation(irp);
     if (iop_is_transfer(location) && location->Parameters.Read.ByteOffset ==
                                          FILE_USE_FILE_POINTER_POSITION)
@@ -131,6 +132,7 @@ static NTSTATUS send_synchronously(FILE_OBJECT *file, IRP *irp)
     }
     KeGetCurrentThread()->irp_id = 0;
     KeSetEvent(&file->Lock, IO_NO_INCREMENT);
+    ObDereferenceObject(file);
     return status;
 }
 
@@ -234,7 +236,8 @@ NTSTATUS io_request(FILE_OBJECT *file, const IO_STACK_LOCATION *what, MDL *mdl,
     ki_disable();
     uint32_t id = io_next_irp_id(KeGetCurrentPrcb());
     ki_enable();
-    io_initialize_irp(irp, file->DeviceObject->StackSize, id);
+    irp->id = id;
+    io_initialize_irp(irp, file->DeviceObject->StackSize);
     irp->flags = IRP_KERNEL_WAIT | IRP_SYNCHRONOUS;
     irp->OriginalFileObject = file;
     irp->MdlAddress = mdl;

@@ -134,6 +134,7 @@ KPRCB *ke_prepare_processor(void *zeroed, uint32_t number, uint32_t apic_id,
     prcb->descriptors = &block->descriptors;
     prcb->trace = &ki_trace_rings[number];
     prcb->Number = number;
+    prcb->next_irp_id = number + 1;
     prcb->dpc_stack = dpc_stack_top;
     prcb->clock_deadline = KI_FOREVER;
     prcb->quantum_deadline = KI_FOREVER;

@@ -44,7 +44,7 @@ static inline void KeInitializeSpinLock(KSPIN_LOCK *lock)
 
 static inline void KeAcquireSpinLockAtDpcLevel(KSPIN_LOCK *lock)
 {
-    while (__atomic_exchange_n(lock, 1, __ATOMIC_ACQUIRE))
+    while (__atomic_fetch_or(lock, 1, __ATOMIC_ACQUIRE) & 1)    // lock bts
         while (*lock)
             __builtin_ia32_pause();
     ke_count_spin_lock(1);

@@ -94,7 +94,9 @@ static inline bool has_direct_waiters(const KQUEUE *queue)
 
 // Somebody waits: the same with both locks, of which the dispatcher's comes
 // first. Held at DISPATCH_LEVEL; lowers to old.
-static int32_t insert_for_waiters(KQUEUE *queue, LIST_ENTRY *entry, KIRQL old)
+static DECLSPEC_NOINLINE int32_t insert_for_waiters(KQUEUE *queue,
+                                                    LIST_ENTRY *entry,
+                                                    KIRQL old)
 {
     KeAcquireSpinLockAtDpcLevel(&ki_dispatcher_lock);
     KeAcquireSpinLockAtDpcLevel(&queue->lock);
@@ -109,6 +111,17 @@ static int32_t insert_for_waiters(KQUEUE *queue, LIST_ENTRY *entry, KIRQL old)
     KeReleaseSpinLockFromDpcLevel(&queue->lock);
     if (direct)
         ki_signal(&queue->Header, EVENT_INCREMENT);
+    ki_unlock_dispatcher(old);
+    return before;
+}
+
+// The queue was locked and nobody in it waited. Lowers to old.
+static DECLSPEC_NOINLINE int32_t signal_direct_waiters(KQUEUE *queue,
+                                                       int32_t before,
+                                                       KIRQL old)
+{
+    KeAcquireSpinLockAtDpcLevel(&ki_dispatcher_lock);
+    ki_signal(&queue->Header, EVENT_INCREMENT);
     ki_unlock_dispatcher(old);
     return before;
 }
@@ -133,13 +146,9 @@ int32_t KeInsertQueue(KQUEUE *queue, LIST_ENTRY *entry)
     bool direct = queued && has_direct_waiters(queue) &&
                   !inserter_takes_it(queue);
     KeReleaseSpinLockFromDpcLevel(&queue->lock);
-    if (direct) {
-        KeAcquireSpinLockAtDpcLevel(&ki_dispatcher_lock);
-        ki_signal(&queue->Header, EVENT_INCREMENT);
-        ki_unlock_dispatcher(old);
-    } else {
-        KeLowerIrql(old);
-    }
+    if (direct)
+        return signal_direct_waiters(queue, before, old);
+    KeLowerIrql(old);
     return queued ? before : -1;
 }
 
@@ -179,8 +188,12 @@ static inline uint32_t take_entries(KQUEUE *queue, LIST_ENTRY **entries,
     if (queue->CurrentCount > queue->MaximumCount)
         return 0;
     uint32_t taken = 0;
-    while (taken < count && !IsListEmpty(&queue->EntryListHead))
-        entries[taken++] = take_first(queue);
+    LIST_ENTRY *head = &queue->EntryListHead, *first = head->Flink;
+    for (; taken < count && first != head; first = first->Flink)
+        entries[taken++] = first;
+    head->Flink = first;
+    first->Blink = head;
+    queue->Header.SignalState -= (int32_t)taken;
     return taken;
 }
 

@@ -154,7 +154,7 @@ struct KPRCB {
 
     // Higher up: lookaside lists of IRPs and packets, sequence of the ids (io).
     ke_lookaside irps, packets;
-    uint32_t irp_sequence;
+    uint32_t next_irp_id;
 
     struct ki_descriptors *descriptors;    // GDT, TSS, IST stacks
     struct ki_trace_ring *trace;

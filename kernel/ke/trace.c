@@ -29,6 +29,15 @@ void ke_init_trace(uint32_t processor, TRACE_RECORD *records, uint64_t count)
                              .alarm = ~0ull };
 }
 
+// See trace.h.
+//
+// IRQL:    any level
+__attribute__((no_caller_saved_registers))
+void ki_trace_aside(uint32_t event, uint32_t aux, uint32_t id)
+{
+    ki_trace_write(event, aux, id);
+}
+
 // From ki_system_call: the only event that assembler writes.
 //
 // IRQL:    == PASSIVE_LEVEL

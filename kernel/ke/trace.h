@@ -44,15 +44,14 @@ void ke_wake_export(ki_trace_ring *ring);
 // then goes into the ring of the processor that it has just left. Any level.
 static inline void ki_trace_write(uint32_t event, uint32_t aux, uint32_t id)
 {
-    enum { IRQL_SHIFT = 8, AUX_SHIFT = 16, ID_SHIFT = 32 };
+    enum { IRQL_SHIFT = 8 };
     ki_trace_ring *ring = KI_PRCB_FIELD(trace);
     uint64_t slot = __atomic_fetch_add(&ring->next, 1, __ATOMIC_RELAXED);
     TRACE_RECORD *record = &ring->records[slot & ring->mask];
-    uint64_t rest = event | (uint64_t)KeGetCurrentIrql() << IRQL_SHIFT |
-                    (uint64_t)(uint16_t)aux << AUX_SHIFT |
-                    (uint64_t)id << ID_SHIFT;
     record->Time = hal_read_tsc();
-    __builtin_memcpy(&record->Event, &rest, sizeof(rest));
+    record->Event = (uint16_t)(event | (uint32_t)KeGetCurrentIrql() << IRQL_SHIFT);
+    record->Aux = (uint16_t)aux;
+    record->Id = id;
     if (slot == ring->alarm)
         ke_wake_export(ring);
 }
@@ -66,11 +65,22 @@ void ke_export_thread(uint32_t id, uint32_t process, const char name[16]);
 void ke_export_trace(void);
 void ke_run_export(void *context);
 
-// Writes a record if its event is in the mask. Any level.
-static inline void ki_trace(TRACE_EVENT event, uint32_t aux, uint32_t id)
+// ki_trace_write, but it leaves all registers alone.
+__attribute__((no_caller_saved_registers))
+void ki_trace_aside(uint32_t event, uint32_t aux, uint32_t id);
+
+// Writes a record if its event is in the mask. Any level. Those that rarely are
+// take a call that the compiler knows nothing of: where one is not made it costs
+// no more than the look at the mask.
+static FORCEINLINE void ki_trace(TRACE_EVENT event, uint32_t aux, uint32_t id)
 {
-    if (ki_trace_mask >> event & 1)
+    if (!(ki_trace_mask >> event & 1))
+        return;
+    if (KI_TRACE_DEFAULT >> event & 1)
         ki_trace_write(event, aux, id);
+    else
+        __asm__ volatile("call ki_trace_aside" ::"D"(event), "S"(aux), "d"(id)
+                         : "memory", "cc");
 }
 
 #endif

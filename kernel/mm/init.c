@@ -102,6 +102,8 @@ bool mm_init(const LOADER_PARAMETER_BLOCK *loader)
     for (uint32_t i = 0; i < loader->range_count; i++)
         map(MM_DIRECT_MAP + loader->ranges[i].start, loader->ranges[i],
             MM_PTE_WRITE | MM_PTE_NX);
+    memset(mm_phys_to_virt(0), 0, PAGE_SIZE);    // see mm_page_entry
+    map(MM_DIRECT_MAP, (MEMORY_RANGE){ 0, PAGE_SIZE }, MM_PTE_NX);
     MEMORY_RANGE initrd = initrd_pages(loader);
     map(MM_DIRECT_MAP + initrd.start, initrd, MM_PTE_NX);
     map_image(ki_text_start, ki_text_end, 0);

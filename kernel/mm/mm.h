@@ -97,8 +97,8 @@ NTSTATUS mm_query(mm_space *space, uint64_t address,
 struct MDL {
     uint32_t ByteCount;
     uint16_t ByteOffset;         // in the first frame
-    uint8_t locked;              // the frames are pinned: MmUnlockPages
-    uint8_t from_pool;           // not inside an IRP
+    bool from_pool;              // not inside an IRP
+    uint32_t locked;             // so many frames are pinned: MmUnlockPages
     PFN_NUMBER frames[];         // BYTES_TO_PAGES(ByteOffset + ByteCount)
 };
 
@@ -108,40 +108,24 @@ static inline size_t mm_mdl_size(uint64_t address, uint32_t length)
                                         length) * sizeof(PFN_NUMBER);
 }
 
-// Pins the page of ring 3's at address; write: a device will write to it, so
-// ring 3 must be able to. No lock: see pin.c for why that is safe against a
-// thread that unmaps. 0: there is none. IRQL: <= APC_LEVEL
-PFN_NUMBER mm_pin_user_page(uint64_t address, bool write);
-// Describes a buffer of the caller in mdl (of mm_mdl_size bytes) and pins it.
+// Describes a buffer of the caller in mdl (of mm_mdl_size bytes) and pins it;
+// write: a device will write to it, so ring 3 must be able to. No lock: see
+// pin.c for why that is safe against a thread that unmaps.
 // Returns: STATUS_SUCCESS or STATUS_ACCESS_VIOLATION (nothing is pinned then)
-NTSTATUS mm_lock_user_pages(MDL *mdl, uint64_t address, uint32_t length,
-                            bool write);
-static inline NTSTATUS mm_lock_user_buffer(MDL *mdl, uint64_t address,
-                                           uint32_t length, bool write)
-{
-    if (BYTE_OFFSET(address) + (uint64_t)length > PAGE_SIZE)
-        return mm_lock_user_pages(mdl, address, length, write);
-    mdl->frames[0] = mm_pin_user_page(address, write);
-    mdl->ByteCount = length;
-    mdl->ByteOffset = (uint16_t)BYTE_OFFSET(address);
-    mdl->locked = mdl->frames[0] != 0;
-    return mdl->locked ? STATUS_SUCCESS : STATUS_ACCESS_VIOLATION;
-}
-
+NTSTATUS mm_lock_user_buffer(MDL *mdl, uint64_t address, uint32_t length,
+                             bool write);
 // The same for a space that is being built.
 NTSTATUS mm_lock_space(MDL *mdl, const mm_space *space, uint64_t address,
                        uint32_t length);
 // Describes kernel memory (pool, stack, system pages); nothing is pinned.
 void MmBuildMdlForNonPagedPool(MDL *mdl, const void *address, uint32_t length);
-void mm_unlock_pages(MDL *mdl);
-static inline void MmUnlockPages(MDL *mdl)    // IRQL: <= DISPATCH_LEVEL
+// Takes back what pinning did. IRQL: <= DISPATCH_LEVEL
+static inline void MmUnlockPages(MDL *mdl)
 {
-    if (mdl->locked && (uint64_t)mdl->ByteOffset + mdl->ByteCount <= PAGE_SIZE)
-        mm_release_frame(mdl->frames[0]);
-    else if (mdl->locked)
-        mm_unlock_pages(mdl);
-    mdl->locked = false;
+    while (mdl->locked)
+        mm_release_frame(mdl->frames[--mdl->locked]);
 }
+
 // Copies length bytes at offset of the described memory. IRQL: <= DISPATCH.
 void mm_copy_to_mdl(MDL *mdl, uint32_t offset, const void *from,
                     uint32_t length);

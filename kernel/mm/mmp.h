@@ -74,7 +74,8 @@ static inline volatile uint64_t *mm_find_entry(uint64_t cr3, uint64_t address,
     }
 }
 
-// The entry of the page at address; NULL if a table above it is not there.
+// The entry of the page at address. Where a table above it is not there this is
+// one of frame 0, which is kept all 0: nothing is mapped there either.
 static inline volatile uint64_t *mm_page_entry(uint64_t cr3, uint64_t address)
 {
     uint64_t table = cr3;
@@ -83,8 +84,6 @@ static inline volatile uint64_t *mm_page_entry(uint64_t cr3, uint64_t address)
          shift -= MM_LEVEL_SHIFT) {
         const volatile uint64_t *entry = mm_phys_to_virt(table & MM_PTE_FRAME);
         table = entry[address >> shift & (MM_TABLE_ENTRIES - 1)];
-        if (!table)
-            return NULL;
     }
     volatile uint64_t *last = mm_phys_to_virt(table & MM_PTE_FRAME);
     return &last[address >> PAGE_SHIFT & (MM_TABLE_ENTRIES - 1)];
@@ -115,17 +114,13 @@ extern mm_pfn *mm_pfn_database;
 void mm_add_frame(PFN_NUMBER frame);
 void mm_free_frame(PFN_NUMBER frame);    // its count has fallen to 0
 
-// Adds one to the count of a frame that may be freed meanwhile, unless that is
-// 0. Returns: false if it is
-static inline bool mm_try_reference_frame(PFN_NUMBER frame)
+// Adds one to the count of a frame that cannot be freed meanwhile.
+static inline void mm_reference_frame(PFN_NUMBER frame)
 {
-    volatile uint32_t *count = &mm_pfn_database[frame].count;
-    uint32_t seen = *count;
-    while (seen)
-        if (__atomic_compare_exchange_n(count, &seen, seen + 1, false,
-                                        __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
-            return true;
-    return false;
+    uint32_t old = __atomic_fetch_add(&mm_pfn_database[frame].count, 1,
+                                      __ATOMIC_RELAXED);
+    ASSERT(old);
+    (void)old;
 }
 
 // Takes one from it, and frees the frame at 0.

@@ -4,47 +4,29 @@
 // at PASSIVE_LEVEL could take. It may, because
 //   - tables go only with the space, and the space not before its last thread;
 //   - an entry changes by one store of 8 bytes;
-//   - a count can be raised only while it is not 0, so no free frame is ever
-//     pinned; and after that the entry is read again. If it still names the
-//     frame with the same rights, then the frame was mapped there while our
-//     count was on it: whoever unmaps it now leaves it to us. If not, the
-//     count may have gone to a frame that is another's by now: it gets it
-//     back, and the last one to let go frees it, whoever that is.
+//   - interrupts are off from the look at the entry until the frame is
+//     counted, and whoever unmaps a page waits, before it lets the frame go,
+//     until every processor that has the space has answered an interrupt, or
+//     is idle (mm_decommit). One that loads the space too late to be asked
+//     finds the entry changed already.
 
 #include "kernel/mm/mmp.h"
 
-#define RIGHTS (MM_PTE_PRESENT | MM_PTE_USER | MM_PTE_WRITE)
+#define RIGHTS (MM_PTE_PRESENT | MM_PTE_USER)
 
 // Pins the frame that is mapped at address with these rights; 0 if none is.
 static inline PFN_NUMBER pin_page(uint64_t cr3, uint64_t address,
                                   uint64_t rights)
 {
-    volatile uint64_t *entry = mm_page_entry(cr3, address);
-    for (;;) {
-        uint64_t seen = entry ? *entry : 0;
-        if (!seen || (seen & rights) != rights)
-            return 0;
-        PFN_NUMBER frame = mm_entry_frame(seen);
-        if (mm_try_reference_frame(frame)) {
-            if (((*entry ^ seen) & (MM_PTE_FRAME | RIGHTS)) == 0)
-                return frame;
-            mm_drop_frame(frame);
-        }
+    PFN_NUMBER frame = 0;
+    ki_disable();
+    uint64_t seen = *mm_page_entry(cr3, address);
+    if ((seen & rights) == rights) {
+        frame = mm_entry_frame(seen);
+        mm_reference_frame(frame);
     }
-}
-
-// Pins one page of the current process; see mm.h.
-//
-// IRQL:    <= APC_LEVEL
-// Returns: 0 if ring 3 may not use it, or, for a device that writes, not write
-PFN_NUMBER mm_pin_user_page(uint64_t address, bool write)
-{
-    ASSERT_IRQL(<=, APC_LEVEL);
-
-    if (!ke_is_user_range((void *)address, 1))
-        return 0;
-    return pin_page(mm_read_cr3(), address,
-                    write ? RIGHTS : RIGHTS & ~MM_PTE_WRITE);
+    ki_enable();
+    return frame;
 }
 
 // How many frames an MDL names.
@@ -57,53 +39,53 @@ static inline void describe(MDL *mdl, uint64_t address, uint32_t length)
 {
     mdl->ByteCount = length;
     mdl->ByteOffset = (uint16_t)BYTE_OFFSET(address);
-    mdl->locked = false;
+    mdl->locked = 0;
+}
+
+static DECLSPEC_NOINLINE NTSTATUS give_up(MDL *mdl)
+{
+    MmUnlockPages(mdl);
+    return STATUS_ACCESS_VIOLATION;
 }
 
 // Pins what mdl, which is not filled in yet, is to name.
-static inline NTSTATUS pin(MDL *mdl, uint64_t cr3, uint64_t address,
-                           uint32_t length, uint64_t rights)
+static FORCEINLINE NTSTATUS pin(MDL *mdl, uint64_t cr3, uint64_t address,
+                                uint32_t length, uint64_t rights)
 {
-    mdl->ByteCount = length;
-    mdl->ByteOffset = (uint16_t)BYTE_OFFSET(address);
-    PFN_NUMBER *frame = mdl->frames;
+    describe(mdl, address, length);
     int64_t left = (int64_t)mdl->ByteOffset + length;
+    uint32_t done = 0;
+    if (address > MM_HIGHEST_USER_ADDRESS)    // of the other half none is
+        return STATUS_ACCESS_VIOLATION;       // ring 3's
     do {
-        *frame = pin_page(cr3, address, rights);
-        if (!*frame) {
-            while (frame-- > mdl->frames)
-                mm_drop_frame(*frame);
-            return STATUS_ACCESS_VIOLATION;
-        }
-        frame++;
+        PFN_NUMBER frame = pin_page(cr3, address, rights);
+        if (!frame)
+            return give_up(mdl);
+        mdl->frames[done++] = frame;
+        mdl->locked = done;
         address += PAGE_SIZE;
         left -= PAGE_SIZE;
     } while (left > 0);
-    mdl->locked = true;
     return STATUS_SUCCESS;
 }
 
 // Describes length bytes, not 0, at address in mdl, which has mm_mdl_size bytes,
 // and pins their frames: of the current process, as ring 3 may use them; write:
-// a device will write there, so ring 3 must be able to. It must begin in ring
-// 3's half; of the other one no page is ring 3's.
+// a device will write there, so ring 3 must be able to.
 //
 // IRQL:    <= APC_LEVEL
 // Returns: STATUS_SUCCESS, or STATUS_ACCESS_VIOLATION with nothing pinned
 // Owns:    the MDL, one count of each frame, until MmUnlockPages
-NTSTATUS mm_lock_user_pages(MDL *mdl, uint64_t address, uint32_t length,
-                            bool write)
+NTSTATUS mm_lock_user_buffer(MDL *mdl, uint64_t address, uint32_t length,
+                             bool write)
 {
     ASSERT_IRQL(<=, APC_LEVEL);
 
-    mdl->locked = false;
-    if (!ke_is_user_range((void *)address, 1))
-        return STATUS_ACCESS_VIOLATION;
     return pin(mdl, mm_read_cr3(), address, length,
-               MM_PTE_PRESENT | MM_PTE_USER | (write ? MM_PTE_WRITE : 0));
+               RIGHTS | (write ? MM_PTE_WRITE : 0));
 }
 
-// The same for a space that is being built, whatever its pages' protection.
+// The same for a space that is being built, whatever ring 3 may do there.
 //
 // IRQL:    <= APC_LEVEL
 // Returns: as mm_lock_user_buffer
@@ -112,10 +94,8 @@ NTSTATUS mm_lock_space(MDL *mdl, const mm_space *space, uint64_t address,
 {
     ASSERT_IRQL(<=, APC_LEVEL);
 
-    mdl->locked = false;
-    return ke_is_user_range((void *)address, length)
-               ? pin(mdl, space->cr3, address, length, 0)
-               : STATUS_ACCESS_VIOLATION;
+    ASSERT(ke_is_user_range((void *)address, length));
+    return pin(mdl, space->cr3, address, length, MM_PTE_PRESENT);
 }
 
 // Describes length bytes of pool, stack, system pages or kernel image, which
@@ -133,17 +113,6 @@ void MmBuildMdlForNonPagedPool(MDL *mdl, const void *address, uint32_t length)
         uint64_t at = (uintptr_t)address + (uint64_t)i * PAGE_SIZE;
         mdl->frames[i] = mm_entry_frame(*mm_page_entry(mm_kernel_cr3, at));
     }
-}
-
-// Takes back what pinning did.
-//
-// IRQL:    <= DISPATCH_LEVEL
-void mm_unlock_pages(MDL *mdl)
-{
-    ASSERT_IRQL(<=, DISPATCH_LEVEL);
-
-    for (uint32_t i = 0; i < frame_count(mdl); i++)
-        mm_drop_frame(mdl->frames[i]);
 }
 
 // Copies length bytes to offset of the described memory.

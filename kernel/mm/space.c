@@ -69,7 +69,7 @@ static bool find_pages(uint64_t base, uint64_t size, MEMORY_RANGE *pages)
 static bool goes_on(mm_space *space, uint64_t address, bool begin)
 {
     volatile uint64_t *entry = mm_page_entry(space->cr3, address);
-    return entry && *entry && (begin || !(*entry & MM_PTE_FIRST));
+    return *entry && (begin || !(*entry & MM_PTE_FIRST));
 }
 
 // Where the allocation ends that address lies in; address if in none.

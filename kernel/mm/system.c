@@ -86,5 +86,5 @@ bool mm_is_kernel_address_valid(const void *address)
 {
     uint64_t at = (uintptr_t)address;
     volatile uint64_t *entry = mm_page_entry(mm_kernel_cr3, at);
-    return at >= MM_DIRECT_MAP && entry && *entry & MM_PTE_PRESENT;
+    return at >= MM_DIRECT_MAP && *entry & MM_PTE_PRESENT;
 }

@@ -9,10 +9,6 @@
 
 enum { MAXIMUM_CONTROL_BUFFER = 65536, MAXIMUM_ARRAY = 64u };
 
-// Each service has the whole road in itself: what it does not ask for is not
-// even looked at.
-#define INLINED inline __attribute__((always_inline))
-
 // Who hears of a request's end, and how.
 typedef struct nt_reply {
     HANDLE event;
@@ -33,7 +29,7 @@ static NTSTATUS take_event(HANDLE handle, KEVENT **event)
 // what concerns them. The event is reset as soon as the file's handle is known
 // to be good, whatever comes next (CMP-01). access: one of these is enough; 0:
 // any handle.
-static INLINED NTSTATUS reference_targets(HANDLE handle, ACCESS_MASK access,
+static FORCEINLINE NTSTATUS reference_targets(HANDLE handle, ACCESS_MASK access,
                                           nt_reply reply, FILE_OBJECT **file,
                                           KEVENT **event)
 {
@@ -52,7 +48,7 @@ static INLINED NTSTATUS reference_targets(HANDLE handle, ACCESS_MASK access,
 
 // Says whether a transfer's offset is a place in the file, or one of two
 // special values; on what has no places it means nothing (OVL-12).
-static INLINED bool is_valid_offset(const FILE_OBJECT *file, uint8_t major,
+static FORCEINLINE bool is_valid_offset(const FILE_OBJECT *file, uint8_t major,
                                     uint64_t offset)
 {
     if ((int64_t)offset >= 0 || !file->DeviceObject->seekable)
@@ -62,14 +58,16 @@ static INLINED bool is_valid_offset(const FILE_OBJECT *file, uint8_t major,
                : offset == FILE_WRITE_TO_END_OF_FILE && major == IRP_MJ_WRITE;
 }
 
-// An IRP that owns the event; NULL: no pool.
-static INLINED IRP *build(FILE_OBJECT *file, uint8_t major, nt_reply reply,
+// An IRP that owns file and event; NULL: no pool.
+static FORCEINLINE IRP *build(FILE_OBJECT **file, uint8_t major, nt_reply reply,
                           KEVENT **event)
 {
-    IRP *irp = io_build_irp(file, major);
+    KEVENT *owned = *event;
+    IRP *irp = io_build_irp(*file, major);
     if (!irp)
         return NULL;
-    irp->UserEvent = *event;
+    irp->UserEvent = owned;
+    *file = NULL;
     *event = NULL;
     irp->UserIosb = reply.iosb;
     irp->UserApcRoutine = reply.apc;
@@ -95,7 +93,7 @@ static NTSTATUS attach_copy(IRP *irp, void *input, uint32_t input_length,
 
 // Pins the buffer of a transfer, unless its device wants it copied. A read
 // fills it.
-static INLINED NTSTATUS attach_buffer(IRP *irp, uint8_t major, void *buffer,
+static FORCEINLINE NTSTATUS attach_buffer(IRP *irp, uint8_t major, void *buffer,
                                       uint32_t length)
 {
     bool fills = major == IRP_MJ_READ;
@@ -112,12 +110,12 @@ static INLINED NTSTATUS attach_buffer(IRP *irp, uint8_t major, void *buffer,
                                fills);
 }
 
-// Builds the IRP of a transfer.
-static INLINED NTSTATUS prepare(FILE_OBJECT *file, uint8_t major,
+// Builds the IRP of a transfer, which owns file and event.
+static FORCEINLINE NTSTATUS prepare(FILE_OBJECT **file, uint8_t major,
                                 nt_reply reply, KEVENT **event, void *buffer,
                                 uint32_t length, uint64_t offset, IRP **result)
 {
-    if (!is_valid_offset(file, major, offset))
+    if (!is_valid_offset(*file, major, offset))
         return STATUS_INVALID_PARAMETER;
     IRP *irp = build(file, major, reply, event);
     if (!irp)
@@ -133,7 +131,7 @@ static INLINED NTSTATUS prepare(FILE_OBJECT *file, uint8_t major,
 }
 
 // One transfer, from the handles to io_send.
-static INLINED NTSTATUS transfer(HANDLE handle, ACCESS_MASK access,
+static FORCEINLINE NTSTATUS transfer(HANDLE handle, ACCESS_MASK access,
                                  uint8_t major, nt_reply reply, void *buffer,
                                  uint32_t length, uint64_t offset)
 {
@@ -141,10 +139,9 @@ static INLINED NTSTATUS transfer(HANDLE handle, ACCESS_MASK access,
     NT_OWNED KEVENT *event = NULL;
     IRP *irp;
     NT_TRY(reference_targets(handle, access, reply, &file, &event));
-    NT_TRY(prepare(file, major, reply, &event, buffer, length, offset, &irp));
-    // Another processor may complete and free the IRP before io_send returns:
-    // from here on it must not be touched.
-    return io_send(file, irp);
+    NT_TRY(prepare(&file, major, reply, &event, buffer, length, offset, &irp));
+    // Another processor may complete and free it before io_send returns.
+    return io_send(irp->OriginalFileObject, irp);
 }
 
 // Starts a read of length bytes at offset; never waits for the device when
@@ -193,15 +190,17 @@ static NTSTATUS prepare_array(FILE_OBJECT *file, const NT_ARRAY_WRITE *writes,
                               uint32_t count, IRP **irps, uint32_t *built)
 {
     NT_ARRAY_WRITE copy[MAXIMUM_ARRAY];
-    KEVENT *none = NULL;
     *built = 0;
     NT_TRY(ke_copy_from_user(copy, writes, count * sizeof(*copy)));
     for (const NT_ARRAY_WRITE *w = copy; w < copy + count; w++, ++*built) {
         const nt_reply reply = { .apc_context = w->ApcContext,
                                  .iosb = w->IoStatusBlock };
         NT_TRY(NT_PROBE(reply.iosb));
-        NT_TRY(prepare(file, IRP_MJ_WRITE, reply, &none, w->Buffer, w->Length,
-                       w->ByteOffset, &irps[*built]));
+        NT_OWNED FILE_OBJECT *owned = file;
+        KEVENT *none = NULL;
+        ObReferenceObject(file);
+        NT_TRY(prepare(&owned, IRP_MJ_WRITE, reply, &none, w->Buffer,
+                       w->Length, w->ByteOffset, &irps[*built]));
     }
     return STATUS_SUCCESS;
 }
@@ -263,7 +262,7 @@ NTSTATUS NtDeviceIoControlFile(HANDLE file, HANDLE event, IO_APC_ROUTINE *apc,
         return STATUS_INVALID_DEVICE_REQUEST;
     if (MAX(input_length, output_length) > MAXIMUM_CONTROL_BUFFER)
         return STATUS_INVALID_PARAMETER;
-    IRP *irp = build(object, IRP_MJ_DEVICE_CONTROL, reply, &owned);
+    IRP *irp = build(&object, IRP_MJ_DEVICE_CONTROL, reply, &owned);
     if (!irp)
         return STATUS_INSUFFICIENT_RESOURCES;
     IO_STACK_LOCATION *location = IoGetNextIrpStackLocation(irp);
@@ -274,7 +273,7 @@ NTSTATUS NtDeviceIoControlFile(HANDLE file, HANDLE event, IO_APC_ROUTINE *apc,
     if (input_length || output_length)
         status = attach_copy(irp, input, input_length, output, output_length);
     if (NT_SUCCESS(status))
-        return io_send(object, irp);
+        return io_send(irp->OriginalFileObject, irp);
     io_discard_irp(irp);
     return status;
 }

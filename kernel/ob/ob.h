@@ -85,7 +85,7 @@ typedef struct ob_handle_entry {
     uint32_t next_free;          // a number; 0: none
 } ob_handle_entry;
 
-#define OB_ENTRY_LOCKED 0x80000000u    // no right that is ever granted
+#define OB_ENTRY_LOCKED 0x40000000u    // no right that is ever granted
 
 #define OB_HANDLE_STEP 4u
 #define OB_PER_PAGE    128u
@@ -164,7 +164,7 @@ static inline void ob_unlock_entry(ob_handle_entry *entry, ACCESS_MASK granted)
 //          STATUS_INVALID_HANDLE        no such handle
 //          STATUS_OBJECT_TYPE_MISMATCH  not of this type
 //          STATUS_ACCESS_DENIED         desired is not all granted
-static inline NTSTATUS ob_reference_by_handle(HANDLE handle,
+static FORCEINLINE NTSTATUS ob_reference_by_handle(HANDLE handle,
                                               ACCESS_MASK desired,
                                               OBJECT_TYPE *type, void **object,
                                               ACCESS_MASK *granted)
@@ -185,7 +185,13 @@ static inline NTSTATUS ob_reference_by_handle(HANDLE handle,
             return STATUS_SUCCESS;
         }
     }
-    return ob_reference_slowly(handle, desired, type, object, granted);
+    void *slow = NULL;    // so that the caller's can stay in a register
+    ACCESS_MASK rights = 0;
+    NTSTATUS status = ob_reference_slowly(handle, desired, type, &slow, &rights);
+    *object = slow;
+    if (granted)
+        *granted = rights;
+    return status;
 }
 
 // ---- Names -----------------------------------------------------------------

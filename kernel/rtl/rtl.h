@@ -21,23 +21,25 @@ static inline bool IsListEmpty(const LIST_ENTRY *head)
 
 static inline void InsertHeadList(LIST_ENTRY *head, LIST_ENTRY *entry)
 {
-    *entry = (LIST_ENTRY){ .Flink = head->Flink, .Blink = head };
-    head->Flink->Blink = entry;
-    head->Flink = entry;
+    LIST_ENTRY *first = head->Flink;
+    *entry = (LIST_ENTRY){ .Flink = first, .Blink = head };
+    head->Flink = first->Blink = entry;
 }
 
-// Before head, that is behind the last of its ring.
 static inline void InsertTailList(LIST_ENTRY *head, LIST_ENTRY *entry)
 {
-    InsertHeadList(head->Blink, entry);
+    LIST_ENTRY *last = head->Blink;
+    *entry = (LIST_ENTRY){ .Flink = head, .Blink = last };
+    head->Blink = last->Flink = entry;
 }
 
 // Takes entry off its list; true if the list is empty now.
 static inline bool RemoveEntryList(LIST_ENTRY *entry)
 {
-    entry->Blink->Flink = entry->Flink;
-    entry->Flink->Blink = entry->Blink;
-    return entry->Flink == entry->Blink;
+    LIST_ENTRY *next = entry->Flink, *last = entry->Blink;
+    last->Flink = next;
+    next->Blink = last;
+    return next == last;
 }
 
 static inline LIST_ENTRY *RemoveHeadList(LIST_ENTRY *head)

@@ -85,6 +85,7 @@ void ktest_close(FILE_OBJECT *file)
 
 IRP *ktest_build_read(FILE_OBJECT *file)
 {
+    ObReferenceObject(file);
     return io_build_irp(file, IRP_MJ_READ);
 }
 

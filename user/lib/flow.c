@@ -17,6 +17,11 @@ static NTSTATUS bind(struct rtl_flow *flow)
     if (!NT_SUCCESS(status))
         return status;
     FILE_COMPLETION_INFORMATION completion = { .Port = flow->port };
+    FILE_IO_COMPLETION_NOTIFICATION_INFORMATION quiet = {
+        .Flags = FILE_SKIP_SET_EVENT_ON_HANDLE
+    };    // nobody waits for the file itself
+    NtSetInformationFile(flow->disk, &iosb, &quiet, sizeof(quiet),
+                         FileIoCompletionNotificationInformation);
     return NtSetInformationFile(flow->disk, &iosb, &completion,
                                 sizeof(completion), FileCompletionInformation);
 }
