@@ -1,8 +1,8 @@
 // user.c - the border to ring 3: its memory, its registers, its APCs.
 //
 // No other code touches user memory than ki_probe_user to ki_copy_user in
-// entry.asm: a fault there is a status. Registers that go back to ring 3 are never
-// trusted: selectors are forced, flags masked, rip and rsp checked.
+// entry.asm: a fault there is a status. Registers that go back to ring 3 are
+// never trusted: selectors are forced, flags masked, rip and rsp checked.
 
 #include "kernel/ke/kep.h"
 

@@ -152,8 +152,8 @@ static NTSTATUS block(KWAIT_BLOCK *blocks, uint32_t count, uint64_t due)
         InsertTailList(&blocks[i].Object->WaitListHead,
                        &blocks[i].WaitListEntry);
     // Events are set, and packets come into a port, without our lock: now that
-    // we are listed, look again (ke_set_lasting_event, KeInsertQueue); if there is one,
-    // once more.
+    // we are listed, look again (ke_set_lasting_event, KeInsertQueue); if there
+    // is one, once more.
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     for (uint32_t i = 0; i < count; i++) {
         if (blocks[i].Object->SignalState > 0 &&
