@@ -82,8 +82,8 @@ MDL *IoAllocateMdl(uint64_t address, uint32_t length);
 // Gives the IRP one: its own, if that is large enough. False: no pool.
 static inline bool io_attach_mdl(IRP *irp, uint64_t address, uint32_t length)
 {
-    irp->MdlAddress = &irp->short_mdl.mdl;
-    irp->short_mdl.mdl.from_pool = false;
+    irp->MdlAddress = (MDL *)irp->short_mdl;
+    irp->MdlAddress->from_pool = false;
     if (BYTE_OFFSET(address) + (uint64_t)length > IRP_SHORT_MDL * PAGE_SIZE)
         irp->MdlAddress = IoAllocateMdl(address, length);
     return irp->MdlAddress;
