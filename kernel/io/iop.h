@@ -8,7 +8,7 @@
 #include "kernel/io/io.h"
 #include "kernel/rtl/rtl.h"
 
-#define IOP_TAG 0x20706F49u      // "Iop "
+#define IOP_TAG IO_IRP_TAG
 
 extern OBJECT_TYPE iop_device_type;
 

@@ -3,23 +3,7 @@
 
 #include "kernel/io/iop.h"
 
-static volatile uint64_t irps_from_pool;    // kept ones included
-
-// Takes memory for a new IRP from pool.
-//
-// IRQL:    <= DISPATCH_LEVEL
-// Returns: NULL when there is none
-IRP *io_allocate_irp_memory(int8_t stack_size)
-{
-    ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    size_t locations = (size_t)MAX(stack_size, IO_KEPT_LOCATIONS);
-    IRP *irp = ExAllocatePoolWithTag(
-        ex_pool_for_io, sizeof(IRP) + locations * sizeof(IO_STACK_LOCATION),
-        IOP_TAG);
-    if (irp)
-        __atomic_add_fetch(&irps_from_pool, 1, __ATOMIC_RELAXED);
-    return irp;
-}
+volatile uint64_t io_irps_from_pool;
 
 // Allocates an IRP for a stack of stack_size devices.
 //
@@ -53,7 +37,7 @@ void IoFreeIrp(IRP *irp)
 void iop_give_back(IRP *irp)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    __atomic_sub_fetch(&irps_from_pool, 1, __ATOMIC_RELAXED);
+    __atomic_sub_fetch(&io_irps_from_pool, 1, __ATOMIC_RELAXED);
     ExFreePoolWithTag(irp, IOP_TAG);
 }
 
@@ -100,7 +84,7 @@ void io_count_kept(uint64_t *blocks, uint64_t *bytes)
 // IRQL:    any level
 uint64_t io_irp_count(void)
 {
-    uint64_t kept = 0, all = irps_from_pool;
+    uint64_t kept = 0, all = io_irps_from_pool;
     for (uint32_t i = 0; i < KeNumberProcessors; i++)
         kept += ki_processor[i]->irps.depth;
     return all > kept ? all - kept : 0;

@@ -18,6 +18,7 @@
 #ifndef TINT_IO_IRP_H
 #define TINT_IO_IRP_H
 
+#include "kernel/ex/ex.h"
 #include "kernel/ke/ke.h"
 #include "kernel/mm/mm.h"
 #include "kernel/nt.h"
@@ -85,6 +86,7 @@ typedef struct io_packet {
 } io_packet;
 
 #define IRP_SHORT_MDL 2u
+#define IO_IRP_TAG 0x20706F49u    // "Iop "
 
 struct IRP {
     IO_STATUS_BLOCK IoStatus;
@@ -231,7 +233,7 @@ static inline uint32_t io_next_irp_id(KPRCB *prcb)
 // Those of up to IO_KEPT_LOCATIONS locations are kept, all of a size.
 enum { IO_KEPT_LOCATIONS = 2, IO_KEPT_IRP_BYTES = sizeof(IRP) +
            IO_KEPT_LOCATIONS * sizeof(IO_STACK_LOCATION) };
-IRP *io_allocate_irp_memory(int8_t stack_size);
+extern volatile uint64_t io_irps_from_pool;    // kept ones included
 // Memory with a new id; NULL: there is none.
 static inline IRP *io_take_irp(int8_t stack_size)
 {
@@ -241,8 +243,16 @@ static inline IRP *io_take_irp(int8_t stack_size)
     IRP *irp = stack_size <= IO_KEPT_LOCATIONS ? ke_take_kept(&prcb->irps)
                                                 : NULL;
     ki_enable();
-    if (irp || (irp = io_allocate_irp_memory(stack_size)) != NULL)
-        irp->id = id;
+    if (!irp) {
+        size_t locations = (size_t)MAX(stack_size, IO_KEPT_LOCATIONS);
+        irp = ExAllocatePoolWithTag(
+            ex_pool_for_io, sizeof(IRP) + locations * sizeof(IO_STACK_LOCATION),
+            IO_IRP_TAG);
+        if (!irp)
+            return NULL;
+        __atomic_add_fetch(&io_irps_from_pool, 1, __ATOMIC_RELAXED);
+    }
+    irp->id = id;
     return irp;
 }
 

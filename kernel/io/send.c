@@ -63,7 +63,8 @@ static inline NTSTATUS link_and_call(FILE_OBJECT *file, IRP *irp)
     NTSTATUS status;
     KeRaiseIrqlToDpcLevel();
     link_irp(file, irp);
-    if (device->Flags & DO_SHORT_SEND) {
+    if (device->Flags & DO_SHORT_SEND &&
+        iop_is_transfer(IoGetNextIrpStackLocation(irp))) {
         status = IoCallDriver(device, irp);
         KeLowerIrql(PASSIVE_LEVEL);
     } else {

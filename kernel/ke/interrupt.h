@@ -52,7 +52,7 @@ int64_t ke_query_system_time(void);     // 100 ns since 1601
 // A device's time-out that costs no timer per request. The driver says when its
 // oldest request went out, and in busy whether one is outstanding; the
 // processor, before it halts, arms its clock for `due` if so. That is between
-// one time-out after the oldest request and one and a half: it moves seldom,
+// one time-out after the oldest request and an eighth more: it moves seldom,
 // and with it the clock. When it comes to pass the DPC is queued, with busy
 // still set. One processor looks at it: the DPC's target, to which the device's
 // interrupts should go.
@@ -76,7 +76,7 @@ void ke_watchdog_progress(ki_watchdog *watchdog);
 static inline void ke_watchdog_note(ki_watchdog *watchdog, uint64_t since)
 {
     if (watchdog->due < since + watchdog->timeout)
-        watchdog->due = since + watchdog->timeout + watchdog->timeout / 2;
+        watchdog->due = since + watchdog->timeout + watchdog->timeout / 8;
 }
 
 #endif

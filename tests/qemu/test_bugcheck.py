@@ -51,7 +51,7 @@ RULES = {
     'fatal_next_of_an_idle_device': (
         'DVQ-02', 'devqueue.c', 'queue->Busy', 'KeRemoveDeviceQueue'),
     'fatal_complete_pending': (
-        'IRP-07', 'irp.c', 'irp->IoStatus.Status != ', 'fatal_complete'),
+        'IRP-07', 'complete.c', 'irp->IoStatus.Status != ', 'fatal_complete'),
     'fatal_complete_with_a_lock': (
         'IRP-07', 'verify.c', 'held_by_caller() == 0', 'fatal_complete'),
     'fatal_complete_above_dispatch': (

@@ -69,27 +69,30 @@ EVENTS = {
     'ide': ['ide_exec_cmd'],
 }
 ADMIN = 'cqid 0'                # of the driver's own start
+DISKS = range(0x50, 0x60)       # vectors of their IRQL
 COMMAND = re.compile(r'ide_exec_cmd .* cmd 0x(?:ca|35)')      # WRITE DMA (EXT)
 SERVED = re.compile(r'Servicing hardware INT=0x([0-9a-f]+)')
 
 
 def seen_by_qemu(log):
     """How often each event came; each vector was served from the first write
-    on; and any was at all."""
-    events, vectors, served_at_all = Counter(), Counter(), 0
+    on; and each was at all."""
+    events, vectors, at_all = Counter(), Counter(), Counter()
     with open(log, encoding='latin-1') as lines:
         for line in lines:
             served = SERVED.search(line)
-            served_at_all += bool(served)
-            if served and (events['ide_write'] or events['pci_nvme_write']):
-                vectors[int(served[1], 16)] += 1
+            if served:
+                vector = int(served[1], 16)
+                at_all[vector] += 1
+                vectors[vector] += bool(events['ide_write'] or
+                                        events['pci_nvme_write'])
             elif COMMAND.search(line):
                 events['ide_write'] += 1
             elif ADMIN not in line:
                 event = re.match(r'(?:\d+@[\d.]+:)?(\w+) ', line)
                 if event:
                     events[event[1]] += 1
-    return events, vectors, served_at_all
+    return events, vectors, at_all
 
 
 @pytest.mark.parametrize('bus', ['nvme', 'ide'])
@@ -104,24 +107,30 @@ def test_counters_agree(run, scratch, cpus, bus, port):
             re.findall(r'(\w+)=(\d+)\b', m.console)}
     interrupts = {int(vector, 16): int(count) for vector, count in re.findall(
         r'vector=0x(\w+) count=(\d+)', m.console)}
-    events, vectors, most = seen_by_qemu(m.logs / 'qemu.log')
+    events, vectors, at_all = seen_by_qemu(m.logs / 'qemu.log')
     report = m.report(f'{said}, {interrupts}; QEMU: {events}, {vectors}')
 
     assert said['lost'] == 0, report
     assert said['dma'] == said['complete'] == writes, report
     # One more packet: what the program posts to itself at the end.
     assert said['insert'] == said['remove'] == writes + 1, report
+    # The kernel counts from a moment before the first write on: of the disks'
+    # interrupts none can come then, of the processors' own some may.
     for vector, count in interrupts.items():
-        assert vectors[vector] == count, report
-    taken = sum(interrupts.values())
-    assert taken <= said['interrupts'] <= most, report
+        assert vectors[vector] <= count <= at_all[vector], report
+    disks = {vector: count for vector, count in interrupts.items()
+             if vector in DISKS}
+    assert disks == {vector: vectors[vector] for vector in disks}, report
+    taken = sum(disks.values())
+    assert taken <= said['interrupts'] <= at_all.total(), report
     if bus == 'ide':
         assert events['ide_write'] == writes, report
-        assert taken == said['dpcs'] == writes, report
+        assert taken == writes <= said['dpcs'], report    # a timer's, too
     else:
         assert events['pci_nvme_write'] == writes, report
         assert events['pci_nvme_enqueue_req_completion'] == writes, report
         # A message to a processor that has not served the last one adds none;
         # one DPC may serve two interrupts, and tells the disk once, if at all.
-        assert (events['pci_nvme_mmio_doorbell_cq'] <= said['dpcs'] <= taken
-                <= events['pci_nvme_irq_msix']), report
+        told = events['pci_nvme_mmio_doorbell_cq']
+        assert told <= said['dpcs'], report
+        assert told <= taken <= events['pci_nvme_irq_msix'], report
