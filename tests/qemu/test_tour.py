@@ -39,11 +39,11 @@ def stages(output):
     return found
 
 
-@pytest.mark.parametrize('machine', [
+@pytest.mark.parametrize('variables', [
     {}, {'CPUS': 2}, {'DISK': 'nvme', 'CPUS': 4}], ids=str)
-def test_twelve_stages_in_order(fixtures, machine):
+def test_twelve_stages_in_order(fixtures, variables):
     status, output = debugger.run(fixtures.build, '--tour', '--batch',
-                                  **machine)
+                                  **variables)
     found = stages(output)
     assert list(found) == list(range(1, 13)), output[-2000:]
     assert 'FAIL' not in output
@@ -51,7 +51,7 @@ def test_twelve_stages_in_order(fixtures, machine):
         right = [line for line in found[number].splitlines() if ' ok ' in line]
         for text in wanted:
             assert any(text in line for line in right), found[number]
-    for cpu in range(machine.get('CPUS', 1)):
+    for cpu in range(variables.get('CPUS', 1)):
         assert f'QEMU says: processor {cpu} is halted' in found[6]
     assert 'tour: 12 stages, all as they must be' in output
     assert status == 0, output[-2000:]

@@ -37,7 +37,7 @@ class Started(gdb.Breakpoint):
 
     def stop(self):
         try:
-            if guest.register('rdi') == NT_ENTRY_PROCESS:
+            if guest.register('rdx') == NT_ENTRY_PROCESS:   # its argument
                 thread = guest.at('KTHREAD', guest.word(
                     guest.register('gs_base') + guest.POINTER))
                 process = guest.at('EPROCESS', thread['Process'])
@@ -72,6 +72,6 @@ def install(programs):
     """programs: words of the command line, of which some may be programs."""
     for word in programs:
         load_symbols(word.replace('/', '\\').split('\\')[-1])
-    Started('ke_enter_user', internal=True)
+    Started('*ke_enter_user', internal=True)
     Bugcheck('-source bugcheck.c -function stop', internal=True)
     gdb.events.connection_removed.connect(on_end)
