@@ -32,7 +32,9 @@ import symbols
 TINT = Path(os.path.relpath(qemu.ROOT / 'tools/gdb/tint.py'))
 LONGEST_SOCKET = 100            # Linux takes 107 bytes
 LOCKED = 'Failed to get "write" lock'
-TOUR_ARGS = 'nothread --writes 1 --size 2097152'    # two commands: see tour.py
+# What the tour writes: two commands of the disk on this bus (see tour.py).
+TOUR_BYTES = {'ide': 2 << 20, 'nvme': 1 << 20}
+TOUR_ARGS = 'nothread --writes 1 --size {}'
 
 
 @contextlib.contextmanager
@@ -188,7 +190,9 @@ def debug(arguments):
     if arguments.tour and replay:
         sys.exit('debug: the tour needs a live disk: leave REPLAY away')
     if arguments.tour:
-        os.environ['ARGS'] = os.environ.get('ARGS') or TOUR_ARGS
+        bus = run.choose_disks(slow=False)[0].bus
+        os.environ['ARGS'] = os.environ.get('ARGS') or \
+            TOUR_ARGS.format(TOUR_BYTES[bus])
     qemu.BUILD.mkdir(parents=True, exist_ok=True)
     with only_session():
         path = socket_path()

@@ -31,13 +31,13 @@ ANSWERS = ('pte', 'pool')
 # (name, commands that lead there, what `nt irql` must say there)
 STOPS = [
     ('first_c', ['break *kernel_main', 'continue'], 'no kernel objects yet'),
-    ('stub', ['delete', 'break *ki_stub_64', 'continue'], 'PASSIVE'),
-    ('isr', ['delete', 'break con_isr', 'continue'],
-     r'\(device 4\)  \[ISR\]\n.*vector 0x40 interrupted'),
     ('ring3', ['delete', 'break *_start', 'continue'],
      r'PASSIVE_LEVEL\)  \[ring 3\]'),
     ('call', ['delete', 'break *ki_system_call', 'continue'], 'PASSIVE_LEVEL'),
     ('swapped', ['stepi', 'stepi', 'stepi'], 'PASSIVE_LEVEL'),
+    ('stub', ['delete', 'break *ki_stub_64', 'continue'], 'PASSIVE'),
+    ('isr', ['delete', 'break con_isr', 'continue'],
+     r'\(device 4\)  \[ISR\]\n.*vector 0x40 interrupted'),
     ('apc', ['delete', 'break complete_apc', 'continue'], 'APC_LEVEL'),
     ('start', ['delete', 'break ide_start_io', 'continue'], 'DISPATCH_LEVEL'),
     ('dpc', ['delete', 'break ide_dpc', 'continue'],

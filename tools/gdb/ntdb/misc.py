@@ -47,14 +47,20 @@ class Bugcheck:
             self.text = guest.string(guest.symbol('ke_bugcheck_note'), 160)
 
 
+def is_bugcheck(frame):
+    """Whether it is a function of bugcheck.c that Bugcheck can read."""
+    symtab = frame.find_sal().symtab
+    return frame.name() in ('stop', 'KeBugCheckEx') and symtab and \
+        'bugcheck' in symtab.filename
+
+
 def find_bugcheck():
     """The bugcheck that some processor is in the middle of, or the last."""
     for thread in guest.cpus().values():
         with guest.selected(thread):
             frame = gdb.newest_frame()
             while frame:
-                if frame.name() in ('stop', 'KeBugCheckEx') and \
-                        'bugcheck' in frame.find_sal().filename:
+                if is_bugcheck(frame):
                     try:
                         return Bugcheck(frame), thread
                     except (gdb.error, Garbage, ValueError):

@@ -54,7 +54,7 @@ def interrupted_lines(prcb):
         thread = guest.at('KTHREAD', prcb['CurrentThread'])
         who = 'nobody (idle)' if number(thread.address) == \
             number(prcb['idle_thread']) else f'thread {int(thread["id"])}'
-        yield f'    {describe(frame)}, beneath it: {who}'
+        yield f'    {describe(frame)}, of {who}'
 
 
 def is_on_dpc_stack(prcb):
