@@ -5,6 +5,9 @@ replayed, the guest does the same again, as often as one likes. The disk is an
 overlay over the scratch disk, which stays as it is. Only IDE can be replayed
 (QEMU 7.2 hangs with NVMe).
 
+Without the APIC's aid for old Windows guests (vapic), since its reset waits for
+the processor: reverse-continue would now and then do so for ever.
+
 The recorder lets a disk's answer in only when the guest's own clock comes: the
 time-out of requests, a second here, is such a moment, and so the disk seems to
 take a second for each.
@@ -47,7 +50,7 @@ def arguments(mode):
     """QEMU's options for the disk and for recording or replaying a run."""
     disk, snapshots, log = (qemu.quote(FOLDER / name) for name in
                             ('disk.qcow2', 'snapshots.qcow2', 'run.bin'))
-    return ['-nic', 'none',
+    return ['-nic', 'none', '-global', 'apic.vapic=off',
             '-drive', f'file={disk},if=none,id=image0',
             '-drive', 'driver=blkreplay,if=none,image=image0,id=disk0',
             '-device', 'ide-hd,drive=disk0,bus=ide.0,unit=0',
