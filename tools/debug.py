@@ -29,6 +29,18 @@ import record
 import run
 import symbols
 
+WELCOME = """\
+The guest is paused before its first instruction: `continue` starts it, Ctrl-C
+stops it again, `quit` ends it. `help nt` lists commands for the kernel's
+objects. The console is shown here, and kept in the build folder, in
+debug-console.log.
+"""
+WELCOME_BACK = """\
+... recorded. Now the same run again, paused at its start. Forwards as always,
+and backwards: reverse-stepi, reverse-step, reverse-continue. To go back is to
+run again from the start, up to there; so the console is not shown this time.
+`help nt` lists commands for the kernel's objects.
+"""
 TINT = Path(os.path.relpath(qemu.ROOT / 'tools/gdb/tint.py'))
 LONGEST_SOCKET = 100            # Linux takes 107 bytes
 LOCKED = 'Failed to get "write" lock'
@@ -143,17 +155,12 @@ def gdb_command(path, kernel, *then):
     return [*words, os.path.relpath(kernel)]
 
 
-def with_gdb(command, kernel, path, then=(), echo=True):
+def with_gdb(command, kernel, path, then=(), echo=True, welcome=WELCOME):
     """Starts both; returns gdb's status. QEMU ends with it."""
     guest = Guest([*command, *stub(path)], path, echo)
     try:
         guest.wait_for_socket()
-        if echo:
-            print('The guest is paused before its first instruction: '
-                  '`continue` starts it, Ctrl-C\nstops it again, `quit` ends '
-                  'it. `help nt` lists commands for the kernel\'s objects.\n'
-                  f'The console is shown here, and kept in {guest.log}.',
-                  flush=True)
+        print(welcome, end='', flush=True)
         status = run.wait(subprocess.Popen(gdb_command(path, kernel, *then)))
     finally:
         ended = guest.end()
@@ -203,10 +210,13 @@ def debug(arguments):
             command = record.record(command)
         if only:
             return without_gdb(command, kernel, path)
+        if replay:
+            return with_gdb(command, kernel, path, echo=False,
+                            welcome=WELCOME_BACK)
         if not arguments.tour:
             return with_gdb(command, kernel, path)
         then = ['nt tour batch', 'quit 1'] if arguments.batch else ['nt tour']
-        return with_gdb(command, kernel, path, then, echo=False)
+        return with_gdb(command, kernel, path, then, echo=False, welcome='')
 
 
 def main():

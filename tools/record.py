@@ -85,7 +85,4 @@ def record(command):
         sys.exit('debug: the recording was broken off')
     if status not in (qemu.PASSED, qemu.FAILED, qemu.BUGCHECK):
         sys.exit(f'debug: nothing was recorded: QEMU ended with {status}')
-    print('... recorded. Now the same run again, paused at its start. Forwards '
-          'as always; and\nbackwards: reverse-stepi, reverse-step, '
-          'reverse-continue.', flush=True)
     return [*command, *arguments('replay')]

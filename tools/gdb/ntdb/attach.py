@@ -63,8 +63,9 @@ class Bugcheck(gdb.Breakpoint):
 
 def on_end(event):
     """QEMU ends as soon as TINT says so, without a word to gdb."""
-    gdb.write('\nQEMU has ended: the program has, or there was a bugcheck (see '
-              f'{guest.BUILD.name}/debug-console.log).\n`quit`, and `make debug` '
+    gdb.write('\nQEMU has ended: the program has, there was a bugcheck, or you '
+              'said so. What the\nconsole said is in '
+              f'{guest.BUILD.name}/debug-console.log. `quit`, and `make debug` '
               'starts it anew.\n')
 
 

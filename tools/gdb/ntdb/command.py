@@ -37,6 +37,7 @@ class Nt(gdb.Command):
     def __init__(self, name, function, completion, words, anywhere, once):
         usage, _, summary = function.__doc__.partition(': ')
         summary, _, rest = summary.partition('\n')
+        summary = summary[0].upper() + summary[1:]
         self.__doc__ = f'{summary}\nUsage: {usage}\n{rest}'
         self.name, self.function = name, function
         self.words, self.anywhere, self.once = words, anywhere, once

@@ -145,5 +145,7 @@ Without argument it says which it is."""
                     to_string=True)
     answer = gdb.execute('maintenance packet qqemu.sstep', to_string=True)
     bits = int(answer.split('received: "')[1].split('"')[0], 16)
+    if argument == 'off' and not bits & NO_IRQ:
+        yield 'What was recorded is replayed whole, interrupts included.'
     yield ('Interrupts are held back while you step.' if bits & NO_IRQ else
            'Interrupts are delivered while you step.')
