@@ -63,6 +63,8 @@ def prepare():
     """Sets ARGS and KOPTS for a run that ends by itself."""
     if (os.environ.get('DISK') or 'ide') != 'ide':
         sys.exit('debug: QEMU can replay the IDE disk only: leave DISK away')
+    if (os.environ.get('CPUS') or '1') != '1':
+        sys.exit('debug: QEMU can replay one processor only: leave CPUS away')
     os.environ['ARGS'] = os.environ.get('ARGS') or DEFAULT
     if 'iotimeout=' not in (os.environ.get('KOPTS') or ''):
         os.environ['KOPTS'] = f'{os.environ.get("KOPTS") or ""} {TIMEOUT}'

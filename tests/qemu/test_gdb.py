@@ -102,7 +102,6 @@ def flight(fixtures):
     """What is said while three writes are out: one at the device, two in
     line. The stop is the call for a packet."""
     at = ['break *NtRemoveIoCompletion if $cs==8', 'continue']
-    first = "io_files.Blink"        # the disk was opened last
     steps = [
         ('before', ['break *io_irp_at_device', 'continue', 'continue',
                     'print *(IRP *)$rdi', 'print (NTSTATUS)0xc0000005',
@@ -125,7 +124,6 @@ def flight(fixtures):
                  'set var psp_threads.Flink = $old', 'nt ps']),
         ('ring3', ['break take_packets', 'info breakpoints']),
     ]
-    del first
     return debugger.answers(debugger.run(
         fixtures.build, script=debugger.script(steps),
         ARGS='nothread --writes 3')[1])
@@ -222,6 +220,47 @@ def test_a_bugcheck_is_explained(fixtures):
     assert 'QEMU has ended' in said['on']
     assert 'nt why: PAGE' in said['on'] or 'PAGE_FAULT' in said['on']
     assert 'nt irql: there is no guest' in said['on']
+
+
+# ---- Backwards ---------------------------------------------------------------
+
+def test_a_replay_goes_back_to_what_was_interrupted(fixtures):
+    """From the ISR to the last instruction before its interrupt, behind which
+    stands the one that it held up; to the breakpoint before; and forwards
+    again to the same ISR."""
+    said = debugger.answers(debugger.run(
+        fixtures.build, REPLAY=1, ARGS='nothread --writes 1',
+        script=debugger.script([
+            ('start', ['break ide_start_io', 'continue']),
+            ('isr', ['break ide_isr', 'continue', 'nt irql',
+                     'print $rsp']),
+            ('back', ['break *ki_stub_80', 'reverse-continue',
+                      'reverse-stepi', 'x/2i $rip']),
+            ('forth', ['stepi', 'info symbol $rip']),
+            ('in', ['stepi', 'info symbol $rip']),
+            ('further', ['delete 3', 'reverse-continue']),
+            ('again', ['continue', 'nt irql', 'print $rsp']),
+            ('step', ['nt step-irq off']),
+        ]))[1])
+    assert 'Breakpoint 1, ide_start_io' in said['start']
+    assert 'Breakpoint 2, ide_isr' in said['isr']
+    interrupted = re.search(r'vector 0x50 interrupted (\S+) in ring',
+                            said['isr']).group(1)
+    assert f'<{interrupted}>' in said['back'], (said['isr'], said['back'])
+    assert interrupted.replace('+', ' + ') + ' in section' in said['forth']
+    assert 'ki_stub_80' in said['in']
+    assert 'Breakpoint 1, ide_start_io' in said['further']
+    assert f'interrupted {interrupted} in ring' in said['again']
+    assert said['again'].splitlines()[-1].split('= ')[1] == \
+        said['isr'].splitlines()[-1].split('= ')[1]
+    assert 'What was recorded is replayed whole' in said['step']
+
+
+@pytest.mark.parametrize('name, value', [('DISK', 'nvme'), ('CPUS', 2)])
+def test_what_cannot_be_replayed_is_said(fixtures, name, value):
+    status, output = debugger.run(fixtures.build, REPLAY=1, **{name: value})
+    assert status == 3
+    assert 'only: leave ' + name + ' away' in output and '.py' not in output
 
 
 # ---- The session -------------------------------------------------------------

@@ -76,3 +76,6 @@ def install(programs):
     Started('*ke_enter_user', internal=True)
     Bugcheck('-source bugcheck.c -function stop', internal=True)
     gdb.events.connection_removed.connect(on_end)
+    if hasattr(gdb.events, 'gdb_exiting'):      # no word to those who go
+        gdb.events.gdb_exiting.connect(
+            lambda event: gdb.events.connection_removed.disconnect(on_end))

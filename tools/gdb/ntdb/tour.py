@@ -108,7 +108,7 @@ class Walk:
     def __init__(self):
         self.next = 0           # index of the stage to come
         self.thread = self.thread_id = self.file = 0
-        self.irp_at = self.length = self.taker = self.back = 0
+        self.irp_at = self.irp_id = self.length = self.taker = self.back = 0
         self.driver = self.interrupted = ''
         self.failed = []
 
@@ -119,7 +119,7 @@ class Walk:
         self.thread_id = int(guest.at('KTHREAD', thread)['id'])
 
     def found_irp(self, irp):
-        self.irp_at = number(irp.address)
+        self.irp_at, self.irp_id = number(irp.address), int(irp['id'])
         location = irp['stack'][int(irp['CurrentLocation']) - 2]
         self.length = number(location['Parameters']['Write']['Length'])
         file = guest.at('FILE_OBJECT', self.file)
@@ -139,6 +139,7 @@ class Walk:
         with hold():
             if stage.number == FLIGHT:
                 self.wait_for_halt()
+                self.check_flight()
             else:
                 self.run_to(stage)
         self.next += 1
@@ -185,6 +186,17 @@ class Walk:
             stopped.set()
             watcher.join(BOUND)
             monitor.close()
+
+    def check_flight(self):
+        """Is it still this write that is in flight?"""
+        try:
+            state = text.constant('SNAPSHOT_IRP_STATE', self.irp()['state'])
+            if state == 'IrpAtDevice' and int(self.irp()['id']) == self.irp_id:
+                return
+        except Garbage:
+            pass
+        raise Garbage('the write was over too early: the tour needs one of two '
+                      'commands (see docs/DEBUG.md)')
 
     @contextlib.contextmanager
     def held_disk(self):
