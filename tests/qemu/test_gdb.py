@@ -214,12 +214,23 @@ def test_a_bugcheck_is_explained(fixtures):
     said = debugger.answers(output)
     assert 'A bugcheck: `nt why`' in said['go']
     assert 'PAGE_FAULT_IN_NONPAGED_AREA (50)' in said['why']
-    assert re.search(r'At fatal_read\S*, vector 14, .* address 0xffffdead0000',
-                     said['why'])
+    text = ' '.join(said['why'].split())
+    assert re.search(r'page fault\) at fatal_read\S*: a read of '
+                     r'0xffffdead0000\w+, where nothing is mapped', text)
+    assert re.search(r'on processor 0, in System, thread \d+, at IRQL 0', text)
     assert 'fatal_read' in said['why'].split('backtrace')[-1]
     assert 'QEMU has ended' in said['on']
-    assert 'nt why: PAGE' in said['on'] or 'PAGE_FAULT' in said['on']
+    assert 'PAGE_FAULT_IN_NONPAGED_AREA (50)' in said['on']
     assert 'nt irql: there is no guest' in said['on']
+
+
+def test_a_broken_rule_is_told(fixtures):
+    said = debugger.answers(debugger.run(
+        fixtures.build, KOPTS='ktest=fatal_raise_to_lower', ARGS='true',
+        script=debugger.script([('go', ['continue']), ('why', ['nt why'])]))[1])
+    text = ' '.join(said['why'].split())
+    assert 'an assertion of the checked kernel does not hold' in text
+    assert 'Rule IRQL-03: Raising to a lower level' in text
 
 
 # ---- Backwards ---------------------------------------------------------------

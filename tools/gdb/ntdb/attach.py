@@ -7,7 +7,7 @@ import struct
 
 import gdb
 
-from . import guest, misc
+from . import guest, why
 from .guest import Garbage, number
 
 NT_ENTRY_PROCESS = 0
@@ -53,7 +53,7 @@ class Bugcheck(gdb.Breakpoint):
 
     def stop(self):
         try:
-            misc.last = misc.Bugcheck(gdb.newest_frame())
+            why.last = why.Bugcheck(gdb.newest_frame())
         except (Garbage, gdb.error, ValueError):
             pass
         gdb.write('\nA bugcheck: `nt why` says which, `continue` lets TINT '
