@@ -199,6 +199,7 @@ def test_programs_have_symbols_of_their_own(fixtures):
          ('images', ['info symbol $rip', 'print $cs == 0x2b'])]),
         ARGS='sh -c "nothread --writes 1"')[1])
     assert re.search(r'take_packets.*main \(', said['go'], re.S)
+    assert 'Backtrace stopped' not in said['go']
     assert 'user/nothread' in said['images']
     assert said['images'].endswith('= 1')
 

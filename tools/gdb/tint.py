@@ -14,6 +14,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 import qemu
 from ntdb import attach, printers, unwind
+# Each of these registers its commands.
 from ntdb import (deferred, io, misc, mm, objects, processors, threads, tour,
                   why)
 

@@ -116,6 +116,8 @@ def check_device(argument):
     for device in all_devices():
         if device_name(device.address) == argument:
             return device
+    if argument.isidentifier() and not gdb.lookup_symbol(argument)[0]:
+        raise Garbage(f'no device is called {argument}: `nt dev` lists them')
     value = value_of(argument)
     for device in all_devices():
         if number(device.address) == value:

@@ -3,7 +3,7 @@
 import gdb
 
 from . import guest
-from .command import command, value_of
+from .command import command
 from .guest import Garbage, hexa, number
 from .threads import find_process, processes
 

@@ -5,7 +5,7 @@ the chain, so a walk leads out of an ISR into whatever it interrupted, and from
 the DPC stack back to the stack that it was borrowed from. `ki_trap_exit` is
 where ki_trap returns to: its KTRAP_FRAME lies right above that address.
 """
-from . import guest, text
+from . import guest
 from .guest import Garbage, number
 
 DEEPEST = 64

@@ -17,7 +17,7 @@ import time
 
 import gdb
 
-from . import guest, stacks, stages, text
+from . import guest, stages, text
 from .command import COMMANDS, command
 from .guest import Garbage, number
 

@@ -10,8 +10,7 @@ from .command import command
 from .guest import Garbage, number
 
 WIDTH = 78
-WRITE, USER, FETCH = 2, 4, 16           # bits of a page fault's error code
-PRESENT = 1
+PRESENT, WRITE, FETCH = 1, 2, 16        # bits of a page fault's error code
 MEANING = {
     'IRQL_NOT_LESS_OR_EQUAL': 'something was done at an IRQL at which it may '
                               'not be done',
