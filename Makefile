@@ -6,6 +6,7 @@
 ##   make setup        install what is missing (apt), say nothing if nothing is
 ##   make run          boot, run `nothread`, stay at the prompt
 ##   make debug        boot the checked kernel paused, with gdb attached
+##   make tour         walk along one write in gdb, stage by stage
 ##   make trace        run `nothread`, draw what the kernel did: build/trace.*
 ##   make proof        is it true that nobody waits? Judged from outside
 ##   make test         all tests; the last line is `N passed, N failed`
@@ -27,8 +28,11 @@
 ##   EXTRA='a.c ...'   build these ring-3 programs into the initrd as well
 ##   KTESTS='t.c ...'  link these in-kernel tests into the checked kernel as well
 ##   KERNEL=FILE       proof: another kernel; WRITES=N: only so many writes
-##   CPUS=N MEM=SIZE   run, debug: processors (1) and memory (128M)
-##   DISK=ide|nvme     run, debug: the bus of the disks (nvme)
+##   CPUS=N MEM=SIZE   run, debug, tour: processors (1) and memory (128M)
+##   DISK=ide|nvme     run, debug, tour: the bus of the disks (nvme)
+##   QEMU=only         debug: only the guest, for an editor or a gdb of your own
+##   REPLAY=1          debug: record a run, then go through it both ways
+##   BATCH=1           tour: go on by itself; fails if a stage is not as it must be
 ##   SPEED=full        run: do not slow the scratch disk down for the eye
 ##   KOPTS='k=v ...'   run, debug: kernel options (port=direct trace=all ...)
 ##   ISO=1             run: boot through GRUB from an ISO
@@ -84,7 +88,7 @@ HOSTCC ?= gcc
 override ARGS := $(value ARGS)
 override KOPTS := $(value KOPTS)
 export ARGS KOPTS BUILD CPUS MEM DISK SPEED ISO EXTRA KTESTS HOSTCC KERNEL \
-       WRITES ROWS BOOTS PEER CHECK RECORD WHERE
+       QEMU REPLAY WRITES ROWS BOOTS PEER CHECK RECORD WHERE
 
 first   = $(firstword $(foreach t,$(1),$(if $(shell command -v $(t)),$(t))))
 PYTHON := $(call first,python3 /usr/bin/python3)
@@ -310,10 +314,15 @@ $(BUILD)/proof-count.so: tools/proof/count.c tests/bench/plugin.h
 	    -fPIC -fvisibility=hidden -I. -o $@ $<
 run: all
 	@$(PYTHON) tools/run.py --quit-ok
-debug: all
+debug: all compile_commands.json
 	@$(PYTHON) tools/debug.py
 tour: all
 	@$(PYTHON) tools/debug.py --tour $(if $(BATCH),--batch)
+compile_commands.json: tools/compdb.py $(BUILD)/stamp/cc $(BUILD)/stamp/kernel \
+        $(BUILD)/stamp/user
+	$(call say,GEN,$@)$(PYTHON) tools/compdb.py $@ \
+	    '$(CC) $(KFLAGS_chk) -DTINT_VERSION="\"\""' $(filter %.c,$(KSRC) $(KTEST)) \
+	    -- '$(CC) $(UFLAGS)' $(filter %.c,$(ULIB)) -- '$(CC) $(PFLAGS)' $(PROGS)
 
 # --------------------------------------------------------------------- bench
 # The plugin runs inside the host's QEMU, so the host's compiler makes it.

@@ -29,10 +29,24 @@ import record
 import run
 import symbols
 
+WELCOME = """\
+The guest is paused before its first instruction: `continue` starts it, Ctrl-C
+stops it again, `quit` ends it. `help nt` lists commands for the kernel's
+objects. The console is shown here, and kept in the build folder, in
+debug-console.log.
+"""
+WELCOME_BACK = """\
+... recorded. Now the same run again, paused at its start. Forwards as always,
+and backwards: reverse-stepi, reverse-step, reverse-continue. To go back is to
+run again from the start, up to there; so the console is not shown this time.
+`help nt` lists commands for the kernel's objects.
+"""
 TINT = Path(os.path.relpath(qemu.ROOT / 'tools/gdb/tint.py'))
 LONGEST_SOCKET = 100            # Linux takes 107 bytes
 LOCKED = 'Failed to get "write" lock'
-TOUR_ARGS = 'nothread --writes 1 --size 2097152'    # two commands: see tour.py
+# What the tour writes: two commands of the disk on this bus (see tour.py).
+TOUR_BYTES = {'ide': 2 << 20, 'nvme': 1 << 20}
+TOUR_ARGS = 'nothread --writes 1 --size {}'
 
 
 @contextlib.contextmanager
@@ -141,17 +155,12 @@ def gdb_command(path, kernel, *then):
     return [*words, os.path.relpath(kernel)]
 
 
-def with_gdb(command, kernel, path, then=(), echo=True):
+def with_gdb(command, kernel, path, then=(), echo=True, welcome=WELCOME):
     """Starts both; returns gdb's status. QEMU ends with it."""
     guest = Guest([*command, *stub(path)], path, echo)
     try:
         guest.wait_for_socket()
-        if echo:
-            print('The guest is paused before its first instruction: '
-                  '`continue` starts it, Ctrl-C\nstops it again, `quit` ends '
-                  'it. `help nt` lists commands for the kernel\'s objects.\n'
-                  f'The console is shown here, and kept in {guest.log}.',
-                  flush=True)
+        print(welcome, end='', flush=True)
         status = run.wait(subprocess.Popen(gdb_command(path, kernel, *then)))
     finally:
         ended = guest.end()
@@ -188,7 +197,9 @@ def debug(arguments):
     if arguments.tour and replay:
         sys.exit('debug: the tour needs a live disk: leave REPLAY away')
     if arguments.tour:
-        os.environ['ARGS'] = os.environ.get('ARGS') or TOUR_ARGS
+        bus = run.choose_disks(slow=False)[0].bus
+        os.environ['ARGS'] = os.environ.get('ARGS') or \
+            TOUR_ARGS.format(TOUR_BYTES[bus])
     qemu.BUILD.mkdir(parents=True, exist_ok=True)
     with only_session():
         path = socket_path()
@@ -199,10 +210,13 @@ def debug(arguments):
             command = record.record(command)
         if only:
             return without_gdb(command, kernel, path)
+        if replay:
+            return with_gdb(command, kernel, path, echo=False,
+                            welcome=WELCOME_BACK)
         if not arguments.tour:
             return with_gdb(command, kernel, path)
         then = ['nt tour batch', 'quit 1'] if arguments.batch else ['nt tour']
-        return with_gdb(command, kernel, path, then, echo=False)
+        return with_gdb(command, kernel, path, then, echo=False, welcome='')
 
 
 def main():

@@ -5,6 +5,9 @@ replayed, the guest does the same again, as often as one likes. The disk is an
 overlay over the scratch disk, which stays as it is. Only IDE can be replayed
 (QEMU 7.2 hangs with NVMe).
 
+Without the APIC's aid for old Windows guests (vapic), since its reset waits for
+the processor: reverse-continue would now and then do so for ever.
+
 The recorder lets a disk's answer in only when the guest's own clock comes: the
 time-out of requests, a second here, is such a moment, and so the disk seems to
 take a second for each.
@@ -47,7 +50,7 @@ def arguments(mode):
     """QEMU's options for the disk and for recording or replaying a run."""
     disk, snapshots, log = (qemu.quote(FOLDER / name) for name in
                             ('disk.qcow2', 'snapshots.qcow2', 'run.bin'))
-    return ['-nic', 'none',
+    return ['-nic', 'none', '-global', 'apic.vapic=off',
             '-drive', f'file={disk},if=none,id=image0',
             '-drive', 'driver=blkreplay,if=none,image=image0,id=disk0',
             '-device', 'ide-hd,drive=disk0,bus=ide.0,unit=0',
@@ -60,6 +63,8 @@ def prepare():
     """Sets ARGS and KOPTS for a run that ends by itself."""
     if (os.environ.get('DISK') or 'ide') != 'ide':
         sys.exit('debug: QEMU can replay the IDE disk only: leave DISK away')
+    if (os.environ.get('CPUS') or '1') != '1':
+        sys.exit('debug: QEMU can replay one processor only: leave CPUS away')
     os.environ['ARGS'] = os.environ.get('ARGS') or DEFAULT
     if 'iotimeout=' not in (os.environ.get('KOPTS') or ''):
         os.environ['KOPTS'] = f'{os.environ.get("KOPTS") or ""} {TIMEOUT}'
@@ -82,7 +87,4 @@ def record(command):
         sys.exit('debug: the recording was broken off')
     if status not in (qemu.PASSED, qemu.FAILED, qemu.BUGCHECK):
         sys.exit(f'debug: nothing was recorded: QEMU ended with {status}')
-    print('... recorded. Now the same run again, paused at its start. Forwards '
-          'as always; and\nbackwards: reverse-stepi, reverse-step, '
-          'reverse-continue.', flush=True)
     return [*command, *arguments('replay')]

@@ -14,7 +14,9 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 import qemu
 from ntdb import attach, printers, unwind
-from ntdb import deferred, io, misc, mm, objects, processors, threads, tour
+# Each of these registers its commands.
+from ntdb import (deferred, io, misc, mm, objects, processors, threads, tour,
+                  why)
 
 for setting in ['confirm off', 'breakpoint pending on', 'print pretty on',
                 'disassembly-flavor intel',

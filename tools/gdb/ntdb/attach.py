@@ -7,7 +7,7 @@ import struct
 
 import gdb
 
-from . import guest, misc
+from . import guest, why
 from .guest import Garbage, number
 
 NT_ENTRY_PROCESS = 0
@@ -37,7 +37,7 @@ class Started(gdb.Breakpoint):
 
     def stop(self):
         try:
-            if guest.register('rdi') == NT_ENTRY_PROCESS:
+            if guest.register('rdx') == NT_ENTRY_PROCESS:   # its argument
                 thread = guest.at('KTHREAD', guest.word(
                     guest.register('gs_base') + guest.POINTER))
                 process = guest.at('EPROCESS', thread['Process'])
@@ -53,7 +53,7 @@ class Bugcheck(gdb.Breakpoint):
 
     def stop(self):
         try:
-            misc.last = misc.Bugcheck(gdb.newest_frame())
+            why.last = why.Bugcheck(gdb.newest_frame())
         except (Garbage, gdb.error, ValueError):
             pass
         gdb.write('\nA bugcheck: `nt why` says which, `continue` lets TINT '
@@ -63,8 +63,9 @@ class Bugcheck(gdb.Breakpoint):
 
 def on_end(event):
     """QEMU ends as soon as TINT says so, without a word to gdb."""
-    gdb.write('\nQEMU has ended: the program has, or there was a bugcheck (see '
-              f'{guest.BUILD.name}/debug-console.log).\n`quit`, and `make debug` '
+    gdb.write('\nQEMU has ended: the program has, there was a bugcheck, or you '
+              'said so. What the\nconsole said is in '
+              f'{guest.BUILD.name}/debug-console.log. `quit`, and `make debug` '
               'starts it anew.\n')
 
 
@@ -72,6 +73,9 @@ def install(programs):
     """programs: words of the command line, of which some may be programs."""
     for word in programs:
         load_symbols(word.replace('/', '\\').split('\\')[-1])
-    Started('ke_enter_user', internal=True)
+    Started('*ke_enter_user', internal=True)
     Bugcheck('-source bugcheck.c -function stop', internal=True)
     gdb.events.connection_removed.connect(on_end)
+    if hasattr(gdb.events, 'gdb_exiting'):      # no word to those who go
+        gdb.events.gdb_exiting.connect(
+            lambda event: gdb.events.connection_removed.disconnect(on_end))

@@ -34,12 +34,13 @@ Prefix()
 class Nt(gdb.Command):
     """One command, made of a function."""
 
-    def __init__(self, name, function, completion, words, anywhere):
+    def __init__(self, name, function, completion, words, anywhere, once):
         usage, _, summary = function.__doc__.partition(': ')
         summary, _, rest = summary.partition('\n')
+        summary = summary[0].upper() + summary[1:]
         self.__doc__ = f'{summary}\nUsage: {usage}\n{rest}'
         self.name, self.function = name, function
-        self.words, self.anywhere = words, anywhere
+        self.words, self.anywhere, self.once = words, anywhere, once
         if words:           # its own completer, which complete() below is
             self.complete = self.complete_words
             super().__init__(f'nt {name}', gdb.COMMAND_DATA)
@@ -50,6 +51,8 @@ class Nt(gdb.Command):
         return [choice for choice in self.words if choice.startswith(word)]
 
     def invoke(self, argument, from_tty):
+        if self.once:
+            self.dont_repeat()
         try:
             if self.anywhere:
                 self.say(argument)
@@ -70,12 +73,13 @@ class Nt(gdb.Command):
             gdb.write(f'nt {self.name}: {text}\n')
 
 
-def command(name, completion=gdb.COMPLETE_NONE, words=(), anywhere=False):
+def command(name, completion=gdb.COMPLETE_NONE, words=(), anywhere=False,
+            once=False):
     """Makes `nt NAME` of a generator of lines. words: all that can follow;
-    anywhere: it needs no kernel."""
+    anywhere: it needs no kernel; once: an empty line does not repeat it."""
     def register(function):
         COMMANDS[name] = function
-        Nt(name, function, completion, words, anywhere)
+        Nt(name, function, completion, words, anywhere, once)
         return function
     return register
 

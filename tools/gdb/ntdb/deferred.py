@@ -2,7 +2,7 @@
 """
 import gdb
 
-from . import guest, text
+from . import guest
 from .command import command
 from .guest import hexa, number
 from .threads import all_threads, find_thread, is_idle, process_name, cid

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[3]
 BUILD = ROOT / os.environ.get('BUILD', 'build')
 POINTER = 8
 MASK = (1 << 64) - 1
-CR0_PAGING, EFER_LONG = 1 << 31, 1 << 10
+CR0_PAGING = 1 << 31
 LOWEST_KERNEL = 0xFFFF800000000000
 LONGEST_LIST = 1 << 20          # entries; a longer one is taken for damaged
 

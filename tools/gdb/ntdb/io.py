@@ -1,5 +1,7 @@
 """io.py - nt irp, irps, dev, devstack, drv, file, iocp: the road of a request.
 """
+import collections
+
 import gdb
 
 from . import guest, text
@@ -64,19 +66,20 @@ def packets(port):
 
 
 def all_irps():
-    """(IRP, what it hangs on) of all that are pending or wait in a port."""
+    """(IRP, the kind of what it hangs on) of all that are pending or wait in a
+    port."""
     for thread in all_threads():
         for irp in guest.entries(thread['Tcb']['io']['irps'], 'IRP',
                                  'ThreadListEntry'):
-            yield irp, f'thread {int(thread["Tcb"]["id"])}'
+            yield irp, 'thread'
     for file in files():
         for irp in guest.entries(file['io']['irps'], 'IRP',
                                  'ThreadListEntry'):
-            yield irp, f'file {hexa(file.address)}'
+            yield irp, 'file'
     for where in ports():
         for irp, _ in packets(guest.at('KQUEUE', where)):
             if irp:
-                yield irp, f'port {where:016x}'
+                yield irp, 'port'
 
 
 def find_irp(argument):
@@ -97,6 +100,10 @@ def location_of(irp):
     return irp['stack'][max(0, index)]
 
 
+def state_of(irp):
+    return STATES.get(text.constant('SNAPSHOT_IRP_STATE', irp['state']), '?')
+
+
 def device_name(device):
     where = number(device)
     if not where:
@@ -109,6 +116,8 @@ def check_device(argument):
     for device in all_devices():
         if device_name(device.address) == argument:
             return device
+    if argument.isidentifier() and not gdb.lookup_symbol(argument)[0]:
+        raise Garbage(f'no device is called {argument}: `nt dev` lists them')
     value = value_of(argument)
     for device in all_devices():
         if number(device.address) == value:
@@ -148,13 +157,14 @@ def irp(argument):
 `>` marks the current location: the driver that owns the request now."""
     one = find_irp(argument)
     count, current = int(one['StackCount']), int(one['CurrentLocation'])
-    state = STATES.get(text.constant('SNAPSHOT_IRP_STATE', one['state']), '?')
+    state = state_of(one)
     active = (f'Irp is active with {count} stacks {current} is current'
               if current <= count else
               f'Irp is completed. {count} stacks'
               if current == count + 2 or state == 'completed' else
               f'Irp has not been sent yet. {count} stacks')
-    yield (f'{active} (= {hexa(one.address)})  id {int(one["id"])}, {state}'
+    yield f'{active} (= {hexa(one.address)})'
+    yield (f' Id {int(one["id"])}, {state}'
            + (', cancelled' if one['Cancel'] else ''))
     thread = number(one['Thread'])
     yield (f' Mdl={hexa(one["MdlAddress"])}: System buffer='
@@ -193,17 +203,16 @@ def irps(argument):
     """nt irps: all requests that are pending, and those that wait in a port.
 WinDbg: !irpfind."""
     count = 0
-    yield 'Irp                 id  State          Thread  Command and device'
+    yield ('Irp                 Id  State          Thread  Hangs on  '
+           'Command and device')
     for one, owner in all_irps():
         count += 1
         location = location_of(one)
-        state = STATES.get(text.constant('SNAPSHOT_IRP_STATE', one['state']),
-                           '?')
         thread = number(one['Thread'])
         who = int(guest.at('KTHREAD', thread)['id']) if thread else 0
-        yield (f'{hexa(one.address)} {int(one["id"]):5}  {state:14} {who:5}  '
-               f'{text.major(location["MajorFunction"])} '
-               f'{device_name(location["DeviceObject"])}, on {owner}')
+        yield (f'{hexa(one.address)} {int(one["id"]):5}  {state_of(one):14} {who:5}  '
+               f'{owner:8}  {text.major(location["MajorFunction"])} '
+               f'{device_name(location["DeviceObject"])}')
     yield f'{count} IRP{"" if count == 1 else "s"}'
 
 
@@ -212,16 +221,16 @@ WinDbg: !irpfind."""
 @command('dev', gdb.COMPLETE_EXPRESSION)
 def dev(argument):
     """nt dev [NAME|ADDRESS]: all devices, or one with its queue.
+What a device has of requests is told where they are in its queue (`in line`:
+those of a device that does one at a time), and where their IRPs name it.
 WinDbg: !devobj."""
+    here = irps_by_device()
     if not argument:
-        yield 'Device            Driver             Name       Requests'
+        yield 'Device            Driver            Name        Requests'
         for device in all_devices():
-            busy = number(device['CurrentIrp'])
-            waiting = len(list(queued(device)))
-            what = (f'1 at the device, {waiting} in line' if busy else
-                    f'{waiting} in line' if waiting else '-')
-            yield (f'{hexa(device.address)}  {driver_name(device):17}  '
-                   f'{device_name(device.address):9}  {what}')
+            yield (f'{hexa(device.address)}  {driver_name(device):16}  '
+                   f'{device_name(device.address):10}  '
+                   + requests(device, here))
         return
     device = check_device(argument)
     yield f'Device object ({hexa(device.address)}) is for:'
@@ -240,9 +249,30 @@ WinDbg: !devobj."""
     waiting = list(queued(device))
     yield (f'Device queue is {busy} -- '
            + ('Queue:' if waiting else 'Queue empty.'))
+    yield f'Requests: {requests(device, here)}'
     for one in waiting:
         yield (f'    {hexa(one.address)}  IRP {int(one["id"])}, '
                f'{text.major(location_of(one)["MajorFunction"])}')
+
+
+def irps_by_device():
+    """{(device, state): how many pending IRPs}."""
+    return collections.Counter(
+        (number(location_of(one)['DeviceObject']), state_of(one))
+        for one, _ in all_irps())
+
+
+def requests(device, here):
+    """What a device has to do, in words."""
+    where, parts = number(device.address), []
+    if number(device['CurrentIrp']):
+        parts.append(f'IRP {int(check_irp(device["CurrentIrp"])["id"])} now')
+    waiting = len(list(queued(device)))
+    if parts or waiting:
+        parts.append(f'{waiting} in line')
+    parts += [f'{here[where, state]} {state}' for state in
+              ('at the device', 'queued') if here[where, state]]
+    return ', '.join(parts) or '-'
 
 
 def queued(device):
@@ -310,8 +340,9 @@ WinDbg: !drvobj ADDRESS 2."""
 def file(argument):
     """nt file [ADDRESS]: all open files, or one. WinDbg: !fileobj."""
     if not argument:
+        yield 'File              Name                     Flags'
         for one in files():
-            yield (f'{hexa(one.address)}  {file_name(one):28} '
+            yield (f'{hexa(one.address)}  {file_name(one):23}  '
                    f'{flags(one["Flags"], FILE_FLAGS)}')
         return
     where = value_of(argument)

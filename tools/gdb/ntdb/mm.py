@@ -6,15 +6,12 @@ import gdb
 
 from . import guest
 from .command import command, value_of
-from .guest import Garbage, hexa, number
+from .guest import Garbage, number
 from .threads import find_process
 
 DIRECT_MAP = 0xFFFF800000000000
 FRAME = 0x000FFFFFFFFFF000
 LEVELS = [('PXE', 39), ('PPE', 30), ('PDE', 21), ('PTE', 12)]
-BITS = [(1 << 63, '', 'E'), (1 << 6, 'D', '-'), (1 << 5, 'A', '-'),
-        (1 << 4, 'N', '-'), (1 << 2, 'U', 'K'), (1 << 1, 'W', 'R'),
-        (1 << 0, 'V', '-')]
 OWNERS = 24                     # rows of `nt pool`
 
 

@@ -3,7 +3,7 @@
 import gdb
 
 from . import guest
-from .command import command, value_of
+from .command import command
 from .guest import Garbage, hexa, number
 from .threads import find_process, processes
 
@@ -70,9 +70,10 @@ def handle_lines(process):
         where = number(entry['object'])
         header, kind = header_of(where)
         yield (f'{handle:04x}: Object: {where:016x}  GrantedAccess: '
-               f'{int(entry["granted"]):08x}  Type: {kind}  HandleCount: '
-               f'{int(header["HandleCount"])}  PointerCount: '
-               f'{int(header["PointerCount"])}' + what(where, kind))
+               f'{int(entry["granted"]):08x}  Type: {kind}'
+               + what(where, kind))
+        yield (f'      HandleCount: {int(header["HandleCount"])}  '
+               f'PointerCount: {int(header["PointerCount"])}')
 
 
 def what(where, kind):

@@ -6,7 +6,7 @@ import gdb
 import gdb.printing
 
 from . import guest, text
-from .guest import hexa, number
+from .guest import number
 
 SHOWN = 8                       # entries of a list
 

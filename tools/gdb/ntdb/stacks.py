@@ -5,7 +5,7 @@ the chain, so a walk leads out of an ISR into whatever it interrupted, and from
 the DPC stack back to the stack that it was borrowed from. `ki_trap_exit` is
 where ki_trap returns to: its KTRAP_FRAME lies right above that address.
 """
-from . import guest, text
+from . import guest
 from .guest import Garbage, number
 
 DEEPEST = 64
@@ -54,7 +54,7 @@ def interrupted_lines(prcb):
         thread = guest.at('KTHREAD', prcb['CurrentThread'])
         who = 'nobody (idle)' if number(thread.address) == \
             number(prcb['idle_thread']) else f'thread {int(thread["id"])}'
-        yield f'    {describe(frame)}, beneath it: {who}'
+        yield f'    {describe(frame)}, of {who}'
 
 
 def is_on_dpc_stack(prcb):

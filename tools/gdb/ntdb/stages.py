@@ -181,6 +181,7 @@ def holds_interrupt(walk):
     frames = list(stacks.trap_frames(prcb))
     halt = guest.address('ki_idle_hlt') + 1
     who = stacks.describe(frames[0]) if frames else 'nobody was interrupted'
+    walk.interrupted = who
     return (basics(walk, range(DEVICE_FIRST, DEVICE_LAST + 1)) +
             [(int(prcb['interrupt_depth']) == 1, 'one interrupt deep'),
              (bool(frames) and number(frames[0]['Rip']) == halt, who),
@@ -190,7 +191,10 @@ def holds_interrupt(walk):
 
 
 def holds_dpc(walk):
-    return basics(walk, DISPATCH) + on_dpc_stack(walk)
+    frames = list(stacks.trap_frames(guest.current()))
+    who = stacks.describe(frames[0]) if frames else 'nobody was interrupted'
+    return (basics(walk, DISPATCH) + on_dpc_stack(walk) +
+            [(who == walk.interrupted, f'still {who}')])
 
 
 def holds_complete(walk):
@@ -264,17 +268,17 @@ STAGES = [
           'pins the buffer\'s pages, and builds one I/O request packet.',
           meets_service, holds_service),
     Stage(3, 'down the device stack: IoCallDriver', '*IoCallDriver',
-          'The IRP goes to the disk\'s driver, which marks it pending and puts '
-          'it into the device\'s queue. Nobody will wait for it there.',
+          'The IRP goes to the disk\'s driver, which marks it pending and hands '
+          'it to the device, or to a queue. Nobody will wait for it there.',
           meets_down, holds_down),
     Stage(4, 'the device is told to go: DMA', '*io_irp_at_device',
-          'The queue was empty, so StartIo runs at once, still in the caller\'s '
-          'thread. The device will read the caller\'s own pages, by their '
-          'physical addresses.', meets_irp, holds_dma),
+          'The device had room for it, so the driver tells it to go at once, '
+          'still in the caller\'s thread. The device will read the caller\'s own '
+          'pages, by their physical addresses.', meets_irp, holds_dma),
     Stage(5, 'the call returns STATUS_PENDING', '*ki_system_exit',
           'The thread is on its way back to ring 3 while the disk works; it '
           'may do whatever it likes. (QEMU lets a disk finish its command when '
-          'gdb stops it, so this write has two: by now the second follows.)',
+          'gdb stops it; so this write takes two, and the second follows.)',
           meets_pending, holds_pending),
     Stage(6, 'in flight: every processor is halted', '',
           'The thread had nothing left to do and asked the port for a packet, '

@@ -31,12 +31,20 @@ def read_majors():
 
 
 def read_bugchecks():
-    return {int(code, 16): name for name, code in
-            re.findall(r'X\((\w+), (0x[0-9A-Fa-f]+)u?,',
+    """{code: (name, rule)}"""
+    return {int(code, 16): (name, rule) for name, code, rule in
+            re.findall(r'X\((\w+), (0x[0-9A-Fa-f]+)u?, "(.*?)"\)',
                        source('kernel/assert.h'))}
 
 
+def read_rules():
+    """{number: text} of NT's rules."""
+    rows = (ROOT / 'docs/NT-SEMANTICS.md').read_text()
+    return dict(re.findall(r'^\| ([A-Z]+-\d+) \| (.*?) \|', rows, re.M))
+
+
 STATUSES, MAJORS = read_statuses(), read_majors()
+BUGCHECKS, RULES = read_bugchecks(), read_rules()
 
 
 def status(value):

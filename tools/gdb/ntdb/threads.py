@@ -7,7 +7,6 @@ from .command import command, is_id, value_of
 from .guest import Garbage, hexa, number
 
 SAVED_RBP, SAVED_RIP = 5, 6     # words above kernel_rsp: ki_swap_context
-NO_WAIT = 'Executive'
 
 
 # ---- Finding them ------------------------------------------------------------
@@ -51,13 +50,16 @@ def check_thread(value):
 
 
 def find_process(argument):
-    """The EPROCESS that an id or an address names; without one the current."""
+    """The EPROCESS of an id, an address or a program; without one the current."""
     if not argument:
         thread = find_thread('')
         if is_idle(thread):
             raise Garbage('the idle thread belongs to no EPROCESS: name one '
                           '(`nt ps` lists them)')
         return guest.at('EPROCESS', thread['Process'])
+    for process in processes():
+        if guest.array(process['ImageFileName']) == argument:
+            return process
     value = value_of(argument)
     if is_id(value):
         for process in processes():
@@ -124,11 +126,6 @@ def waits_for(thread):
         yield number(thread['Timer'].address), 'time-out'
 
 
-def irp_ids(thread):
-    return [int(irp['id']) for irp in
-            guest.entries(thread['io']['irps'], 'IRP', 'ThreadListEntry')]
-
-
 # ---- The commands ------------------------------------------------------------
 
 @command('threads')
@@ -146,10 +143,14 @@ a packet or an event works on none."""
 
 def thread_line(thread, name):
     works = int(thread['irp_id'])
-    waits = ', '.join(kind for _, kind in waits_for(thread))
+    state = state_text(thread)
+    if state.startswith('WAIT: '):
+        reason = text.constant('KWAIT_REASON', thread['WaitReason'])
+        waits = ', '.join(kind for _, kind in waits_for(thread))
+        state = f'WAIT: ({reason})' + (f' on {waits}' if waits else '')
     return (f'{hexa(thread.address)}  {cid(thread)}  {int(thread["Priority"]):3}'
             f'  {"IRP " + str(works) if works else "-":8}  {name}: '
-            f'{state_text(thread)}' + (f' on {waits}' if waits else ''))
+            + state)
 
 
 @command('thread', gdb.COMPLETE_EXPRESSION)
@@ -196,7 +197,7 @@ What it waits for, its IRPs, where it stands. WinDbg: !thread."""
 
 @command('ps', gdb.COMPLETE_EXPRESSION)
 def ps(argument):
-    """nt ps [ID|ADDRESS]: all processes, or one with its threads.
+    """nt ps [ID|NAME|ADDRESS]: all processes, or one with its threads.
 WinDbg: !process 0 0, !process."""
     if not argument:
         yield '**** NT ACTIVE PROCESS DUMP ****'

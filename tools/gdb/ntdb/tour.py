@@ -6,6 +6,7 @@ monitor says when that is so, and then stops the machine. The disk is slowed
 down so far meanwhile that it would not answer for hours, and let go again.
 """
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -16,15 +17,23 @@ import time
 
 import gdb
 
-from . import guest, stacks, stages, text
+from . import guest, stages, text
 from .command import COMMANDS, command
 from .guest import Garbage, number
 
 FLIGHT = 6
+HELD = (5, FLIGHT)              # stages on the way to which the disk is held
 BOUND = int(os.environ.get('TOUR_BOUND') or 300)    # s: ends one that hangs
 LOOK = 0.05                     # seconds between two looks at HLT
 HOLD = '1 0 0 0 0 0'            # one byte a second
 FREE = '0 0 0 0 0 0'
+
+WELCOME = """
+One asynchronous write, from the call to its end, in the twelve stages that the
+README tells of ("The life of one write"). At each the machine stands still, and
+you see what is happening, what must hold there (`ok` if it does), and what some
+`nt` commands say. The program's own words go to debug-console.log, in the build
+folder."""
 
 walk = None                     # the present one; `nt tour` goes on with it
 
@@ -63,6 +72,22 @@ class Monitor:
         self.socket.close()
 
 
+@contextlib.contextmanager
+def silence():
+    """What gdb says of a stop, such as `Program received signal`, goes
+    nowhere: the tour has its own words. No setting of gdb's does it."""
+    gdb.flush()
+    out, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    try:
+        yield
+    finally:
+        gdb.flush()
+        os.dup2(out, 1)
+        os.close(out)
+        os.close(nowhere)
+
+
 class Point(gdb.Breakpoint):
     """Where a stage is met; stops only for the write of this walk."""
 
@@ -83,8 +108,8 @@ class Walk:
     def __init__(self):
         self.next = 0           # index of the stage to come
         self.thread = self.thread_id = self.file = 0
-        self.irp_at = self.length = self.taker = self.back = 0
-        self.driver = ''
+        self.irp_at = self.irp_id = self.length = self.taker = self.back = 0
+        self.driver = self.interrupted = ''
         self.failed = []
 
     # ---- What the stages find out
@@ -94,7 +119,7 @@ class Walk:
         self.thread_id = int(guest.at('KTHREAD', thread)['id'])
 
     def found_irp(self, irp):
-        self.irp_at = number(irp.address)
+        self.irp_at, self.irp_id = number(irp.address), int(irp['id'])
         location = irp['stack'][int(irp['CurrentLocation']) - 2]
         self.length = number(location['Parameters']['Write']['Length'])
         file = guest.at('FILE_OBJECT', self.file)
@@ -110,90 +135,115 @@ class Walk:
     def go_on(self):
         """Runs to the next stage; Garbage if something else came first."""
         stage = stages.STAGES[self.next]
-        if stage.number == FLIGHT:
-            self.wait_for_halt()
-        else:
-            place = stage.where.format(driver=self.driver, back=self.back)
-            point = Point(stage, place)
-            try:
-                self.run(stage)
-                if not point.met:
-                    raise Garbage(f'the guest stopped before stage '
-                                  f'{stage.number}: `nt tour` goes on from '
-                                  'here')
-            finally:
-                if point.is_valid():
-                    point.delete()
+        hold = self.held_disk if stage.number in HELD else contextlib.nullcontext
+        with hold():
+            if stage.number == FLIGHT:
+                self.wait_for_halt()
+                self.check_flight()
+            else:
+                self.run_to(stage)
         self.next += 1
         return stage
 
+    def run_to(self, stage):
+        place = stage.where.format(driver=self.driver, back=self.back)
+        point = Point(stage, place)
+        try:
+            self.run(stage)
+            if not point.met:
+                raise Garbage('the guest stopped before stage '
+                              f'{stage.number}: `nt tour` goes on from here')
+        finally:
+            if point.is_valid():
+                point.delete()
+
     @staticmethod
     def run(stage):
-        gdb.execute('set suppress-cli-notifications on')
         try:
-            gdb.execute('continue', to_string=True)
+            with silence():
+                gdb.execute('continue', to_string=True)
         except gdb.error:               # QEMU ended, and with it the connection
             raise Garbage(f'TINT ended before stage {stage.number}') from None
-        finally:
-            gdb.execute('set suppress-cli-notifications off')
 
     def wait_for_halt(self):
         """Lets the guest run until all processors are halted, says QEMU."""
-        monitor = Monitor()
+        monitor, stopped = Monitor(), threading.Event()
 
         def watch():
             end = time.monotonic() + BOUND
-            while not monitor.all_halted() and time.monotonic() < end:
-                time.sleep(LOOK)
+            while not stopped.wait(LOOK) and time.monotonic() < end:
+                if monitor.all_halted():
+                    self.halted = True
+                    break
             monitor.ask('stop')
 
+        self.halted = False
         watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()
-        self.run(stages.STAGES[self.next])
-        watcher.join(BOUND)
-        monitor.close()
+        try:
+            self.run(stages.STAGES[self.next])
+        finally:
+            stopped.set()
+            watcher.join(BOUND)
+            monitor.close()
 
-    def hold_disk(self):
-        """The next answer of the disk comes when we let it: a request now
-        uses up what it may move in the next hours."""
-        gdb.execute(f'monitor block_set_io_throttle disk0 {HOLD}',
-                    to_string=True)
+    def check_flight(self):
+        """Is it still this write that is in flight?"""
+        try:
+            state = text.constant('SNAPSHOT_IRP_STATE', self.irp()['state'])
+            if state == 'IrpAtDevice' and int(self.irp()['id']) == self.irp_id:
+                return
+        except Garbage:
+            pass
+        raise Garbage('the write was over too early: the tour needs one of two '
+                      'commands (see docs/DEBUG.md)')
+
+    @contextlib.contextmanager
+    def held_disk(self):
+        """Lets the disk answer no more while the guest runs: a request of ours
+        uses up what it may move in the next hours. A stop ends that: what the
+        disk has begun, QEMU finishes."""
+        throttle = 'monitor block_set_io_throttle disk0 '
+        gdb.execute(throttle + HOLD, to_string=True)
         gdb.execute('monitor qemu-io disk0 "read 0 64k"', to_string=True)
-
-    @staticmethod
-    def free_disk():
-        gdb.execute(f'monitor block_set_io_throttle disk0 {FREE}',
-                    to_string=True)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(gdb.error):        # QEMU has ended
+                gdb.execute(throttle + FREE, to_string=True)
 
     # ---- What is shown
 
     def show(self, stage):
         guest.user_thread = gdb.selected_thread()
+        yield ''
         yield f'stage {stage.number}: {stage.title}'
         for line in textwrap.wrap(stage.story, 76):
             yield '    ' + line
         for right, what in stage.holds(self):
             if not right:
-                self.failed.append(f'stage {stage.number}: {what}')
+                self.failed.append(f'    at stage {stage.number}: {what}')
             yield f'    {"  ok" if right else "FAIL"}  {what}'
         if self.irp_at:
-            yield from self.section('nt irp', [
-                line for line in COMMANDS['irp'](hex(self.irp_at))][:1])
-        yield from self.section('nt irql', COMMANDS['irql'](''))
+            name = f'irp {int(self.irp()["id"])}'
+            yield from section(name, COMMANDS['irp'](hex(self.irp_at)), 2)
+        yield from section('irql', COMMANDS['irql'](''))
         for name, quiet in [('dpcs', 'No DPC'), ('apc', 'No APC'),
                             ('iocp', 'There is no')]:
             lines = list(COMMANDS[name](''))
             if not any(quiet in line for line in lines):
-                yield from self.section(f'nt {name}', lines)
-        if self.irp_at and self.driver:
-            yield from self.section('nt dev', [
-                line for line in COMMANDS['dev']('')
-                if ' in line' in line])
+                yield from section(name, lines)
+        busy = [line for line in itertools.islice(COMMANDS['dev'](''), 1, None)
+                if not line.endswith(' -')]
+        if self.irp_at and busy:
+            yield from section('dev', busy)
 
-    @staticmethod
-    def section(name, lines):
-        for i, line in enumerate(lines):
-            yield f'    {name if i == 0 else "":8}  {line}'.rstrip()
+
+def section(name, lines, most=None):
+    """What a command says, below its name."""
+    yield f'  nt {name}'
+    for line in itertools.islice(lines, most):
+        yield '    ' + line
 
 
 def ask():
@@ -205,7 +255,7 @@ def ask():
     return answer.strip().lower() not in ('q', 'quit')
 
 
-@command('tour', words=('batch',), anywhere=True)
+@command('tour', words=('batch',), anywhere=True, once=True)
 def tour(argument):
     """nt tour [batch]: one write, stage by stage, from the call to its end.
 `make tour` starts it in a machine of its own. At each stage Enter goes on, and
@@ -217,18 +267,14 @@ asked, and gdb ends with status 0 only if all was as it must be."""
     walk = walk or Walk()
     batch = argument == 'batch'
     if walk.next == 0:
-        yield ('Twelve stages of one write. The console is kept in '
-               'build/debug-console.log.')
+        yield from WELCOME.splitlines()
     while walk and walk.next < len(stages.STAGES):
         stage = walk.go_on()
         with guest.kernel_view():
-            if stage.number == 4:
-                walk.hold_disk()
-            elif stage.number == FLIGHT:
-                walk.free_disk()
             yield from walk.show(stage)
         if not batch and walk.next < len(stages.STAGES) and not ask():
-            yield '`nt tour` goes on to the next stage.'
+            yield ('Look around: `help nt` lists commands. `nt tour` goes on '
+                   'to the next stage.')
             return
     yield from finish(batch)
 
@@ -236,6 +282,7 @@ asked, and gdb ends with status 0 only if all was as it must be."""
 def finish(batch):
     global walk
     failed, walk = walk.failed, None
+    yield ''
     yield ('tour: 12 stages, all as they must be' if not failed else
            f'tour: {len(failed)} things were not as they must be')
     yield from failed

@@ -28,6 +28,8 @@ STACK_BYTES = 3 * 4096          # MM_STACK_PAGES
 LOWEST_USER = 1 << 32           # below is boot's code, which is gone
 ABOVE, ABOVE_ALL, OFFSET = 0xFFFFFFFFC0000000, 0xFFFFFFFFE0000000, 0xFFFFFFF
 LEAF = 'ki_idle_hlt'            # it pushes nothing
+OUTERMOST = '_start'            # a program begins there
+END = {'rip': 0, 'rsp': 8}      # gdb looks 8 below and finds the end
 SYSCALL = b'\x0f\x05'
 
 
@@ -67,6 +69,8 @@ class Entry(Unwinder):
                          'rbp': guest.word(rbp), MARK: MARKED}
             elif mark == MARKED:
                 saved = caller(pc, sp, rbp)
+            elif guest.name_of(pc).split('+')[0] == OUTERMOST:
+                saved = END
             else:
                 return None
             return frame(pending, sp, pc, saved, mark == MARKED)
@@ -113,7 +117,7 @@ def caller(pc, sp, rbp):
     """The caller of a function by its frame pointer, if that is pushed yet."""
     name = guest.name_of(pc)
     if not name or pc < LOWEST_USER or not rbp:
-        return {'rip': 0}
+        return END
     if guest.memory(pc - 2, 2) == SYSCALL or '+' not in name or \
             name.startswith(LEAF):
         return {'rip': guest.word(sp), 'rsp': sp + 8}
