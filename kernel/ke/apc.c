@@ -14,11 +14,13 @@ void KeInitializeApc(KAPC *apc, KTHREAD *thread, KKERNEL_ROUTINE *kernel,
                      KRUNDOWN_ROUTINE *rundown, KNORMAL_ROUTINE *normal,
                      KPROCESSOR_MODE mode, void *context)
 {
-    *apc = (KAPC){
-        .Thread = thread, .KernelRoutine = kernel, .RundownRoutine = rundown,
-        .NormalRoutine = normal, .ApcMode = normal ? mode : KernelMode,
-        .NormalContext = normal ? context : NULL,
-    };
+    apc->ApcMode = normal ? mode : KernelMode;
+    apc->Inserted = apc->at_head = false;
+    apc->Thread = thread;
+    apc->KernelRoutine = kernel;
+    apc->RundownRoutine = rundown;
+    apc->NormalRoutine = normal;
+    apc->NormalContext = normal ? context : NULL;
 }
 
 // Specials go behind the specials and ahead of the normals; the thread-exit
@@ -45,25 +47,31 @@ static bool takes_user_apcs(const KTHREAD *thread)
            !thread->KernelApcDisable && !thread->SpecialApcDisable;
 }
 
+// Whether an APC ends the present wait of its thread.
+static bool ends_wait(const KTHREAD *thread, const KAPC *apc)
+{    // lab 2
+    if (thread->State != Waiting)
+        return false;
+    if (apc->ApcMode == UserMode)
+        return takes_user_apcs(thread) && (thread->Alertable || apc->at_head);
+    return thread->WaitIrql == PASSIVE_LEVEL && !thread->SpecialApcDisable &&
+           (!apc->NormalRoutine || (!thread->KernelApcDisable &&
+                                    !thread->ApcState.KernelApcInProgress));
+}
+
 // Lets the thread know (APC-08, APC-09, APC-10). One that runs right now, on
 // another processor, or that cannot deliver before this processor's level
 // falls, hears it from an interrupt.
 static void announce_apc(KTHREAD *thread, KAPC *apc, KPRIORITY increment,
                          KIRQL old)
 {    // lab 2
-    KAPC_STATE *state = &thread->ApcState;
-    bool kernel = apc->ApcMode == KernelMode;
-    bool normal_ok = !thread->KernelApcDisable && !state->KernelApcInProgress;
-    bool wakes = thread->State == Waiting &&
-                 (kernel ? thread->WaitIrql == PASSIVE_LEVEL &&
-                               thread->SpecialApcDisable == 0 &&
-                               (!apc->NormalRoutine || normal_ok)
-                         : takes_user_apcs(thread) &&
-                               (thread->Alertable || apc->at_head));
+    bool kernel = apc->ApcMode == KernelMode, wakes = ends_wait(thread, apc);
     if (kernel)
-        state->KernelApcPending = true;
+        thread->ApcState.KernelApcPending = true;
     else if (wakes || apc->at_head)
-        state->UserApcPending = true;
+        thread->ApcState.UserApcPending = true;
+    else
+        return;    // it will look for itself, when it waits alertably
     if (wakes)
         ki_unwait(thread, kernel ? STATUS_KERNEL_APC : STATUS_USER_APC,
                   increment);
@@ -292,29 +300,39 @@ static void look_for_user_apcs(KTHREAD *thread)
         thread->ApcState.UserApcPending = true;
 }
 
+// Takes an alert of the mode, if there is one.
+static bool take_alert(KTHREAD *thread, KPROCESSOR_MODE mode)
+{
+    bool alerted = thread->Alerted[mode];
+    if (alerted)
+        thread->Alerted[mode] = false;
+    return alerted;
+}
+
 // Says what ends the current thread's wait before it begins; the alert comes
-// first (APC-11). Termination ends any UserMode wait (APC-10).
+// first (APC-11). Termination ends any UserMode wait (APC-10). Others only add
+// to what is looked at: without the lock, it may be missed.
 //
-// IRQL:    == DISPATCH_LEVEL
+// IRQL:    <= DISPATCH_LEVEL
 // Returns: STATUS_SUCCESS (nothing), STATUS_ALERTED, STATUS_USER_APC
 NTSTATUS ki_test_alert(KTHREAD *thread)
 {    // lab 2
-    ASSERT_IRQL(==, DISPATCH_LEVEL);
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
     bool user = takes_user_apcs(thread);
-    for (int m = KernelMode; thread->Alertable && m <= thread->WaitMode; m++) {
-        if (thread->Alerted[m]) {
-            thread->Alerted[m] = false;
+    if (thread->Alertable) {
+        if (take_alert(thread, KernelMode) ||
+            (thread->WaitMode == UserMode && take_alert(thread, UserMode)))
             return STATUS_ALERTED;
-        }
+        if (user)
+            look_for_user_apcs(thread);
     }
-    if (user && thread->Alertable)
-        look_for_user_apcs(thread);
     return user && thread->ApcState.UserApcPending ? STATUS_USER_APC
                                                    : STATUS_SUCCESS;
 }
 
 // Takes the current thread's alert; arranges that its user APCs run on the
-// way to ring 3.
+// way to ring 3. No lock: nobody else takes either, and who adds one now might
+// as well have come later.
 //
 // IRQL:    <= APC_LEVEL
 // Returns: whether it was alerted
@@ -323,13 +341,9 @@ bool KeTestAlertThread(KPROCESSOR_MODE mode)
 {
     ASSERT_IRQL(<=, APC_LEVEL);
     KTHREAD *thread = KeGetCurrentThread();
-    KIRQL old = ki_lock_dispatcher();
-    bool alerted = thread->Alerted[mode];
-    thread->Alerted[mode] = false;
     if (mode == UserMode)
         look_for_user_apcs(thread);
-    ki_unlock_dispatcher(old);
-    return alerted;
+    return take_alert(thread, mode);
 }
 
 // Ends the thread's present alertable wait, or its next one (APC-11).

@@ -16,7 +16,8 @@
         extern  ki_trace_mask
         global  ki_trap_stubs, ki_system_call, ki_return_to_user
         global  ki_service_table, ki_service_count
-        global  ki_probe_user, ki_put_user, ki_put_user_pair, ki_copy_user
+        global  ki_probe_user, ki_put_user, ki_put_user_pair
+        global  ki_save_context, ki_load_context, ki_copy_user
         global  ki_copy_user_end, ki_copy_user_fault
         global  ki_user_args_begin, ki_user_args_end, ki_user_args_fault
 
@@ -309,6 +310,45 @@ ki_put_user_pair:
         STAC
         mov     [rdi + 8], rdx
         mov     [rdi], rsi
+        xor     eax, eax
+        CLAC
+        ret
+
+; From rsi to rdi: the general registers of a frame or a context.
+%macro  COPY_REGISTERS 0
+%assign at 0
+%rep    CONTEXT_RIP / 8
+        mov     rax, [rsi + at]
+        mov     [rdi + at], rax
+%assign at at + 8
+%endrep
+%endmacro
+
+; NTSTATUS ki_save_context(CONTEXT *to, const KTRAP_FRAME *from)
+; With the FPU's registers, which ring 0 leaves alone; to is 16-aligned.
+; IRQL:    <= APC_LEVEL
+ki_save_context:
+        STAC
+        COPY_REGISTERS
+        mov     rax, [rsi + FRAME_RIP]
+        mov     rcx, [rsi + FRAME_EFLAGS]
+        mov     rdx, [rsi + FRAME_RSP]
+        mov     [rdi + CONTEXT_RIP], rax
+        mov     [rdi + CONTEXT_EFLAGS], rcx
+        mov     [rdi + CONTEXT_RSP], rdx
+        fxsave64 [rdi + CONTEXT_FPU]
+        xor     eax, eax
+        CLAC
+        ret
+
+; NTSTATUS ki_load_context(KTRAP_FRAME *to, const CONTEXT *from)
+; General registers and the FPU's. fxrstor faults where from is not 16-aligned,
+; and on reserved bits of MXCSR (Intel SDM 10.5.1.2): a status, too.
+; IRQL:    <= APC_LEVEL
+ki_load_context:
+        STAC
+        COPY_REGISTERS
+        fxrstor64 [rsi + CONTEXT_FPU]
         xor     eax, eax
         CLAC
         ret

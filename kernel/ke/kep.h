@@ -41,7 +41,6 @@ enum { KI_IST_DOUBLE_FAULT = 1, KI_IST_NMI, KI_IST_MACHINE_CHECK,
 
 #define KI_STACK_ARGUMENTS 4     // of a service, beyond the sixth
 #define KI_QUANTUM 200000ull     // 20 ms in 100 ns
-#define KI_MXCSR_MASK 0xFFFFu    // bits above are reserved
 #define KI_FOREVER (~0ull)
 #define MAXIMUM_SUSPEND_COUNT 127u
 #define KI_MAXIMUM_DPC_DEPTH 4   // Low DPCs wait no longer than this
@@ -164,6 +163,8 @@ void ki_call_on_stack(void (*routine)(KPRCB *prcb), KPRCB *prcb, void *stack);
 _Noreturn void ki_return_to_user(KTRAP_FRAME *frame);
 void ki_halt(void);
 NTSTATUS ki_copy_user(void *to, const void *from, size_t length);
+NTSTATUS ki_save_context(CONTEXT *to, const KTRAP_FRAME *from);
+NTSTATUS ki_load_context(KTRAP_FRAME *to, const CONTEXT *from);
 _Noreturn void ki_thread_start(KSTART_ROUTINE *start, void *context);
 
 // Where a three-byte NOP becomes stac or clac.

@@ -244,6 +244,10 @@ void ki_user_exit(KTRAP_FRAME *frame)
         ki_enable();
         KiDeliverApc(UserMode, frame);
         ki_disable();
+        if (!KeGetCurrentThread()->ApcState.KernelApcPending) {
+            ki_set_irql(PASSIVE_LEVEL);    // nothing else is held back there
+            continue;
+        }
         ki_set_irql(DISPATCH_LEVEL);
         ki_lower_irql(PASSIVE_LEVEL);
     }

@@ -152,8 +152,8 @@ static NTSTATUS block(KWAIT_BLOCK *blocks, uint32_t count, uint64_t due)
         InsertTailList(&blocks[i].Object->WaitListHead,
                        &blocks[i].WaitListEntry);
     // Events are set, and packets come into a port, without our lock: now that
-    // we are listed, look again (ke_set_lasting_event, KeInsertQueue); if there is one,
-    // once more.
+    // we are listed, look again (ke_set_lasting_event, KeInsertQueue); if there
+    // is one, once more.
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     for (uint32_t i = 0; i < count; i++) {
         if (blocks[i].Object->SignalState > 0 &&
@@ -192,6 +192,22 @@ void ki_wait_with_timer(KTHREAD *thread, uint64_t due)
     ki_insert_timer(&thread->Timer, due);
 }
 
+static DECLSPEC_NOINLINE KIRQL begin_again(KWAIT_REASON reason,
+                                           KPROCESSOR_MODE mode, bool alertable)
+{
+    ki_unlock_dispatcher(PASSIVE_LEVEL);    // delivers them
+    return ki_begin_wait(reason, mode, alertable);
+}
+
+// What may end the wait that comes.
+static inline void note_wait(KTHREAD *thread, KIRQL irql, KPROCESSOR_MODE mode,
+                             bool alertable)
+{
+    thread->WaitIrql = irql;
+    thread->WaitMode = mode;
+    thread->Alertable = alertable;
+}
+
 // Begins a wait: delivers the APCs that wait for the thread, takes the
 // dispatcher lock, and notes what may end the wait.
 //
@@ -202,14 +218,10 @@ KIRQL ki_begin_wait(KWAIT_REASON reason, KPROCESSOR_MODE mode, bool alertable)
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
     KTHREAD *thread = KeGetCurrentThread();
     KIRQL old = ki_lock_dispatcher();
-    while (old == PASSIVE_LEVEL && thread->ApcState.KernelApcPending &&
-           thread->SpecialApcDisable == 0) {
-        ki_unlock_dispatcher(old);    // delivers them
-        old = ki_lock_dispatcher();
-    }
-    thread->WaitIrql = old;
-    thread->WaitMode = mode;
-    thread->Alertable = alertable;
+    if (old == PASSIVE_LEVEL && thread->ApcState.KernelApcPending &&
+        thread->SpecialApcDisable == 0)
+        return begin_again(reason, mode, alertable);
+    note_wait(thread, old, mode, alertable);
     thread->WaitReason = (uint8_t)reason;
     return old;
 }
@@ -291,8 +303,12 @@ NTSTATUS KeDelayExecutionThread(KPROCESSOR_MODE mode, bool alertable,
                                 const int64_t *interval)
 {
     ASSERT_IRQL_RULE("IRQL-05", <=, APC_LEVEL);
-    NTSTATUS status = KeWaitForMultipleObjects(
-        0, NULL, WaitAny, DelayExecution, mode, alertable, interval, NULL);
+    KTHREAD *thread = KeGetCurrentThread();
+    note_wait(thread, KeGetCurrentIrql(), mode, alertable);
+    NTSTATUS status = ki_test_alert(thread);    // perhaps there is none
+    if (status == STATUS_SUCCESS)
+        status = KeWaitForMultipleObjects(0, NULL, WaitAny, DelayExecution,
+                                          mode, alertable, interval, NULL);
     if (status == STATUS_TIMEOUT && *interval == 0 &&
         KeGetCurrentIrql() == PASSIVE_LEVEL)
         ke_yield();

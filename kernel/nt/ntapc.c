@@ -74,7 +74,5 @@ NTSTATUS NtContinue(const CONTEXT *context, bool test_alert)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    CONTEXT copy;
-    NT_TRY(ke_get_user(&copy, context));
-    return ke_continue(&copy, nt_bool(test_alert));
+    return ke_continue(context, nt_bool(test_alert));
 }
