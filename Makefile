@@ -28,7 +28,7 @@
 ##   KTESTS='t.c ...'  link these in-kernel tests into the checked kernel as well
 ##   KERNEL=FILE       proof: another kernel; WRITES=N: only so many writes
 ##   CPUS=N MEM=SIZE   run, debug: processors (1) and memory (128M)
-##   DISK=ide|nvme     run, debug: the bus of the disks (ide)
+##   DISK=ide|nvme     run, debug: the bus of the disks (nvme)
 ##   SPEED=full        run: do not slow the scratch disk down for the eye
 ##   KOPTS='k=v ...'   run, debug: kernel options (port=direct trace=all ...)
 ##   ISO=1             run: boot through GRUB from an ISO

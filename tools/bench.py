@@ -238,9 +238,6 @@ def print_table(samples, wanted, linux):
               f'{row.verdict(value)}')
         if samples.remark(row.number):
             print(f'     not a valid sample: {samples.remark(row.number)}')
-    if '1c' in wanted and not samples.of.get('1c'):
-        print('     row 1c: this kernel has no service that takes an array of '
-              'writes')
 
 
 def write_json(samples, wanted, linux, peer):

@@ -44,7 +44,7 @@ def number(name, default):
 
 
 def choose_disks(slow):
-    bus = os.environ.get('DISK') or 'ide'
+    bus = os.environ.get('DISK') or 'nvme'
     if bus not in ('ide', 'nvme'):
         sys.exit(f'run: DISK is ide or nvme, not {bus}')
     if (os.environ.get('SPEED') or 'full') != 'full':

@@ -110,8 +110,9 @@ static FORCEINLINE void put(nvme_queue *q, IRP *irp, const nvme_disk *disk,
 static void put_again(nvme_queue *q, IRP *irp)
 {
     const nvme_request *request = request_of(irp);
-    put(q, irp, IoGetCurrentIrpStackLocation(irp)->DeviceObject->DeviceExtension,
-        request->length, request->done);
+    const IO_STACK_LOCATION *stack = IoGetCurrentIrpStackLocation(irp);
+    put(q, irp, stack->DeviceObject->DeviceExtension, request->length,
+        request->done);
 }
 
 static inline void ring(nvme_queue *q)

@@ -16,7 +16,8 @@
 // whoever gets there counts, then looks at the event: one of the two sees the
 // other. The IRP's reference keeps thread and process; what hangs on a thread
 // is unlinked by that thread.
-static FORCEINLINE void unlink_irp(IRP *irp, ke_io_slot *slot, ke_io_slot *counter)
+static FORCEINLINE void unlink_irp(IRP *irp, ke_io_slot *slot,
+                                   ke_io_slot *counter)
 {
     KIRQL old;
     KeAcquireSpinLock(&slot->lock, &old);

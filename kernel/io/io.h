@@ -82,8 +82,8 @@ MDL *IoAllocateMdl(uint64_t address, uint32_t length);
 // Gives the IRP one: its own, if that is large enough. False: no pool.
 static inline bool io_attach_mdl(IRP *irp, uint64_t address, uint32_t length)
 {
-    irp->MdlAddress = &irp->short_mdl.mdl;
-    irp->short_mdl.mdl.from_pool = false;
+    irp->MdlAddress = (MDL *)irp->short_mdl;
+    irp->MdlAddress->from_pool = false;
     if (BYTE_OFFSET(address) + (uint64_t)length > IRP_SHORT_MDL * PAGE_SIZE)
         irp->MdlAddress = IoAllocateMdl(address, length);
     return irp->MdlAddress;
@@ -94,7 +94,8 @@ void *io_allocate_system_buffer(IRP *irp, uint32_t length);
 // Frees an IRP that is on no list, with all that it owns: MDL (unpinned),
 // buffers, references to event and file.
 void io_discard_irp(IRP *irp);
-// Sends it. Takes over irp, and with it file. Waits only for a synchronous handle (CMP-06).
+// Sends it. Takes over irp, and with it file. Waits only for a synchronous
+// handle (CMP-06).
 // Returns: what the service returns, CMP-02..CMP-04
 NTSTATUS io_send(FILE_OBJECT *file, IRP *irp);
 // The same for many at once, asynchronous; *sent: how many were accepted.

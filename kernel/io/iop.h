@@ -46,8 +46,8 @@ void iop_discard_buffers(IRP *irp);
 void iop_give_back(IRP *irp);
 void iop_close_port(EPROCESS *process, void *object, uint32_t handles);
 
-// Stores what the request came to, as the last thing that ring 3 sees change; in
-// the address space of the asking process. IRQL: <= APC_LEVEL
+// Stores what the request came to, in the address space of the asking process:
+// the last that ring 3 sees change. IRQL: <= APC_LEVEL
 static FORCEINLINE void iop_store_results(IRP *irp)
 {
     if (irp->SystemBuffer && irp->UserBuffer)

@@ -118,10 +118,9 @@ struct IRP {
         KAPC Apc;
         io_packet packet;
     } Tail;
-    struct {
-        MDL mdl;
-        PFN_NUMBER frames[IRP_SHORT_MDL];
-    } short_mdl;                 // for buffers that touch so few pages
+    // An MDL for buffers that touch so few pages.
+    _Alignas(MDL) uint8_t short_mdl[sizeof(MDL) +
+                                    IRP_SHORT_MDL * sizeof(PFN_NUMBER)];
     IO_STACK_LOCATION stack[];   // [0] is the lowest driver's
 };
 
@@ -191,6 +190,7 @@ static inline void io_clear_locations(IO_STACK_LOCATION *from,
         from->Parameters.DeviceIoControl.OutputBufferLength = 0;
         from->Parameters.DeviceIoControl.InputBufferLength = 0;
         from->Parameters.Read.ByteOffset = 0;
+        from->DeviceObject = NULL;
         from->CompletionRoutine = NULL;
     }
 }

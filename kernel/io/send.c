@@ -36,8 +36,8 @@ void *io_allocate_system_buffer(IRP *irp, uint32_t length)
 }
 
 // Puts a request on its list. Port-bound ones without APC routine outlive their
-// thread (CAN-08), so they hang on the file, hold a reference to the thread, and
-// are counted for its process, which waits for them when it dies.
+// thread (CAN-08), so they hang on the file, hold a reference to the thread,
+// and are counted for its process, which waits for them when it dies.
 static inline void link_irp(FILE_OBJECT *file, IRP *irp)
 {
     KTHREAD *thread = KeGetCurrentThread();
@@ -106,7 +106,8 @@ static void wait_for_request(KEVENT *done, KPROCESSOR_MODE mode,
 }
 
 // Two threads on one synchronous handle take turns, for the position's sake.
-static DECLSPEC_NOINLINE NTSTATUS send_synchronously(FILE_OBJECT *file, IRP *irp)
+static DECLSPEC_NOINLINE NTSTATUS send_synchronously(FILE_OBJECT *file,
+                                                     IRP *irp)
 {
     NTSTATUS status = KeWaitForSingleObject(
         &file->Lock, Executive, UserMode, file->Flags & FO_ALERTABLE_IO, NULL);

@@ -42,7 +42,7 @@ static void insert_apc(KTHREAD *thread, KAPC *apc)
 // Whether the thread's wait is open to user APCs and to its end: not where
 // kernel APCs of any kind are held back (APC-10, APC-12).
 static bool takes_user_apcs(const KTHREAD *thread)
-{
+{    // lab 2
     return thread->WaitMode == UserMode && thread->WaitIrql == PASSIVE_LEVEL &&
            !thread->KernelApcDisable && !thread->SpecialApcDisable;
 }

@@ -52,9 +52,9 @@ int64_t ke_query_system_time(void);     // 100 ns since 1601
 // A device's time-out that costs no timer per request. The driver says when its
 // oldest request went out, and in busy whether one is outstanding; the
 // processor, before it halts, arms its clock for `due` if so. That is between
-// one time-out after the oldest request and one and a half: it moves seldom, and
-// with it the clock. When it comes to pass the DPC is queued, with busy still
-// set. One processor looks at it: the DPC's target, to which the device's
+// one time-out after the oldest request and one and a half: it moves seldom,
+// and with it the clock. When it comes to pass the DPC is queued, with busy
+// still set. One processor looks at it: the DPC's target, to which the device's
 // interrupts should go.
 typedef struct ki_watchdog {
     struct ki_watchdog *next;    // of the same processor

@@ -43,13 +43,13 @@ NTSTATUS ke_copy_to_user(void *to, const void *from, size_t length);
 static inline bool ke_is_user_range(const void *address, size_t length)
 {
     uintptr_t start = (uintptr_t)address;
-    // What is short and begins in ring 3's half cannot reach the other: between
-    // them there is nothing, and a fault is a status.
+    bool begins = start - MM_LOWEST_USER_ADDRESS <=
+                  MM_HIGHEST_USER_ADDRESS - MM_LOWEST_USER_ADDRESS;
+    // What is short ends before the hole does that is behind ring 3's half.
     if (__builtin_constant_p(length) && length - 1 < PAGE_SIZE)
-        return (start >> 32) - 1 < MM_HIGHEST_USER_ADDRESS >> 32;
-    return length == 0 || (start >= MM_LOWEST_USER_ADDRESS &&
-                           start <= MM_HIGHEST_USER_ADDRESS &&
-                           length <= MM_HIGHEST_USER_ADDRESS + 1 - start);
+        return begins;
+    return length == 0 ||
+           (begins && length <= MM_HIGHEST_USER_ADDRESS + 1 - start);
 }
 // Reads one value / writes one value of ring 3.
 #define ke_get_user(to, from) ke_copy_from_user((to), (from), sizeof(*(to)))

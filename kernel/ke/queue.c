@@ -57,7 +57,7 @@ static void hand_over(KQUEUE *queue)
 // Lets waiters go while there are packets, and room for threads. Both locks
 // are held.
 static void release_waiters(KQUEUE *queue)
-{
+{    // lab 3
     while (queue->CurrentCount < queue->MaximumCount &&
            !IsListEmpty(&queue->waiters) && !IsListEmpty(&queue->EntryListHead))
         hand_over(queue);
@@ -74,7 +74,7 @@ static bool inserter_takes_it(const KQUEUE *queue)
 
 // Appends the packet; false if the queue was run down. Queue's lock held.
 static inline bool append(KQUEUE *queue, LIST_ENTRY *entry)
-{
+{    // lab 3
     if (queue->abandoned)
         return false;
     InsertTailList(&queue->EntryListHead, entry);
@@ -86,7 +86,7 @@ static inline bool append(KQUEUE *queue, LIST_ENTRY *entry)
 // them; they list themselves, then look for packets (block in wait.c). One of
 // the two sees the other. They come second (IOCP-27).
 static inline bool has_direct_waiters(const KQUEUE *queue)
-{
+{    // lab 3
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     return !IsListEmpty(&queue->Header.WaitListHead) &&
            IsListEmpty(&queue->waiters);
@@ -97,7 +97,7 @@ static inline bool has_direct_waiters(const KQUEUE *queue)
 static DECLSPEC_NOINLINE int32_t insert_for_waiters(KQUEUE *queue,
                                                     LIST_ENTRY *entry,
                                                     KIRQL old)
-{
+{    // lab 3
     KeAcquireSpinLockAtDpcLevel(&ki_dispatcher_lock);
     KeAcquireSpinLockAtDpcLevel(&queue->lock);
     int32_t before = queue->Header.SignalState;
@@ -119,7 +119,7 @@ static DECLSPEC_NOINLINE int32_t insert_for_waiters(KQUEUE *queue,
 static DECLSPEC_NOINLINE int32_t signal_direct_waiters(KQUEUE *queue,
                                                        int32_t before,
                                                        KIRQL old)
-{
+{    // lab 3
     KeAcquireSpinLockAtDpcLevel(&ki_dispatcher_lock);
     ki_signal(&queue->Header, EVENT_INCREMENT);
     ki_unlock_dispatcher(old);

@@ -202,8 +202,8 @@ static inline void *ke_take_kept(ke_lookaside *list)
     return block;
 }
 
-// Keeps a block, unless there are enough; the checked build keeps none: its pool
-// sees who uses a free one. Interrupts off.
+// Keeps a block, unless there are enough; the checked build keeps none: its
+// pool sees who uses a free one. Interrupts off.
 static inline bool ke_keep(ke_lookaside *list, void *block)
 {
     enum { MAXIMUM_DEPTH = 256 };

@@ -166,7 +166,8 @@ void ke_register_watchdog(ki_watchdog *watchdog, uint64_t timeout_100ns,
 }
 
 // A request begins, or the next one follows, and is the oldest: makes sure that
-// the clock comes in time even if its processor never goes idle, or already has.
+// the clock comes in time even if its processor never goes idle, or already
+// has.
 //
 // IRQL:    <= DISPATCH_LEVEL
 void ke_watchdog_progress(ki_watchdog *watchdog)

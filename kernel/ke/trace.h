@@ -49,7 +49,8 @@ static inline void ki_trace_write(uint32_t event, uint32_t aux, uint32_t id)
     uint64_t slot = __atomic_fetch_add(&ring->next, 1, __ATOMIC_RELAXED);
     TRACE_RECORD *record = &ring->records[slot & ring->mask];
     record->Time = hal_read_tsc();
-    record->Event = (uint16_t)(event | (uint32_t)KeGetCurrentIrql() << IRQL_SHIFT);
+    record->Event = (uint16_t)(event | (uint32_t)KeGetCurrentIrql()
+                                           << IRQL_SHIFT);
     record->Aux = (uint16_t)aux;
     record->Id = id;
     if (slot == ring->alarm)
@@ -70,8 +71,8 @@ __attribute__((no_caller_saved_registers))
 void ki_trace_aside(uint32_t event, uint32_t aux, uint32_t id);
 
 // Writes a record if its event is in the mask. Any level. Those that rarely are
-// take a call that the compiler knows nothing of: where one is not made it costs
-// no more than the look at the mask.
+// take a call that the compiler knows nothing of: where one is not made it
+// costs no more than the look at the mask.
 static FORCEINLINE void ki_trace(TRACE_EVENT event, uint32_t aux, uint32_t id)
 {
     if (!(ki_trace_mask >> event & 1))

@@ -69,9 +69,9 @@ static FORCEINLINE NTSTATUS pin(MDL *mdl, uint64_t cr3, uint64_t address,
     return STATUS_SUCCESS;
 }
 
-// Describes length bytes, not 0, at address in mdl, which has mm_mdl_size bytes,
-// and pins their frames: of the current process, as ring 3 may use them; write:
-// a device will write there, so ring 3 must be able to.
+// Describes length bytes, not 0, at address in mdl, which has mm_mdl_size
+// bytes, and pins their frames: of the current process, as ring 3 may use them;
+// write: a device will write there, so ring 3 must be able to.
 //
 // IRQL:    <= APC_LEVEL
 // Returns: STATUS_SUCCESS, or STATUS_ACCESS_VIOLATION with nothing pinned

@@ -187,7 +187,8 @@ static FORCEINLINE NTSTATUS ob_reference_by_handle(HANDLE handle,
     }
     void *slow = NULL;    // so that the caller's can stay in a register
     ACCESS_MASK rights = 0;
-    NTSTATUS status = ob_reference_slowly(handle, desired, type, &slow, &rights);
+    NTSTATUS status = ob_reference_slowly(handle, desired, type, &slow,
+                                          &rights);
     *object = slow;
     if (granted)
         *granted = rights;

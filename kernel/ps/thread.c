@@ -258,8 +258,8 @@ void ps_exit_thread(NTSTATUS status)
     ke_attach_process(&PsInitialSystemProcess->Pcb);
     bool last = psp_let_go(process, thread);
     // Nothing below blocks. From the signal on, somebody may look whether all
-    // is back where it was: ps_settle waits until we have been reaped. So nobody
-    // may preempt us, least of all whom the signal wakes, who may never rest.
+    // is back where it was: ps_settle waits until we have been reaped. So
+    // nobody may preempt us, least of all whom the signal wakes.
     ke_hurry(true);
     __atomic_add_fetch(&ob_pending, 1, __ATOMIC_SEQ_CST);
     if (last)

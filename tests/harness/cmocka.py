@@ -56,7 +56,7 @@ def build(source):
         if not (ROOT / path).exists():
             raise BuildError(f'{source.name} links {path}, which is not there')
     objects = [compile(source.relative_to(ROOT),
-                       OUT / source.stem / 'test.o', ['-DTINT_HOST'])]
+                       OUT / source.stem / 'test.o', ['-DTINT_HOST', '-DDBG=0'])]
     objects += [compile(path, OUT / source.stem / (path + '.o'), KERNEL_FLAGS)
                 for path in sources]
     binary = OUT / source.stem / 'test'

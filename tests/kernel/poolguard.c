@@ -282,10 +282,9 @@ void *__wrap_ExAllocatePoolWithTag(POOL_TYPE type, size_t size, uint32_t tag)
 // Lock held.
 static guard *take_oldest(bool may_be_large)
 {
-    bool last = mm_available_frames() < MM_LAST_FRAMES;    // not for us
-    LIST_ENTRY *head = small_bytes > (last ? 0 : SMALL_LIMIT) ? &small
-                       : may_be_large && large_pages > (last ? 0 : LARGE_LIMIT)
-                           ? &large : NULL;
+    LIST_ENTRY *head = small_bytes > SMALL_LIMIT ? &small
+                       : may_be_large && large_pages > LARGE_LIMIT ? &large
+                                                                   : NULL;
     if (!head)
         return NULL;
     guard *g = CONTAINING_RECORD(head->Flink, guard, entry);

@@ -86,23 +86,24 @@ MUTANTS = [
 
     # ---- The completion port
     Mutant(3, 'one-too-many', 'limit',
-           'queue->CurrentCount < queue->MaximumCount &&\n        !inserter',
-           'queue->CurrentCount <= queue->MaximumCount &&\n        !inserter'),
+           'while (queue->CurrentCount < queue->MaximumCount',
+           'while (queue->CurrentCount <= queue->MaximumCount'),
     Mutant(3, 'no-limit-for-who-asks', 'place',
            'if (queue->CurrentCount > queue->MaximumCount)', 'if (false)',
            stress=True),
     Mutant(3, 'place-is-kept', 'place',
-           '!IsListEmpty(&queue->EntryListHead))\n        hand_over(queue);',
-           'false)\n        hand_over(queue);'),
+           'CurrentCount--;\n    release_waiters(queue);', 'CurrentCount--;'),
     Mutant(3, 'place-above-the-limit', 'place',
-           'if (queue->CurrentCount < queue->MaximumCount &&\n'
-           '        !IsListEmpty(&queue->waiters) &&',
-           'if (!IsListEmpty(&queue->waiters) &&'),
+           'CurrentCount--;\n    release_waiters(queue);',
+           'CurrentCount--;\n    if (!IsListEmpty(&queue->waiters) &&\n'
+           '        !IsListEmpty(&queue->EntryListHead))\n'
+           '        hand_over(queue);'),
     Mutant(3, 'oldest-first', 'newest',
            'InsertHeadList(&queue->waiters', 'InsertTailList(&queue->waiters'),
     Mutant(3, 'packets-last-in-first-out', 'in order',
            'InsertTailList(&queue->EntryListHead',
            'InsertHeadList(&queue->EntryListHead', stress=True),
     Mutant(3, 'own-wait-releases-another', 'own wait',
-           '!inserter_takes_it(queue)', 'true'),
+           'return thread->Queue == queue && thread->WaitReason',
+           'return thread->Queue == NULL && thread->WaitReason'),
 ]

@@ -24,6 +24,7 @@ static const char *const services[NT_SERVICE_COUNT] = {
 #define FUZZ(name, arguments) [NT_SERVICE_##name] = arguments
     FUZZ(NtClose, "h"), FUZZ(NtCreateFile, "oxaifdO:F"),
     FUZZ(NtReadFile, "FerpipLn"), FUZZ(NtWriteFile, "FerpipLn"),
+    FUZZ(nt_write_array, "FWdp"),
     FUZZ(NtFlushBuffersFile, "Fi"),
     FUZZ(NtDeviceIoControlFile, "FerpiCpLpL"), FUZZ(NtCancelIoFile, "Fi"),
     FUZZ(NtCancelIoFileEx, "Fzi"), FUZZ(NtCancelSynchronousIoFile, "Hzi"),
@@ -64,6 +65,7 @@ typedef struct fuzzer {
     bool clean;                  // this call's arguments are all good
     uint8_t *arena;
     uint64_t position, base, size;
+    NT_ARRAY_WRITE writes[6];
     union {
         uint8_t bytes[FUZZ_BATCH];
         uint64_t word;
@@ -199,6 +201,12 @@ static uint64_t choose(fuzzer *f, char kind)
     case 'Z':
         f->size = below(f, 4) ? 4096ull << below(f, 8) : 0;
         return (uint64_t)&f->size;
+    case 'W':
+        for (size_t i = 0; i < sizeof(f->writes) / sizeof(*f->writes); i++)
+            f->writes[i] = (NT_ARRAY_WRITE){
+                (void *)below(f, 2), (void *)pointer(f), (void *)pointer(f),
+                below(f, 64) * 512, (uint32_t)below(f, 8) * 512, 0 };
+        return below(f, 8) ? (uint64_t)f->writes : pointer(f);
     case 'I':
         f->position = below(f, 4) ? 0 : any(f);
         return (uint64_t)&f->position;
@@ -246,6 +254,8 @@ static bool make_safe(fuzzer *f, uint64_t number, uint64_t *arguments)
         arguments[1] = SYNCHRONIZE;
     if (number == NT_SERVICE_NtCreateUserProcess) {
         arguments[1] = arguments[4] = 0;
+        if (arguments[5] == (uint64_t)NtCurrentPeb())
+            return false;    // its own parameters: that one would do the same
         return below(f, 8) == 0;    // it takes a hundred times as long
     }
     if (number == NT_SERVICE_NtCancelIoFileEx && f->clean) {    // something

@@ -339,8 +339,61 @@ static void synchronous(void)
     NtClose(asking);
 }
 
+// nt_write_array: many writes in one call, and what stops it.
+static void by_array(void)
+{
+    static NT_ARRAY_WRITE writes[3 * REQUESTS];
+    const uint32_t count = sizeof(writes) / sizeof(*writes);
+    HANDLE disk = open_disk(0), port = new_port(0);
+    uint32_t sent = 77;
+    CHECK_OK(bind(disk, port, (void *)9));
+    rule("CMP-07: an array of writes is as many writes, each with its packet");
+    for (uint32_t i = 0; i < count; i++) {
+        memset(out[i % REQUESTS], (int)(i % REQUESTS) + 1, BLOCK);
+        writes[i] = (NT_ARRAY_WRITE){
+            .ApcContext = (void *)(i + 1ull), .Buffer = out[i % REQUESTS],
+            .IoStatusBlock = &iosbs[i % REQUESTS], .Length = BLOCK,
+            .ByteOffset = (uint64_t)(i % REQUESTS) * BLOCK };
+    }
+    CHECK_OK(nt_write_array(disk, writes, count, &sent));
+    CHECK_EQ(sent, count);
+    for (uint32_t i = 0; i < count; i++)
+        take(port, 9, NULL, STATUS_SUCCESS, BLOCK);
+    expect_empty(port);
+    for (uint32_t i = 0; i < REQUESTS; i++) {
+        CHECK_STATUS(NtReadFile(disk, NULL, NULL, (void *)1, &iosbs[0], in[0],
+                                BLOCK, (uint64_t)i * BLOCK), STATUS_PENDING);
+        take(port, 9, (void *)1, STATUS_SUCCESS, BLOCK);
+        CHECK(memcmp(in[0], out[i], BLOCK) == 0);
+    }
+    rule("CMP-02: the first that cannot be sent ends it");
+    writes[5].ByteOffset = 1;
+    CHECK_STATUS(nt_write_array(disk, writes, count, &sent),
+                 STATUS_INVALID_PARAMETER);
+    CHECK_EQ(sent, 5);
+    writes[5].ByteOffset = 0;
+    writes[4].Buffer = (void *)0x1000;
+    CHECK_STATUS(nt_write_array(disk, writes, count, &sent),
+                 STATUS_ACCESS_VIOLATION);
+    CHECK_EQ(sent, 4);
+    for (uint32_t i = 0; i < 9; i++)
+        take(port, 9, NULL, STATUS_SUCCESS, BLOCK);
+    expect_empty(port);
+    CHECK_STATUS(nt_write_array(disk, (void *)0x1000, 1, &sent),
+                 STATUS_ACCESS_VIOLATION);
+    CHECK_EQ(sent, 0);
+    CHECK_OK(nt_write_array(disk, NULL, 0, &sent));
+    HANDLE waiting = open_disk(FILE_SYNCHRONOUS_IO_NONALERT);
+    CHECK_STATUS(nt_write_array(waiting, writes, 1, &sent),
+                 STATUS_INVALID_PARAMETER);
+    NtClose(waiting);
+    NtClose(port);
+    NtClose(disk);
+}
+
 int main(void)
 {
+    by_array();
     by_event();
     by_apc();
     by_port();

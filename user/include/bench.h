@@ -41,6 +41,7 @@ void bench_report(const struct bench_row *row, const struct rtl_window *window,
 
 // Rows 1 to 3 and 13 to 15: depth writes in flight, one call each.
 bool bench_writes(struct bench *bench, const struct bench_row *row);
+bool bench_arrays(struct bench *bench, const struct bench_row *row);
 // Row 4: one write, and nothing else.
 bool bench_single(struct bench *bench, const struct bench_row *row);
 // Rows 11 and 12: what the kernel needs for many writes at once.

@@ -18,6 +18,7 @@ struct rtl_flow {
     uint64_t blocks, random;
     uint64_t issued, taken;
     uint64_t limit;              // issue no more than that
+    bool array;                  // up to 64 writes in one call
     NTSTATUS failed;             // the last failure
 };
 

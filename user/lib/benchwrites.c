@@ -43,7 +43,8 @@ static NTSTATUS measure_writes(struct rtl_flow *flow, uint64_t *n,
     return rtl_drain_flow(flow);
 }
 
-bool bench_writes(struct bench *bench, const struct bench_row *row)
+static bool do_writes(struct bench *bench, const struct bench_row *row,
+                      bool array)
 {
     struct rtl_flow flow;
     struct rtl_window window;
@@ -53,6 +54,7 @@ bool bench_writes(struct bench *bench, const struct bench_row *row)
     NTSTATUS status = rtl_open_flow(&flow, bench->disk, row->depth);
     if (!NT_SUCCESS(status))
         return bench_fail_status(row, "disk, port or memory", status);
+    flow.array = array;
     nt_set_road(is_direct(bench, row), &old);
     rtl_read_counts(&before);
     status = measure_writes(&flow, &n, &window);
@@ -63,6 +65,17 @@ bool bench_writes(struct bench *bench, const struct bench_row *row)
     nt_set_road(old, NULL);
     rtl_close_flow(&flow);
     return NT_SUCCESS(status) || bench_fail_status(row, "a write", status);
+}
+
+bool bench_writes(struct bench *bench, const struct bench_row *row)
+{
+    return do_writes(bench, row, false);
+}
+
+// Row 1c.
+bool bench_arrays(struct bench *bench, const struct bench_row *row)
+{
+    return do_writes(bench, row, true);
 }
 
 // Row 4: one write, and nothing else; the disk should be slow.

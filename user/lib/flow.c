@@ -6,7 +6,7 @@
 #include <flow.h>
 #include <string.h>
 
-#define TAKE 64    // packets taken at once
+#define TAKE 64    // packets taken at once, writes sent in an array
 #define SEED 88172645463325252u
 #define FILL 0x5A
 
@@ -98,6 +98,27 @@ static inline bool may_issue(const struct rtl_flow *flow)
     return flow->issued < flow->limit && !flow->failed;
 }
 
+// The same for up to TAKE buffers, those of these packets.
+static void issue_array(struct rtl_flow *flow,
+                        const FILE_IO_COMPLETION_INFORMATION *entries,
+                        uint32_t count)
+{
+    NT_ARRAY_WRITE writes[TAKE];
+    uint32_t sent = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        IO_STATUS_BLOCK *iosb = entries[i].ApcContext;
+        writes[i].ApcContext = writes[i].IoStatusBlock = iosb;
+        writes[i].Buffer = flow->buffers +
+                           (size_t)(iosb - flow->iosbs) * RTL_FLOW_BLOCK;
+        writes[i].ByteOffset = random_block(flow) * RTL_FLOW_BLOCK;
+        writes[i].Length = RTL_FLOW_BLOCK;
+    }
+    NTSTATUS status = nt_write_array(flow->disk, writes, count, &sent);
+    if (!NT_SUCCESS(status))
+        flow->failed = status;
+    flow->issued += sent;
+}
+
 void rtl_fill_flow(struct rtl_flow *flow)
 {
     for (uint32_t i = 0; i < flow->depth && may_issue(flow); i++)
@@ -123,6 +144,11 @@ void rtl_turn_flow(struct rtl_flow *flow)
 {
     FILE_IO_COMPLETION_INFORMATION entries[TAKE];
     uint32_t count = take(flow, entries);
+    if (flow->array && may_issue(flow)) {
+        uint64_t room = flow->limit - flow->issued;
+        issue_array(flow, entries, room < count ? (uint32_t)room : count);
+        return;
+    }
     for (uint32_t i = 0; i < count && may_issue(flow); i++)
         issue(flow, entries[i].ApcContext);
 }
