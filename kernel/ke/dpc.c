@@ -142,22 +142,25 @@ bool KeRemoveQueueDpc(KDPC *dpc)
 // insert it again, or free it (DPC-06).
 static bool run_one(ki_dpc_queue *queue)
 {    // lab 1
+    if (!queue->depth)    // who inserts now also sees to the next drain
+        return false;
     KeAcquireSpinLockAtDpcLevel(&queue->lock);
-    if (IsListEmpty(&queue->list)) {
+    if (IsListEmpty(&queue->list)) {    // one was removed
         KeReleaseSpinLockFromDpcLevel(&queue->lock);
         return false;
     }
     KDPC *dpc = CONTAINING_RECORD(RemoveHeadList(&queue->list), KDPC,
                                   DpcListEntry);
-    KDPC copy = *dpc;
+    KDEFERRED_ROUTINE *routine = dpc->DeferredRoutine;
+    void *context = dpc->DeferredContext;
+    void *argument1 = dpc->SystemArgument1, *argument2 = dpc->SystemArgument2;
     queue->depth--;
     queue->count++;
     set_free(dpc);
     KeReleaseSpinLockFromDpcLevel(&queue->lock);
 
     ki_enable();
-    copy.DeferredRoutine(dpc, copy.DeferredContext, copy.SystemArgument1,
-                         copy.SystemArgument2);
+    routine(dpc, context, argument1, argument2);
     ki_disable();
     ASSERT_IRQL_RULE("DPC-06", ==, DISPATCH_LEVEL);
     return true;

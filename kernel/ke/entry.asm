@@ -388,7 +388,14 @@ ki_copy_user:
         dec     rcx
         jnz     .word
 .bytes:
-        and     edx, 7
+        test    edx, 4
+        jz      .rest
+        mov     eax, [rsi]
+        mov     [rdi], eax
+        add     rsi, 4
+        add     rdi, 4
+.rest:
+        and     edx, 3
         jz      .done
 .byte:
         mov     al, [rsi]

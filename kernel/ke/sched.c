@@ -12,11 +12,22 @@
 
 KSPIN_LOCK ki_dispatcher_lock;
 
+// The highest priority in a summary that is not 0.
+static inline uint32_t highest(uint32_t summary)
+{
+    return 31u ^ (uint32_t)__builtin_clz(summary);
+}
+
 static KPRIORITY highest_ready(const KPRCB *prcb)
 {
-    return prcb->ready_summary ? (KPRIORITY)(31 - __builtin_clz(
-                                     prcb->ready_summary))
-                               : KI_IDLE_PRIORITY;
+    uint32_t summary = prcb->ready_summary;
+    return summary ? (KPRIORITY)highest(summary) : KI_IDLE_PRIORITY;
+}
+
+// Is anybody ready there with at least this priority? 0: anybody at all.
+static inline bool is_ready(const KPRCB *prcb, int priority)
+{
+    return (uint64_t)prcb->ready_summary >> priority;
 }
 
 static void enqueue_ready(KPRCB *prcb, KTHREAD *thread, bool at_head)
@@ -48,9 +59,7 @@ static KPRIORITY load_of(const KPRCB *prcb)
     return MAX(prcb->CurrentThread->Priority, highest_ready(prcb));
 }
 
-// Where a thread that becomes ready should run: where there is least to do,
-// and of equals where it ran last.
-static KPRCB *choose_processor(const KTHREAD *thread)
+static DECLSPEC_NOINLINE KPRCB *find_least(const KTHREAD *thread)
 {
     KPRCB *best = NULL;
     uint32_t number = thread->processor;
@@ -65,6 +74,29 @@ static KPRCB *choose_processor(const KTHREAD *thread)
     return best;
 }
 
+// Where a thread that becomes ready should run: where there is least to do,
+// and of equals where it ran last. If that idles there is nothing to look for.
+static inline KPRCB *choose_processor(const KTHREAD *thread)
+{
+    KPRCB *last = ki_processor[thread->processor];
+    bool idle = last->CurrentThread == last->idle_thread && !is_ready(last, 0);
+    return KeNumberProcessors == 1 || (idle && may_run_on(thread, last))
+               ? last
+               : find_least(thread);
+}
+
+// The deadline is stored, then the clock looked at: if it comes in between it
+// arms itself for the deadline, too.
+static inline void begin_quantum(KPRCB *prcb)
+{
+    prcb->quantum_deadline = hal_read_tsc() + ki_quantum_ticks;
+    if (prcb->quantum_deadline >= prcb->clock_deadline)
+        return;
+    uint64_t flags = ki_disable_interrupts();
+    ki_clock_at_latest(prcb, prcb->quantum_deadline);
+    ki_restore_interrupts(flags);
+}
+
 // If somebody who is ready would deserve the processor as much as the current
 // thread without its boost, its quantum is measured; else no timer is armed.
 //
@@ -73,16 +105,10 @@ void ki_update_quantum(KPRCB *prcb)
 {
     ASSERT_IRQL(==, DISPATCH_LEVEL);
     KTHREAD *current = prcb->CurrentThread;
-    bool contended = current != prcb->idle_thread &&
-                     highest_ready(prcb) >= current->BasePriority;
-    uint64_t flags = ki_disable_interrupts();
-    if (!contended) {
+    if (current == prcb->idle_thread || !is_ready(prcb, current->BasePriority))
         prcb->quantum_deadline = KI_FOREVER;
-    } else if (prcb->quantum_deadline == KI_FOREVER) {
-        prcb->quantum_deadline = hal_read_tsc() + hal_100ns_to_tsc(KI_QUANTUM);
-        ki_clock_at_latest(prcb, prcb->quantum_deadline);
-    }
-    ki_restore_interrupts(flags);
+    else if (prcb->quantum_deadline == KI_FOREVER)
+        begin_quantum(prcb);
 }
 
 // Lets a processor look who should run, now or when its level allows it.
@@ -203,7 +229,7 @@ void ki_finish_switch(void)
 static KTHREAD *find_ready(const KPRCB *there, const KPRCB *here)
 {
     for (uint32_t left = there->ready_summary; left;) {
-        uint32_t priority = 31 - (uint32_t)__builtin_clz(left);
+        uint32_t priority = highest(left);
         RTL_FOR_EACH(entry, &there->ready[priority]) {
             KTHREAD *thread = CONTAINING_RECORD(entry, KTHREAD, ready_entry);
             if (may_run_on(thread, here))
@@ -273,9 +299,8 @@ void ki_reschedule(void)
     prcb->reschedule = false;
     if (quantum_end && current->Priority > current->BasePriority)
         current->Priority--;
-    KPRIORITY best = highest_ready(prcb);
-    if (best > current->Priority || !may_run_on(current, prcb) ||
-        (quantum_end && best == current->Priority)) {
+    if (is_ready(prcb, current->Priority + !quantum_end) ||
+        !may_run_on(current, prcb)) {
         put_back(prcb, current, !quantum_end);
         ki_swap_thread();
     } else {
@@ -313,7 +338,7 @@ void ke_yield(void)
     KIRQL old = ki_lock_dispatcher();
     KPRCB *prcb = KeGetCurrentPrcb();
     KTHREAD *current = prcb->CurrentThread;
-    if (highest_ready(prcb) >= current->Priority ||
+    if (is_ready(prcb, current->Priority) ||
         !may_run_on(current, prcb)) {    // somebody has just moved it away
         put_back(prcb, current, false);
         ki_swap_thread();

@@ -79,8 +79,10 @@ void ki_unwait(KTHREAD *thread, NTSTATUS status, KPRIORITY increment)
     ASSERT(thread->State == Waiting);
     for (uint32_t i = 0; i < thread->WaitCount; i++)
         RemoveEntryList(&thread->WaitBlockList[i].WaitListEntry);
-    ki_remove_timer(&thread->Timer);
-    InitializeListHead(&thread->Timer.Header.WaitListHead);
+    if (!IsListEmpty(&thread->Timer.Header.WaitListHead)) {
+        ki_remove_timer(&thread->Timer);
+        InitializeListHead(&thread->Timer.Header.WaitListHead);
+    }
     thread->WaitStatus = status;
     if (thread->Queue) {    // it runs again, limit or not (IOCP-10)
         KeAcquireSpinLockAtDpcLevel(&thread->Queue->lock);
