@@ -6,23 +6,6 @@
 
 #include "kernel/ke/kep.h"
 
-// Prepares an APC; its kind follows from normal and mode (APC-01).
-//
-// IRQL:    any level
-// NT:      KeInitializeApc (ntifs). Left out: Environment.
-void KeInitializeApc(KAPC *apc, KTHREAD *thread, KKERNEL_ROUTINE *kernel,
-                     KRUNDOWN_ROUTINE *rundown, KNORMAL_ROUTINE *normal,
-                     KPROCESSOR_MODE mode, void *context)
-{
-    apc->ApcMode = normal ? mode : KernelMode;
-    apc->Inserted = apc->at_head = false;
-    apc->Thread = thread;
-    apc->KernelRoutine = kernel;
-    apc->RundownRoutine = rundown;
-    apc->NormalRoutine = normal;
-    apc->NormalContext = normal ? context : NULL;
-}
-
 // Specials go behind the specials and ahead of the normals; the thread-exit
 // APC goes to the head; all others to the tail (APC-03).
 static void insert_apc(KTHREAD *thread, KAPC *apc)
@@ -85,6 +68,25 @@ static void announce_apc(KTHREAD *thread, KAPC *apc, KPRIORITY increment,
         ki_interrupt_self(self, HAL_VECTOR_APC);
 }
 
+// KeInsertQueueApc with the dispatcher lock held; old: the level that it will
+// be let go to.
+//
+// IRQL:    == DISPATCH_LEVEL
+inline bool ki_insert_apc(KAPC *apc, void *argument1, void *argument2,
+                          KPRIORITY increment, KIRQL old)
+{    // lab 2
+    ASSERT_IRQL(==, DISPATCH_LEVEL);
+    KTHREAD *thread = apc->Thread;
+    bool inserted = thread->ApcQueueable && !apc->Inserted;
+    if (inserted) {
+        apc->SystemArgument1 = argument1;
+        apc->SystemArgument2 = argument2;
+        insert_apc(thread, apc);
+        announce_apc(thread, apc, increment, old);
+    }
+    return inserted;
+}
+
 // Queues an APC to its thread. increment: priority boost of a thread that it
 // wakes. A special one to oneself at PASSIVE has run when this returns.
 //
@@ -98,25 +100,6 @@ bool KeInsertQueueApc(KAPC *apc, void *argument1, void *argument2,
     KIRQL old = ki_lock_dispatcher();
     bool inserted = ki_insert_apc(apc, argument1, argument2, increment, old);
     ki_unlock_dispatcher(old);
-    return inserted;
-}
-
-// The same with the dispatcher lock held; old: the level that it will be let
-// go to.
-//
-// IRQL:    == DISPATCH_LEVEL
-bool ki_insert_apc(KAPC *apc, void *argument1, void *argument2,
-                   KPRIORITY increment, KIRQL old)
-{    // lab 2
-    ASSERT_IRQL(==, DISPATCH_LEVEL);
-    KTHREAD *thread = apc->Thread;
-    bool inserted = thread->ApcQueueable && !apc->Inserted;
-    if (inserted) {
-        apc->SystemArgument1 = argument1;
-        apc->SystemArgument2 = argument2;
-        insert_apc(thread, apc);
-        announce_apc(thread, apc, increment, old);
-    }
     return inserted;
 }
 
@@ -145,8 +128,8 @@ bool KeRemoveQueueApc(KAPC *apc)
 // ---- Delivery -------------------------------------------------------------
 
 // Takes the next deliverable APC of the mode off its list (APC-06, APC-07);
-// NULL if there is none. Copies it: its routines may free or requeue it.
-static KAPC *take_apc(KTHREAD *thread, KPROCESSOR_MODE mode, KAPC *copy)
+// NULL if there is none. Copies what its routines may free or use again.
+static inline KAPC *take_apc(KTHREAD *thread, KPROCESSOR_MODE mode, KAPC *copy)
 {    // lab 2
     KAPC_STATE *state = &thread->ApcState;
     LIST_ENTRY *head = &state->ApcListHead[mode];
@@ -162,7 +145,12 @@ static KAPC *take_apc(KTHREAD *thread, KPROCESSOR_MODE mode, KAPC *copy)
         apc = NULL;    // stays; leaving the region looks again
     if (apc) {
         unlink_apc(apc);
-        *copy = *apc;
+        copy->KernelRoutine = apc->KernelRoutine;
+        copy->RundownRoutine = apc->RundownRoutine;
+        copy->NormalRoutine = apc->NormalRoutine;
+        copy->NormalContext = apc->NormalContext;
+        copy->SystemArgument1 = apc->SystemArgument1;
+        copy->SystemArgument2 = apc->SystemArgument2;
     }
     ki_unlock_dispatcher(old);
     return apc;

@@ -56,9 +56,10 @@ static inline bool ke_is_user_range(const void *address, size_t length)
 #define ke_put_user(to, from) ke_copy_to_user((to), (from), sizeof(*(to)))
 
 // What every request and every packet needs, and so is short: says whether
-// ring 3 can write there, of at most a page; stores a word; stores two, the
-// second one first.
+// ring 3 can write there, of at most a page; reads a word; stores one; stores
+// two, the second one first.
 NTSTATUS ki_probe_user(void *address);
+NTSTATUS ki_get_user(void *to, const void *from);
 NTSTATUS ki_put_user(void *to, uint64_t value);
 NTSTATUS ki_put_user_pair(void *to, uint64_t first, uint64_t second);
 
@@ -70,6 +71,12 @@ static inline NTSTATUS ke_probe_user(void *to, size_t length)
     if (NT_SUCCESS(status) && BYTE_OFFSET(to) + length > PAGE_SIZE)
         status = ki_probe_user((char *)to + length - 1);
     return status;
+}
+
+static inline NTSTATUS ke_get_user_word(void *to, const void *from)
+{
+    return ke_is_user_range(from, sizeof(uint64_t)) ? ki_get_user(to, from)
+                                                    : STATUS_ACCESS_VIOLATION;
 }
 
 static inline NTSTATUS ke_put_user_word(void *to, uint64_t value)

@@ -152,8 +152,9 @@ struct KPRCB {
     KTHREAD *dead;               // just left for ever; its stack is in use
                                  // until the switch is over
 
-    // Higher up: lookaside lists of IRPs and packets, sequence of the ids (io).
-    ke_lookaside irps, packets;
+    // Higher up: lookaside lists of IRPs and packets, sequence of the ids (io);
+    // of user APCs (nt).
+    ke_lookaside irps, packets, apcs;
     uint32_t next_irp_id;
 
     struct ki_descriptors *descriptors;    // GDT, TSS, IST stacks

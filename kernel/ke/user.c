@@ -87,17 +87,17 @@ static void set_target(KTRAP_FRAME *frame, uint64_t rip, uint64_t flags,
 NTSTATUS ke_continue(const CONTEXT *context, bool test_alert)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    struct { uint64_t rip, flags, rsp; } target;
+    uint64_t rip;
     KTRAP_FRAME *frame = ki_user_frame(KeGetCurrentThread());
     if (!ke_is_user_range(context, sizeof(*context)) ||
         (uintptr_t)context % _Alignof(CONTEXT) ||
-        !NT_SUCCESS(ki_copy_user(&target, &context->Rip, sizeof(target))) ||
-        !ke_is_user_range((void *)target.rip, 1) ||
+        !NT_SUCCESS(ki_get_user(&rip, &context->Rip)) ||
+        !ke_is_user_range((void *)rip, 1) ||
         !NT_SUCCESS(ki_load_context(frame, context)))
         return STATUS_ACCESS_VIOLATION;
     if (test_alert)
         KeTestAlertThread(UserMode);
-    set_target(frame, target.rip, target.flags, target.rsp);
+    set_target(frame, rip, frame->EFlags, frame->Rsp);
     ki_return_to_user(frame);
 }
 
@@ -124,7 +124,6 @@ void ke_enter_user(uint64_t rip, uint64_t rsp, uint64_t rdi, uint64_t rsi,
 void ki_call_user_apc(KTRAP_FRAME *frame, const KAPC *apc)
 {
     ASSERT_IRQL(==, APC_LEVEL);
-    KTHREAD *thread = KeGetCurrentThread();
     uint64_t top = frame->Rsp - RED_ZONE;
     CONTEXT *at = (void *)((top - sizeof(*at)) & ~(uint64_t)63);
     if (!ke_is_user_range(at, sizeof(*at)) ||
@@ -132,12 +131,13 @@ void ki_call_user_apc(KTRAP_FRAME *frame, const KAPC *apc)
         KeLowerIrql(PASSIVE_LEVEL);
         ke_hook.user_fault(STATUS_STACK_OVERFLOW);
     }
-    ki_trace(TRACE_USER_APC, 0, thread->id);
+    ki_trace(TRACE_USER_APC, 0, KeGetCurrentThread()->id);
     frame->Rdi = NT_ENTRY_APC;
     frame->Rsi = (uint64_t)at;
     frame->Rdx = (uint64_t)apc->NormalRoutine;
     frame->Rcx = (uint64_t)apc->NormalContext;
     frame->R8 = (uint64_t)apc->SystemArgument1;
     frame->R9 = (uint64_t)apc->SystemArgument2;
-    set_target(frame, thread->Process->user_entry, 0, (uint64_t)at);
+    set_target(frame, KeGetCurrentThread()->Process->user_entry, 0,
+               (uint64_t)at);
 }

@@ -296,7 +296,19 @@ NTSTATUS KeWaitForSingleObject(void *object, KWAIT_REASON reason,
                                     alertable, timeout, NULL);
 }
 
-// Waits for time to pass; a zero interval only yields.
+static DECLSPEC_NOINLINE NTSTATUS delay(KPROCESSOR_MODE mode, bool alertable,
+                                        const int64_t *interval)
+{
+    NTSTATUS status = KeWaitForMultipleObjects(
+        0, NULL, WaitAny, DelayExecution, mode, alertable, interval, NULL);
+    if (status == STATUS_TIMEOUT && *interval == 0 &&
+        KeGetCurrentIrql() == PASSIVE_LEVEL)
+        ke_yield();
+    return status == STATUS_TIMEOUT ? STATUS_SUCCESS : status;
+}
+
+// Waits for time to pass; a zero interval only yields. What ends the wait
+// before it begins is looked for without the lock first.
 //
 // IRQL:    <= APC_LEVEL
 // Returns: STATUS_SUCCESS, STATUS_ALERTED, STATUS_USER_APC
@@ -307,12 +319,8 @@ NTSTATUS KeDelayExecutionThread(KPROCESSOR_MODE mode, bool alertable,
     ASSERT_IRQL_RULE("IRQL-05", <=, APC_LEVEL);
     KTHREAD *thread = KeGetCurrentThread();
     note_wait(thread, KeGetCurrentIrql(), mode, alertable);
-    NTSTATUS status = ki_test_alert(thread);    // perhaps there is none
-    if (status == STATUS_SUCCESS)
-        status = KeWaitForMultipleObjects(0, NULL, WaitAny, DelayExecution,
-                                          mode, alertable, interval, NULL);
-    if (status == STATUS_TIMEOUT && *interval == 0 &&
-        KeGetCurrentIrql() == PASSIVE_LEVEL)
-        ke_yield();
-    return status == STATUS_TIMEOUT ? STATUS_SUCCESS : status;
+    NTSTATUS status = ki_test_alert(thread);
+    return status == STATUS_SUCCESS
+               ? delay(thread->WaitMode, thread->Alertable, interval)
+               : status;
 }
