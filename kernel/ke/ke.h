@@ -36,10 +36,6 @@ _Noreturn void ke_idle(void);
 
 // ---- Ring 3's memory: only these touch it (user.asm) ----------------------
 
-// Copies between ring 0 and ring 3. Addresses outside ring 3, and faults, are
-// a status. Any length. IRQL: <= APC_LEVEL.
-NTSTATUS ke_copy_from_user(void *to, const void *from, size_t length);
-NTSTATUS ke_copy_to_user(void *to, const void *from, size_t length);
 static inline bool ke_is_user_range(const void *address, size_t length)
 {
     uintptr_t start = (uintptr_t)address;
@@ -50,6 +46,27 @@ static inline bool ke_is_user_range(const void *address, size_t length)
         return begins;
     return length == 0 ||
            (begins && length <= MM_HIGHEST_USER_ADDRESS + 1 - start);
+}
+
+// Copy between ring 0 and ring 3, any length. Addresses outside ring 3, and
+// faults, are a status; to may be half written then.
+//
+// IRQL:    <= APC_LEVEL
+// Returns: STATUS_SUCCESS, STATUS_ACCESS_VIOLATION
+NTSTATUS ki_copy_user(void *to, const void *from, size_t length);
+static inline NTSTATUS ke_copy_from_user(void *to, const void *from,
+                                         size_t length)
+{
+    ASSERT_IRQL(<=, APC_LEVEL);
+    return ke_is_user_range(from, length) ? ki_copy_user(to, from, length)
+                                          : STATUS_ACCESS_VIOLATION;
+}
+static inline NTSTATUS ke_copy_to_user(void *to, const void *from,
+                                       size_t length)
+{
+    ASSERT_IRQL(<=, APC_LEVEL);
+    return ke_is_user_range(to, length) ? ki_copy_user(to, from, length)
+                                        : STATUS_ACCESS_VIOLATION;
 }
 // Reads one value / writes one value of ring 3.
 #define ke_get_user(to, from) ke_copy_from_user((to), (from), sizeof(*(to)))

@@ -163,7 +163,6 @@ void ki_thread_startup(void);
 void ki_call_on_stack(void (*routine)(KPRCB *prcb), KPRCB *prcb, void *stack);
 _Noreturn void ki_return_to_user(KTRAP_FRAME *frame);
 void ki_halt(void);
-NTSTATUS ki_copy_user(void *to, const void *from, size_t length);
 NTSTATUS ki_save_context(CONTEXT *to, const KTRAP_FRAME *from);
 NTSTATUS ki_load_context(KTRAP_FRAME *to, const CONTEXT *from);
 _Noreturn void ki_thread_start(KSTART_ROUTINE *start, void *context);

@@ -85,18 +85,6 @@ static inline KPRCB *choose_processor(const KTHREAD *thread)
                : find_least(thread);
 }
 
-// The deadline is stored, then the clock looked at: if it comes in between it
-// arms itself for the deadline, too.
-static inline void begin_quantum(KPRCB *prcb)
-{
-    prcb->quantum_deadline = hal_read_tsc() + ki_quantum_ticks;
-    if (prcb->quantum_deadline >= prcb->clock_deadline)
-        return;
-    uint64_t flags = ki_disable_interrupts();
-    ki_clock_at_latest(prcb, prcb->quantum_deadline);
-    ki_restore_interrupts(flags);
-}
-
 // If somebody who is ready would deserve the processor as much as the current
 // thread without its boost, its quantum is measured; else no timer is armed.
 //
@@ -105,17 +93,23 @@ void ki_update_quantum(KPRCB *prcb)
 {
     ASSERT_IRQL(==, DISPATCH_LEVEL);
     KTHREAD *current = prcb->CurrentThread;
-    if (current == prcb->idle_thread || !is_ready(prcb, current->BasePriority))
+    bool contended = current != prcb->idle_thread &&
+                     is_ready(prcb, current->BasePriority);
+    if (!contended)
         prcb->quantum_deadline = KI_FOREVER;
-    else if (prcb->quantum_deadline == KI_FOREVER)
-        begin_quantum(prcb);
+    if (prcb->quantum_deadline != KI_FOREVER || !contended)
+        return;
+    uint64_t flags = ki_disable_interrupts();
+    prcb->quantum_deadline = hal_read_tsc() + ki_quantum_ticks;
+    ki_clock_at_latest(prcb, prcb->quantum_deadline);
+    ki_restore_interrupts(flags);
 }
 
 // Lets a processor look who should run, now or when its level allows it.
-static void reschedule(KPRCB *prcb)
+static inline void reschedule(KPRCB *prcb, const KPRCB *self)
 {
     prcb->reschedule = true;
-    if (prcb != KeGetCurrentPrcb())
+    if (prcb != self)
         hal_send_ipi(prcb->apic_id, HAL_VECTOR_DPC);
 }
 
@@ -127,11 +121,11 @@ static void assign(KPRCB *prcb, KTHREAD *thread, bool at_head)
     ki_trace(TRACE_READY, (uint32_t)thread->Priority, thread->id);
     enqueue_ready(prcb, thread, at_head);
     const KTHREAD *current = prcb->CurrentThread;
-    bool elsewhere = prcb != KeGetCurrentPrcb();
+    const KPRCB *self = KeGetCurrentPrcb();
     if (thread->Priority > current->Priority ||
-        (elsewhere && thread->Priority >= current->BasePriority))
-        reschedule(prcb);
-    else if (!elsewhere)
+        (prcb != self && thread->Priority >= current->BasePriority))
+        reschedule(prcb, self);
+    else if (prcb == self)
         ki_update_quantum(prcb);
 }
 
@@ -244,8 +238,9 @@ static KTHREAD *find_ready(const KPRCB *there, const KPRCB *here)
 // somebody who waits for another one; else idle.
 static KTHREAD *take_next(KPRCB *prcb)
 {
-    KTHREAD *next = find_ready(prcb, prcb);
-    for (uint32_t i = 0; !next && i < KeNumberProcessors; i++)
+    uint32_t others = KeNumberProcessors;
+    KTHREAD *next = prcb->ready_summary ? find_ready(prcb, prcb) : NULL;
+    for (uint32_t i = 0; !next && others > 1 && i < others; i++)
         next = find_ready(ki_processor[i], prcb);
     if (!next)
         return prcb->idle_thread;
@@ -362,7 +357,7 @@ void ki_set_priority(KTHREAD *thread, KPRIORITY priority)
     }
     thread->Priority = priority;
     if (thread->State == Running)    // it may have become the worse one
-        reschedule(ki_processor[thread->processor]);
+        reschedule(ki_processor[thread->processor], KeGetCurrentPrcb());
 }
 
 // While on, nobody preempts the current thread: it holds what others wait for,
@@ -435,7 +430,7 @@ uint64_t KeSetAffinityThread(KTHREAD *thread, uint64_t affinity)
         dequeue_ready(thread);
         ki_ready_thread(thread);
     } else if (thread->State == Running) {
-        reschedule(ki_processor[thread->processor]);
+        reschedule(ki_processor[thread->processor], KeGetCurrentPrcb());
     }
     ki_unlock_dispatcher(old);
     return before;

@@ -68,7 +68,6 @@ struct KTHREAD {
     uint8_t State;               // KTHREAD_STATE
     KPRIORITY Priority;
     KPRIORITY BasePriority;
-    bool quantum_end;            // goes behind its equals when it is switched
     uint8_t processor;           // where it runs, or whose ready queue it is on
     uint8_t fpu_processor;       // who holds its newest FPU state, + 1
     uint32_t Affinity;

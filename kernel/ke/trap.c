@@ -186,11 +186,12 @@ static DECLSPEC_NOINLINE void drain(KPRCB *prcb)
     prcb->dpc_time += hal_read_tsc() - prcb->isr_time - start;
 }
 
-static DECLSPEC_NOINLINE void deliver(void)
+// Interrupts off, and off again; leaves at DISPATCH_LEVEL.
+static DECLSPEC_NOINLINE void deliver(KPROCESSOR_MODE mode, KTRAP_FRAME *frame)
 {
     ki_set_irql(APC_LEVEL);
     ki_enable();
-    KiDeliverApc(KernelMode, NULL);
+    KiDeliverApc(mode, frame);
     ki_disable();
     ki_set_irql(DISPATCH_LEVEL);
 }
@@ -214,7 +215,7 @@ void ki_lower_irql(KIRQL irql)
         } else if (!thread->ApcState.KernelApcPending) {
             break;
         } else if (irql < APC_LEVEL && thread->SpecialApcDisable == 0) {
-            deliver();
+            deliver(KernelMode, NULL);
         } else {
             if (irql == APC_LEVEL)
                 hal_send_self_ipi(HAL_VECTOR_APC);
@@ -245,15 +246,7 @@ void ki_user_exit(KTRAP_FRAME *frame)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     while (KeGetCurrentThread()->ApcState.UserApcPending) {
-        ki_set_irql(APC_LEVEL);
-        ki_enable();
-        KiDeliverApc(UserMode, frame);
-        ki_disable();
-        if (!KeGetCurrentThread()->ApcState.KernelApcPending) {
-            ki_set_irql(PASSIVE_LEVEL);    // nothing else is held back there
-            continue;
-        }
-        ki_set_irql(DISPATCH_LEVEL);
+        deliver(UserMode, frame);
         ki_lower_irql(PASSIVE_LEVEL);
     }
 }

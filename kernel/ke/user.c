@@ -36,28 +36,6 @@ uint64_t ki_find_fixup(uint64_t rip)
     return 0;
 }
 
-// Copies from ring 3.
-//
-// IRQL:    <= APC_LEVEL
-// Returns: STATUS_SUCCESS, STATUS_ACCESS_VIOLATION (to may be half written)
-NTSTATUS ke_copy_from_user(void *to, const void *from, size_t length)
-{
-    ASSERT_IRQL(<=, APC_LEVEL);
-    return ke_is_user_range(from, length) ? ki_copy_user(to, from, length)
-                                          : STATUS_ACCESS_VIOLATION;
-}
-
-// Copies to ring 3.
-//
-// IRQL:    <= APC_LEVEL
-// Returns: STATUS_SUCCESS, STATUS_ACCESS_VIOLATION (to may be half written)
-NTSTATUS ke_copy_to_user(void *to, const void *from, size_t length)
-{
-    ASSERT_IRQL(<=, APC_LEVEL);
-    return ke_is_user_range(to, length) ? ki_copy_user(to, from, length)
-                                        : STATUS_ACCESS_VIOLATION;
-}
-
 // ---- Registers ------------------------------------------------------------
 
 // The general registers lie in the same order in both.

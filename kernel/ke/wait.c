@@ -69,6 +69,14 @@ static bool try_all(KWAIT_BLOCK *blocks, uint32_t count, KTHREAD *thread,
     return true;
 }
 
+static DECLSPEC_NOINLINE void unwait_timed(KTHREAD *thread, NTSTATUS status,
+                                           KPRIORITY increment)
+{
+    ki_remove_timer(&thread->Timer);
+    InitializeListHead(&thread->Timer.Header.WaitListHead);
+    ki_unwait(thread, status, increment);
+}
+
 // Releases a waiting thread with a status. increment: its priority boost,
 // which wears off; without one an old boost wears off by a step.
 //
@@ -77,24 +85,26 @@ void ki_unwait(KTHREAD *thread, NTSTATUS status, KPRIORITY increment)
 {
     ASSERT_IRQL(==, DISPATCH_LEVEL);
     ASSERT(thread->State == Waiting);
-    for (uint32_t i = 0; i < thread->WaitCount; i++)
-        RemoveEntryList(&thread->WaitBlockList[i].WaitListEntry);
     if (!IsListEmpty(&thread->Timer.Header.WaitListHead)) {
-        ki_remove_timer(&thread->Timer);
-        InitializeListHead(&thread->Timer.Header.WaitListHead);
+        unwait_timed(thread, status, increment);
+        return;
     }
+    KWAIT_BLOCK *block = thread->WaitBlockList;
+    for (uint32_t left = thread->WaitCount; left; left--, block++)
+        RemoveEntryList(&block->WaitListEntry);
     thread->WaitStatus = status;
-    if (thread->Queue) {    // it runs again, limit or not (IOCP-10)
-        KeAcquireSpinLockAtDpcLevel(&thread->Queue->lock);
-        thread->Queue->CurrentCount++;
-        KeReleaseSpinLockFromDpcLevel(&thread->Queue->lock);
+    KQUEUE *queue = thread->Queue;
+    if (queue) {    // it runs again, limit or not (IOCP-10)
+        KeAcquireSpinLockAtDpcLevel(&queue->lock);
+        queue->CurrentCount++;
+        KeReleaseSpinLockFromDpcLevel(&queue->lock);
     }
-    if (thread->BasePriority < LOW_REALTIME_PRIORITY) {
-        KPRIORITY boosted = (KPRIORITY)MIN(thread->BasePriority + increment,
-                                           LOW_REALTIME_PRIORITY - 1);
+    int base = thread->BasePriority, boosted = base + increment;
+    if (base < LOW_REALTIME_PRIORITY) {
+        boosted = MIN(boosted, LOW_REALTIME_PRIORITY - 1);
         if (increment > 0 && boosted > thread->Priority)
-            thread->Priority = boosted;
-        else if (increment == 0 && thread->Priority > thread->BasePriority)
+            thread->Priority = (KPRIORITY)boosted;
+        else if (increment == 0 && thread->Priority > base)
             thread->Priority--;
     }
     ki_ready_thread(thread);
@@ -201,15 +211,6 @@ static DECLSPEC_NOINLINE KIRQL begin_again(KWAIT_REASON reason,
     return ki_begin_wait(reason, mode, alertable);
 }
 
-// What may end the wait that comes.
-static inline void note_wait(KTHREAD *thread, KIRQL irql, KPROCESSOR_MODE mode,
-                             bool alertable)
-{
-    thread->WaitIrql = irql;
-    thread->WaitMode = mode;
-    thread->Alertable = alertable;
-}
-
 // Begins a wait: delivers the APCs that wait for the thread, takes the
 // dispatcher lock, and notes what may end the wait.
 //
@@ -223,7 +224,9 @@ KIRQL ki_begin_wait(KWAIT_REASON reason, KPROCESSOR_MODE mode, bool alertable)
     if (old == PASSIVE_LEVEL && thread->ApcState.KernelApcPending &&
         thread->SpecialApcDisable == 0)
         return begin_again(reason, mode, alertable);
-    note_wait(thread, old, mode, alertable);
+    thread->WaitIrql = old;
+    thread->WaitMode = mode;
+    thread->Alertable = alertable;
     thread->WaitReason = (uint8_t)reason;
     return old;
 }
@@ -318,7 +321,9 @@ NTSTATUS KeDelayExecutionThread(KPROCESSOR_MODE mode, bool alertable,
 {
     ASSERT_IRQL_RULE("IRQL-05", <=, APC_LEVEL);
     KTHREAD *thread = KeGetCurrentThread();
-    note_wait(thread, KeGetCurrentIrql(), mode, alertable);
+    thread->WaitIrql = KeGetCurrentIrql();
+    thread->WaitMode = mode;
+    thread->Alertable = alertable;
     NTSTATUS status = ki_test_alert(thread);
     return status == STATUS_SUCCESS
                ? delay(thread->WaitMode, thread->Alertable, interval)
