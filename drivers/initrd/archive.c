@@ -27,8 +27,10 @@ static bool parse_octal(const uint8_t *field, size_t length, uint64_t *value)
 static bool is_intact(const uint8_t *header)
 {
     uint64_t stated, sum = 0;
-    for (size_t i = 0; i < BLOCK; i++)    // its own field counts as blanks
-        sum += i - CHECKSUM < CHECKSUM_LENGTH ? ' ' : header[i];
+    for (size_t i = 0; i < BLOCK; i++)
+        sum += header[i];
+    for (size_t i = 0; i < CHECKSUM_LENGTH; i++)    // that counts as blanks
+        sum += ' ' - header[CHECKSUM + i];
     return parse_octal(header + CHECKSUM, CHECKSUM_LENGTH, &stated) &&
            stated == sum &&
            rtl_same_name((const char *)header + MAGIC, "ustar",

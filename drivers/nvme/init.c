@@ -6,6 +6,7 @@
 #include "drivers/nvme/nvme.h"
 
 #define POLL_LIMIT 100000000ull    // 10 s, in 100 ns; for all steps of a start
+#define POLL_EVERY 1000              // 100 us, asleep
 
 enum {
     FIRST_IRQL = 5,
@@ -150,9 +151,9 @@ static NTSTATUS start(nvme_controller *c)
     uint64_t end = KeQueryInterruptTime() + POLL_LIMIT;
     NTSTATUS status;
     c->registers[NVME_CC] = 0;
-    do {
-        status = nvme_next_step(c);
-    } while (status == STATUS_PENDING && KeQueryInterruptTime() < end);
+    while ((status = nvme_next_step(c)) == STATUS_PENDING &&
+           KeQueryInterruptTime() < end)
+        KeDelayExecutionThread(KernelMode, false, &(int64_t){ -POLL_EVERY });
     if (status != STATUS_SUCCESS)
         return STATUS_DEVICE_NOT_READY;
     for (uint32_t i = 0; i < KeNumberProcessors; i++)

@@ -76,8 +76,9 @@ static uint32_t word_at(const char *at)
 // Does something begin here with signature whose size bytes sum up to zero?
 static bool is_valid(const char *at, const char *signature, uint32_t size)
 {
-    if (memcmp(at, signature, rtl_strlen(signature)))
-        return false;
+    for (uint32_t i = 0; signature[i]; i++)
+        if (at[i] != signature[i])
+            return false;
     uint8_t sum = 0;
     for (uint32_t i = 0; i < size; i++)
         sum += (uint8_t)at[i];

@@ -10,8 +10,10 @@ enum {
     FUNCTION_SHIFT = 8, OFFSET_MASK = 0xFC,
     HEADER_SIZE = 16,      // of what hal_pci_function has of it
     HEADER_MULTI_FUNCTION = 1 << 7, VENDOR_NONE = 0xFFFF,
+    HEADER_TYPE_MASK = 0x7F, HEADER_BRIDGE = 1,
+    BRIDGE_BUSES = 0x18, BRIDGE_LAST_BUS_SHIFT = 16,    // of those behind it
     FUNCTIONS = 8,         // of a device; a bus has 32 devices
-    FUNCTIONS_END = 1 << 16,
+    FUNCTIONS_OF_BUS = 256,
 };
 
 #define CONFIG_ENABLE (1u << 31)
@@ -35,15 +37,16 @@ void hal_pci_write(const hal_pci_function *pci, uint8_t offset, uint32_t value)
     hal_out32(CONFIG_DATA, value);
 }
 
-// Calls each for all functions of all buses, which the firmware has numbered,
-// until it returns true. Callers take turns.
+// Calls each for all functions of all buses, which the firmware has numbered
+// from 0 on, until it returns true. The last bus lies behind some bridge, or
+// is the first. Callers take turns.
 //
 // IRQL:    any level, if each says so too
 void hal_pci_scan(bool (*each)(const hal_pci_function *pci, void *context),
                   void *context)
 {
-    uint32_t step;
-    for (uint32_t at = 0; at < FUNCTIONS_END; at += step) {
+    uint32_t step, last_bus = 0;
+    for (uint32_t at = 0; at / FUNCTIONS_OF_BUS <= last_bus; at += step) {
         hal_pci_function pci = { .number = at };
         uint32_t *header = (uint32_t *)&pci.vendor_id;
         for (uint8_t offset = 0;
@@ -51,6 +54,10 @@ void hal_pci_scan(bool (*each)(const hal_pci_function *pci, void *context),
             *header++ = hal_pci_read(&pci, offset);
         if (pci.vendor_id != VENDOR_NONE && each(&pci, context))
             return;
+        if ((pci.header_type & HEADER_TYPE_MASK) == HEADER_BRIDGE) {
+            uint32_t buses = hal_pci_read(&pci, BRIDGE_BUSES);
+            last_bus = MAX(last_bus, (uint8_t)(buses >> BRIDGE_LAST_BUS_SHIFT));
+        }
         bool more = at % FUNCTIONS || pci.header_type & HEADER_MULTI_FUNCTION;
         step = more ? 1 : FUNCTIONS;
     }

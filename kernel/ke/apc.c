@@ -6,21 +6,6 @@
 
 #include "kernel/ke/kep.h"
 
-// Prepares an APC; its kind follows from normal and mode (APC-01).
-//
-// IRQL:    any level
-// NT:      KeInitializeApc (ntifs). Left out: Environment.
-void KeInitializeApc(KAPC *apc, KTHREAD *thread, KKERNEL_ROUTINE *kernel,
-                     KRUNDOWN_ROUTINE *rundown, KNORMAL_ROUTINE *normal,
-                     KPROCESSOR_MODE mode, void *context)
-{
-    *apc = (KAPC){
-        .Thread = thread, .KernelRoutine = kernel, .RundownRoutine = rundown,
-        .NormalRoutine = normal, .ApcMode = normal ? mode : KernelMode,
-        .NormalContext = normal ? context : NULL,
-    };
-}
-
 // Specials go behind the specials and ahead of the normals; the thread-exit
 // APC goes to the head; all others to the tail (APC-03).
 static void insert_apc(KTHREAD *thread, KAPC *apc)
@@ -45,25 +30,31 @@ static bool takes_user_apcs(const KTHREAD *thread)
            !thread->KernelApcDisable && !thread->SpecialApcDisable;
 }
 
+// Whether an APC ends the present wait of its thread.
+static bool ends_wait(const KTHREAD *thread, const KAPC *apc)
+{    // lab 2
+    if (thread->State != Waiting)
+        return false;
+    if (apc->ApcMode == UserMode)
+        return takes_user_apcs(thread) && (thread->Alertable || apc->at_head);
+    return thread->WaitIrql == PASSIVE_LEVEL && !thread->SpecialApcDisable &&
+           (!apc->NormalRoutine || (!thread->KernelApcDisable &&
+                                    !thread->ApcState.KernelApcInProgress));
+}
+
 // Lets the thread know (APC-08, APC-09, APC-10). One that runs right now, on
 // another processor, or that cannot deliver before this processor's level
 // falls, hears it from an interrupt.
 static void announce_apc(KTHREAD *thread, KAPC *apc, KPRIORITY increment,
                          KIRQL old)
 {    // lab 2
-    KAPC_STATE *state = &thread->ApcState;
-    bool kernel = apc->ApcMode == KernelMode;
-    bool normal_ok = !thread->KernelApcDisable && !state->KernelApcInProgress;
-    bool wakes = thread->State == Waiting &&
-                 (kernel ? thread->WaitIrql == PASSIVE_LEVEL &&
-                               thread->SpecialApcDisable == 0 &&
-                               (!apc->NormalRoutine || normal_ok)
-                         : takes_user_apcs(thread) &&
-                               (thread->Alertable || apc->at_head));
+    bool kernel = apc->ApcMode == KernelMode, wakes = ends_wait(thread, apc);
     if (kernel)
-        state->KernelApcPending = true;
+        thread->ApcState.KernelApcPending = true;
     else if (wakes || apc->at_head)
-        state->UserApcPending = true;
+        thread->ApcState.UserApcPending = true;
+    else
+        return;    // it will look for itself, when it waits alertably
     if (wakes)
         ki_unwait(thread, kernel ? STATUS_KERNEL_APC : STATUS_USER_APC,
                   increment);
@@ -75,6 +66,25 @@ static void announce_apc(KTHREAD *thread, KAPC *apc, KPRIORITY increment,
                      HAL_VECTOR_APC);
     else if (old >= APC_LEVEL)
         ki_interrupt_self(self, HAL_VECTOR_APC);
+}
+
+// KeInsertQueueApc with the dispatcher lock held; old: the level that it will
+// be let go to.
+//
+// IRQL:    == DISPATCH_LEVEL
+inline bool ki_insert_apc(KAPC *apc, void *argument1, void *argument2,
+                          KPRIORITY increment, KIRQL old)
+{    // lab 2
+    ASSERT_IRQL(==, DISPATCH_LEVEL);
+    KTHREAD *thread = apc->Thread;
+    bool inserted = thread->ApcQueueable && !apc->Inserted;
+    if (inserted) {
+        apc->SystemArgument1 = argument1;
+        apc->SystemArgument2 = argument2;
+        insert_apc(thread, apc);
+        announce_apc(thread, apc, increment, old);
+    }
+    return inserted;
 }
 
 // Queues an APC to its thread. increment: priority boost of a thread that it
@@ -90,25 +100,6 @@ bool KeInsertQueueApc(KAPC *apc, void *argument1, void *argument2,
     KIRQL old = ki_lock_dispatcher();
     bool inserted = ki_insert_apc(apc, argument1, argument2, increment, old);
     ki_unlock_dispatcher(old);
-    return inserted;
-}
-
-// The same with the dispatcher lock held; old: the level that it will be let
-// go to.
-//
-// IRQL:    == DISPATCH_LEVEL
-bool ki_insert_apc(KAPC *apc, void *argument1, void *argument2,
-                   KPRIORITY increment, KIRQL old)
-{    // lab 2
-    ASSERT_IRQL(==, DISPATCH_LEVEL);
-    KTHREAD *thread = apc->Thread;
-    bool inserted = thread->ApcQueueable && !apc->Inserted;
-    if (inserted) {
-        apc->SystemArgument1 = argument1;
-        apc->SystemArgument2 = argument2;
-        insert_apc(thread, apc);
-        announce_apc(thread, apc, increment, old);
-    }
     return inserted;
 }
 
@@ -137,8 +128,8 @@ bool KeRemoveQueueApc(KAPC *apc)
 // ---- Delivery -------------------------------------------------------------
 
 // Takes the next deliverable APC of the mode off its list (APC-06, APC-07);
-// NULL if there is none. Copies it: its routines may free or requeue it.
-static KAPC *take_apc(KTHREAD *thread, KPROCESSOR_MODE mode, KAPC *copy)
+// NULL if there is none. Copies what its routines may free or use again.
+static inline KAPC *take_apc(KTHREAD *thread, KPROCESSOR_MODE mode, KAPC *copy)
 {    // lab 2
     KAPC_STATE *state = &thread->ApcState;
     LIST_ENTRY *head = &state->ApcListHead[mode];
@@ -154,7 +145,12 @@ static KAPC *take_apc(KTHREAD *thread, KPROCESSOR_MODE mode, KAPC *copy)
         apc = NULL;    // stays; leaving the region looks again
     if (apc) {
         unlink_apc(apc);
-        *copy = *apc;
+        copy->KernelRoutine = apc->KernelRoutine;
+        copy->RundownRoutine = apc->RundownRoutine;
+        copy->NormalRoutine = apc->NormalRoutine;
+        copy->NormalContext = apc->NormalContext;
+        copy->SystemArgument1 = apc->SystemArgument1;
+        copy->SystemArgument2 = apc->SystemArgument2;
     }
     ki_unlock_dispatcher(old);
     return apc;
@@ -292,29 +288,39 @@ static void look_for_user_apcs(KTHREAD *thread)
         thread->ApcState.UserApcPending = true;
 }
 
+// Takes an alert of the mode, if there is one.
+static bool take_alert(KTHREAD *thread, KPROCESSOR_MODE mode)
+{
+    bool alerted = thread->Alerted[mode];
+    if (alerted)
+        thread->Alerted[mode] = false;
+    return alerted;
+}
+
 // Says what ends the current thread's wait before it begins; the alert comes
-// first (APC-11). Termination ends any UserMode wait (APC-10).
+// first (APC-11). Termination ends any UserMode wait (APC-10). Others only add
+// to what is looked at: without the lock, it may be missed.
 //
-// IRQL:    == DISPATCH_LEVEL
+// IRQL:    <= DISPATCH_LEVEL
 // Returns: STATUS_SUCCESS (nothing), STATUS_ALERTED, STATUS_USER_APC
 NTSTATUS ki_test_alert(KTHREAD *thread)
 {    // lab 2
-    ASSERT_IRQL(==, DISPATCH_LEVEL);
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
     bool user = takes_user_apcs(thread);
-    for (int m = KernelMode; thread->Alertable && m <= thread->WaitMode; m++) {
-        if (thread->Alerted[m]) {
-            thread->Alerted[m] = false;
+    if (thread->Alertable) {
+        if (take_alert(thread, KernelMode) ||
+            (thread->WaitMode == UserMode && take_alert(thread, UserMode)))
             return STATUS_ALERTED;
-        }
+        if (user)
+            look_for_user_apcs(thread);
     }
-    if (user && thread->Alertable)
-        look_for_user_apcs(thread);
     return user && thread->ApcState.UserApcPending ? STATUS_USER_APC
                                                    : STATUS_SUCCESS;
 }
 
 // Takes the current thread's alert; arranges that its user APCs run on the
-// way to ring 3.
+// way to ring 3. No lock: nobody else takes either, and who adds one now might
+// as well have come later.
 //
 // IRQL:    <= APC_LEVEL
 // Returns: whether it was alerted
@@ -323,13 +329,9 @@ bool KeTestAlertThread(KPROCESSOR_MODE mode)
 {
     ASSERT_IRQL(<=, APC_LEVEL);
     KTHREAD *thread = KeGetCurrentThread();
-    KIRQL old = ki_lock_dispatcher();
-    bool alerted = thread->Alerted[mode];
-    thread->Alerted[mode] = false;
     if (mode == UserMode)
         look_for_user_apcs(thread);
-    ki_unlock_dispatcher(old);
-    return alerted;
+    return take_alert(thread, mode);
 }
 
 // Ends the thread's present alertable wait, or its next one (APC-11).

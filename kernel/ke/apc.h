@@ -41,9 +41,25 @@ typedef struct KAPC_STATE {
     volatile bool UserApcPending;
 } KAPC_STATE;
 
-void KeInitializeApc(KAPC *apc, KTHREAD *thread, KKERNEL_ROUTINE *kernel,
-                     KRUNDOWN_ROUTINE *rundown, KNORMAL_ROUTINE *normal,
-                     KPROCESSOR_MODE mode, void *context);
+// Prepares an APC; its kind follows from normal and mode (APC-01).
+//
+// IRQL:    any level
+// NT:      KeInitializeApc (ntifs). Left out: Environment.
+static inline void KeInitializeApc(KAPC *apc, KTHREAD *thread,
+                                   KKERNEL_ROUTINE *kernel,
+                                   KRUNDOWN_ROUTINE *rundown,
+                                   KNORMAL_ROUTINE *normal,
+                                   KPROCESSOR_MODE mode, void *context)
+{
+    apc->ApcMode = normal ? mode : KernelMode;
+    apc->Inserted = apc->at_head = false;
+    apc->Thread = thread;
+    apc->KernelRoutine = kernel;
+    apc->RundownRoutine = rundown;
+    apc->NormalRoutine = normal;
+    apc->NormalContext = normal ? context : NULL;
+}
+
 bool KeInsertQueueApc(KAPC *apc, void *argument1, void *argument2,
                       KPRIORITY increment);
 bool KeRemoveQueueApc(KAPC *apc);

@@ -71,7 +71,8 @@ static void set_free(KDPC *dpc)
 // for 10 ms, after which this processor's clock pokes.
 // For one that is about to halt: we queue, then look whether it is halted; it
 // says that it is, then looks at its queue (ke_idle). One sees the other.
-static void request_drain(KPRCB *self, KPRCB *target, uint8_t importance)
+// True if it is this thread itself that drains now.
+static inline bool request_drain(KPRCB *self, KPRCB *target, uint8_t importance)
 {    // lab 1
     if (target != self)
         __atomic_thread_fence(__ATOMIC_SEQ_CST);
@@ -85,9 +86,13 @@ static void request_drain(KPRCB *self, KPRCB *target, uint8_t importance)
         hal_send_ipi(target->apic_id, HAL_VECTOR_DPC);
     } else {
         self->dpc_requested = true;
-        if (KeGetCurrentIrql() >= DISPATCH_LEVEL)
-            ki_interrupt_self(self, HAL_VECTOR_DPC);
+        if (self->interrupt_depth)    // its exit drains, or asks for it
+            return false;
+        if (KeGetCurrentIrql() < DISPATCH_LEVEL)
+            return true;
+        ki_interrupt_self(self, HAL_VECTOR_DPC);
     }
+    return false;
 }
 
 // Queues a DPC. Below DISPATCH_LEVEL, for the own processor and unless it is
@@ -103,13 +108,10 @@ bool KeInsertQueueDpc(KDPC *dpc, void *argument1, void *argument2)
     KPRCB *target = dpc->Number ? ki_processor[dpc->Number - 1] : self;
     uint8_t importance = dpc->Importance;    // queued, it may run and be freed
     bool inserted = enqueue(&target->dpc, dpc, argument1, argument2);
-    if (inserted)
-        request_drain(self, target, importance);
-    KIRQL irql = KeGetCurrentIrql();
-    bool run = inserted && self->dpc_requested && irql < DISPATCH_LEVEL;
+    bool run = inserted && request_drain(self, target, importance);
     ki_restore_interrupts(flags);
     if (run)
-        ki_run_held_back(irql);
+        ki_run_held_back(KeGetCurrentIrql());
     return inserted;
 }
 
@@ -142,22 +144,25 @@ bool KeRemoveQueueDpc(KDPC *dpc)
 // insert it again, or free it (DPC-06).
 static bool run_one(ki_dpc_queue *queue)
 {    // lab 1
+    if (!queue->depth)    // who inserts now also sees to the next drain
+        return false;
     KeAcquireSpinLockAtDpcLevel(&queue->lock);
-    if (IsListEmpty(&queue->list)) {
+    if (IsListEmpty(&queue->list)) {    // one was removed
         KeReleaseSpinLockFromDpcLevel(&queue->lock);
         return false;
     }
     KDPC *dpc = CONTAINING_RECORD(RemoveHeadList(&queue->list), KDPC,
                                   DpcListEntry);
-    KDPC copy = *dpc;
+    KDEFERRED_ROUTINE *routine = dpc->DeferredRoutine;
+    void *context = dpc->DeferredContext;
+    void *argument1 = dpc->SystemArgument1, *argument2 = dpc->SystemArgument2;
     queue->depth--;
     queue->count++;
     set_free(dpc);
     KeReleaseSpinLockFromDpcLevel(&queue->lock);
 
     ki_enable();
-    copy.DeferredRoutine(dpc, copy.DeferredContext, copy.SystemArgument1,
-                         copy.SystemArgument2);
+    routine(dpc, context, argument1, argument2);
     ki_disable();
     ASSERT_IRQL_RULE("DPC-06", ==, DISPATCH_LEVEL);
     return true;

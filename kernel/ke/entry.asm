@@ -16,7 +16,8 @@
         extern  ki_trace_mask
         global  ki_trap_stubs, ki_system_call, ki_return_to_user
         global  ki_service_table, ki_service_count
-        global  ki_probe_user, ki_put_user, ki_put_user_pair, ki_copy_user
+        global  ki_probe_user, ki_get_user, ki_put_user, ki_put_user_pair
+        global  ki_save_context, ki_load_context, ki_copy_user
         global  ki_copy_user_end, ki_copy_user_fault
         global  ki_user_args_begin, ki_user_args_end, ki_user_args_fault
 
@@ -208,16 +209,16 @@ ki_system_exit:
         mov     qword [rsp + SERVICE_STACK_BYTES + FRAME_CS], USER_CS
         mov     qword [rsp + SERVICE_STACK_BYTES + FRAME_SS], USER_SS
         add     rsp, SERVICE_STACK_BYTES + FRAME_VECTOR
-        cdqe
-        xor     ecx, ecx
-        xor     edx, edx
-        xor     esi, esi
-        xor     edi, edi
-        xor     r8d, r8d
-        xor     r9d, r9d
-        xor     r10d, r10d
-        xor     r11d, r11d
-        PUSH_REGISTERS
+        push    rax
+%rep    8
+        push    0                       ; rcx, rdx, rsi, rdi, r8-r11
+%endrep
+        push    rbx
+        push    rbp
+        push    r12
+        push    r13
+        push    r14
+        push    r15
         mov     rdi, rsp
         call    ki_user_exit
         jmp     ki_trap_exit
@@ -293,6 +294,16 @@ ki_probe_user:
         CLAC
         ret
 
+; NTSTATUS ki_get_user(void *to, const void *from)
+; IRQL:    <= APC_LEVEL
+ki_get_user:
+        STAC
+        mov     rax, [rsi]
+        mov     [rdi], rax
+        xor     eax, eax
+        CLAC
+        ret
+
 ; NTSTATUS ki_put_user(void *to, uint64_t value)
 ; IRQL:    <= APC_LEVEL
 ki_put_user:
@@ -309,6 +320,50 @@ ki_put_user_pair:
         STAC
         mov     [rdi + 8], rdx
         mov     [rdi], rsi
+        xor     eax, eax
+        CLAC
+        ret
+
+; From rsi to rdi: the general registers of a frame or a context.
+%macro  COPY_REGISTERS 0
+%assign at 0
+%rep    CONTEXT_RIP / 8
+        mov     rax, [rsi + at]
+        mov     [rdi + at], rax
+%assign at at + 8
+%endrep
+%endmacro
+
+; NTSTATUS ki_save_context(CONTEXT *to, const KTRAP_FRAME *from)
+; With the FPU's registers, which ring 0 leaves alone; to is 16-aligned.
+; IRQL:    <= APC_LEVEL
+ki_save_context:
+        STAC
+        COPY_REGISTERS
+        mov     rax, [rsi + FRAME_RIP]
+        mov     rcx, [rsi + FRAME_EFLAGS]
+        mov     rdx, [rsi + FRAME_RSP]
+        mov     [rdi + CONTEXT_RIP], rax
+        mov     [rdi + CONTEXT_EFLAGS], rcx
+        mov     [rdi + CONTEXT_RSP], rdx
+        fxsave64 [rdi + CONTEXT_FPU]
+        xor     eax, eax
+        CLAC
+        ret
+
+; NTSTATUS ki_load_context(KTRAP_FRAME *to, const CONTEXT *from)
+; All registers, the FPU's included, but for rip. fxrstor faults on reserved bits
+; of MXCSR (Intel SDM 10.5.1.2): a status, too. The frame's rsp and flags, which
+; may be the way out, are replaced when nothing can fault any more.
+; IRQL:    <= APC_LEVEL
+ki_load_context:
+        STAC
+        COPY_REGISTERS
+        mov     rcx, [rsi + CONTEXT_EFLAGS]
+        mov     rdx, [rsi + CONTEXT_RSP]
+        fxrstor64 [rsi + CONTEXT_FPU]
+        mov     [rdi + FRAME_EFLAGS], rcx
+        mov     [rdi + FRAME_RSP], rdx
         xor     eax, eax
         CLAC
         ret
@@ -348,7 +403,14 @@ ki_copy_user:
         dec     rcx
         jnz     .word
 .bytes:
-        and     edx, 7
+        test    edx, 4
+        jz      .rest
+        mov     eax, [rsi]
+        mov     [rdi], eax
+        add     rsi, 4
+        add     rdi, 4
+.rest:
+        and     edx, 3
         jz      .done
 .byte:
         mov     al, [rsi]

@@ -91,18 +91,16 @@ void ke_disconnect_interrupt(KINTERRUPT *interrupt)
 void ki_dispatch_device(uint8_t vector)
 {
     ASSERT_IRQL(==, vector / VECTORS_PER_IRQL);
-    KPRCB *prcb = KeGetCurrentPrcb();
-    KINTERRUPT *first = vector < ARRAY_SIZE(chains) ? chains[vector] : NULL;
-    bool level_triggered = first && first->LevelTriggered;
+    KINTERRUPT *i = vector < ARRAY_SIZE(chains) ? chains[vector] : NULL;
+    bool level_triggered = i && i->LevelTriggered, claimed = false;
     if (!level_triggered)
         hal_end_of_interrupt();
-    if (!first) {
-        prcb->unknown_count++;
+    if (!i) {
+        KeGetCurrentPrcb()->unknown_count++;
         return;
     }
     ki_enable();
-    bool claimed = false;
-    for (KINTERRUPT *i = first; i; i = i->next) {
+    for (; i; i = i->next) {
         KeAcquireSpinLockAtDpcLevel(&i->SpinLock);
         claimed |= i->ServiceRoutine(i, i->ServiceContext);
         KeReleaseSpinLockFromDpcLevel(&i->SpinLock);
@@ -111,7 +109,7 @@ void ki_dispatch_device(uint8_t vector)
     if (level_triggered)
         hal_end_of_interrupt();
     if (!claimed)
-        prcb->spurious_count++;
+        KeGetCurrentPrcb()->spurious_count++;
 }
 
 // Runs routine(context) so that the interrupt's ISR cannot run meanwhile.

@@ -36,10 +36,6 @@ _Noreturn void ke_idle(void);
 
 // ---- Ring 3's memory: only these touch it (user.asm) ----------------------
 
-// Copies between ring 0 and ring 3. Addresses outside ring 3, and faults, are
-// a status. Any length. IRQL: <= APC_LEVEL.
-NTSTATUS ke_copy_from_user(void *to, const void *from, size_t length);
-NTSTATUS ke_copy_to_user(void *to, const void *from, size_t length);
 static inline bool ke_is_user_range(const void *address, size_t length)
 {
     uintptr_t start = (uintptr_t)address;
@@ -51,14 +47,36 @@ static inline bool ke_is_user_range(const void *address, size_t length)
     return length == 0 ||
            (begins && length <= MM_HIGHEST_USER_ADDRESS + 1 - start);
 }
+
+// Copy between ring 0 and ring 3, any length. Addresses outside ring 3, and
+// faults, are a status; to may be half written then.
+//
+// IRQL:    <= APC_LEVEL
+// Returns: STATUS_SUCCESS, STATUS_ACCESS_VIOLATION
+NTSTATUS ki_copy_user(void *to, const void *from, size_t length);
+static inline NTSTATUS ke_copy_from_user(void *to, const void *from,
+                                         size_t length)
+{
+    ASSERT_IRQL(<=, APC_LEVEL);
+    return ke_is_user_range(from, length) ? ki_copy_user(to, from, length)
+                                          : STATUS_ACCESS_VIOLATION;
+}
+static inline NTSTATUS ke_copy_to_user(void *to, const void *from,
+                                       size_t length)
+{
+    ASSERT_IRQL(<=, APC_LEVEL);
+    return ke_is_user_range(to, length) ? ki_copy_user(to, from, length)
+                                        : STATUS_ACCESS_VIOLATION;
+}
 // Reads one value / writes one value of ring 3.
 #define ke_get_user(to, from) ke_copy_from_user((to), (from), sizeof(*(to)))
 #define ke_put_user(to, from) ke_copy_to_user((to), (from), sizeof(*(to)))
 
 // What every request and every packet needs, and so is short: says whether
-// ring 3 can write there, of at most a page; stores a word; stores two, the
-// second one first.
+// ring 3 can write there, of at most a page; reads a word; stores one; stores
+// two, the second one first.
 NTSTATUS ki_probe_user(void *address);
+NTSTATUS ki_get_user(void *to, const void *from);
 NTSTATUS ki_put_user(void *to, uint64_t value);
 NTSTATUS ki_put_user_pair(void *to, uint64_t first, uint64_t second);
 
@@ -70,6 +88,12 @@ static inline NTSTATUS ke_probe_user(void *to, size_t length)
     if (NT_SUCCESS(status) && BYTE_OFFSET(to) + length > PAGE_SIZE)
         status = ki_probe_user((char *)to + length - 1);
     return status;
+}
+
+static inline NTSTATUS ke_get_user_word(void *to, const void *from)
+{
+    return ke_is_user_range(from, sizeof(uint64_t)) ? ki_get_user(to, from)
+                                                    : STATUS_ACCESS_VIOLATION;
 }
 
 static inline NTSTATUS ke_put_user_word(void *to, uint64_t value)
@@ -96,8 +120,8 @@ typedef struct ke_service {
 // The table that main.c wires; ke knows no service.
 void ke_set_services(const ke_service *table, uint32_t count);
 
-// Replaces ring 3's registers and returns there; comes back only with a status
-// that says what is wrong with them.
+// Replaces ring 3's registers by those of a context in ring 3 and returns there;
+// comes back only with a status that says what is wrong with them.
 NTSTATUS ke_continue(const CONTEXT *context, bool test_alert);
 
 // Tells whether an address may be read without a fault; mm's, for backtraces.

@@ -40,8 +40,7 @@ enum { KI_IST_DOUBLE_FAULT = 1, KI_IST_NMI, KI_IST_MACHINE_CHECK,
 #define KI_IST_BYTES 4096u
 
 #define KI_STACK_ARGUMENTS 4     // of a service, beyond the sixth
-#define KI_QUANTUM 200000ull     // 20 ms in 100 ns
-#define KI_MXCSR_MASK 0xFFFFu    // bits above are reserved
+#define KI_QUANTUM 200000u       // 20 ms in 100 ns
 #define KI_FOREVER (~0ull)
 #define MAXIMUM_SUSPEND_COUNT 127u
 #define KI_MAXIMUM_DPC_DEPTH 4   // Low DPCs wait no longer than this
@@ -134,6 +133,7 @@ static inline void ki_interrupt_self(const KPRCB *self, uint8_t vector)
 void ki_clock_interrupt(KPRCB *prcb);
 void ki_arm_clock(KPRCB *prcb);              // for the nearest deadline
 void ki_clock_at_latest(KPRCB *prcb, uint64_t tsc);
+extern uint64_t ki_quantum_ticks;            // of the TSC
 void ki_poke_later(KPRCB *prcb, uint32_t processor);
 void ki_forget_pokes(KPRCB *prcb);
 
@@ -163,7 +163,8 @@ void ki_thread_startup(void);
 void ki_call_on_stack(void (*routine)(KPRCB *prcb), KPRCB *prcb, void *stack);
 _Noreturn void ki_return_to_user(KTRAP_FRAME *frame);
 void ki_halt(void);
-NTSTATUS ki_copy_user(void *to, const void *from, size_t length);
+NTSTATUS ki_save_context(CONTEXT *to, const KTRAP_FRAME *from);
+NTSTATUS ki_load_context(KTRAP_FRAME *to, const CONTEXT *from);
 _Noreturn void ki_thread_start(KSTART_ROUTINE *start, void *context);
 
 // Where a three-byte NOP becomes stac or clac.

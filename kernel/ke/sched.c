@@ -12,11 +12,22 @@
 
 KSPIN_LOCK ki_dispatcher_lock;
 
+// The highest priority in a summary that is not 0.
+static inline uint32_t highest(uint32_t summary)
+{
+    return 31u ^ (uint32_t)__builtin_clz(summary);
+}
+
 static KPRIORITY highest_ready(const KPRCB *prcb)
 {
-    return prcb->ready_summary ? (KPRIORITY)(31 - __builtin_clz(
-                                     prcb->ready_summary))
-                               : KI_IDLE_PRIORITY;
+    uint32_t summary = prcb->ready_summary;
+    return summary ? (KPRIORITY)highest(summary) : KI_IDLE_PRIORITY;
+}
+
+// Is anybody ready there with at least this priority? 0: anybody at all.
+static inline bool is_ready(const KPRCB *prcb, int priority)
+{
+    return (uint64_t)prcb->ready_summary >> priority;
 }
 
 static void enqueue_ready(KPRCB *prcb, KTHREAD *thread, bool at_head)
@@ -48,9 +59,7 @@ static KPRIORITY load_of(const KPRCB *prcb)
     return MAX(prcb->CurrentThread->Priority, highest_ready(prcb));
 }
 
-// Where a thread that becomes ready should run: where there is least to do,
-// and of equals where it ran last.
-static KPRCB *choose_processor(const KTHREAD *thread)
+static DECLSPEC_NOINLINE KPRCB *find_least(const KTHREAD *thread)
 {
     KPRCB *best = NULL;
     uint32_t number = thread->processor;
@@ -65,6 +74,17 @@ static KPRCB *choose_processor(const KTHREAD *thread)
     return best;
 }
 
+// Where a thread that becomes ready should run: where there is least to do,
+// and of equals where it ran last. If that idles there is nothing to look for.
+static inline KPRCB *choose_processor(const KTHREAD *thread)
+{
+    KPRCB *last = ki_processor[thread->processor];
+    bool idle = last->CurrentThread == last->idle_thread && !is_ready(last, 0);
+    return KeNumberProcessors == 1 || (idle && may_run_on(thread, last))
+               ? last
+               : find_least(thread);
+}
+
 // If somebody who is ready would deserve the processor as much as the current
 // thread without its boost, its quantum is measured; else no timer is armed.
 //
@@ -74,22 +94,22 @@ void ki_update_quantum(KPRCB *prcb)
     ASSERT_IRQL(==, DISPATCH_LEVEL);
     KTHREAD *current = prcb->CurrentThread;
     bool contended = current != prcb->idle_thread &&
-                     highest_ready(prcb) >= current->BasePriority;
-    uint64_t flags = ki_disable_interrupts();
-    if (!contended) {
+                     is_ready(prcb, current->BasePriority);
+    if (!contended)
         prcb->quantum_deadline = KI_FOREVER;
-    } else if (prcb->quantum_deadline == KI_FOREVER) {
-        prcb->quantum_deadline = hal_read_tsc() + hal_100ns_to_tsc(KI_QUANTUM);
-        ki_clock_at_latest(prcb, prcb->quantum_deadline);
-    }
+    if (prcb->quantum_deadline != KI_FOREVER || !contended)
+        return;
+    uint64_t flags = ki_disable_interrupts();
+    prcb->quantum_deadline = hal_read_tsc() + ki_quantum_ticks;
+    ki_clock_at_latest(prcb, prcb->quantum_deadline);
     ki_restore_interrupts(flags);
 }
 
 // Lets a processor look who should run, now or when its level allows it.
-static void reschedule(KPRCB *prcb)
+static inline void reschedule(KPRCB *prcb, const KPRCB *self)
 {
     prcb->reschedule = true;
-    if (prcb != KeGetCurrentPrcb())
+    if (prcb != self)
         hal_send_ipi(prcb->apic_id, HAL_VECTOR_DPC);
 }
 
@@ -101,11 +121,11 @@ static void assign(KPRCB *prcb, KTHREAD *thread, bool at_head)
     ki_trace(TRACE_READY, (uint32_t)thread->Priority, thread->id);
     enqueue_ready(prcb, thread, at_head);
     const KTHREAD *current = prcb->CurrentThread;
-    bool elsewhere = prcb != KeGetCurrentPrcb();
+    const KPRCB *self = KeGetCurrentPrcb();
     if (thread->Priority > current->Priority ||
-        (elsewhere && thread->Priority >= current->BasePriority))
-        reschedule(prcb);
-    else if (!elsewhere)
+        (prcb != self && thread->Priority >= current->BasePriority))
+        reschedule(prcb, self);
+    else if (prcb == self)
         ki_update_quantum(prcb);
 }
 
@@ -203,7 +223,7 @@ void ki_finish_switch(void)
 static KTHREAD *find_ready(const KPRCB *there, const KPRCB *here)
 {
     for (uint32_t left = there->ready_summary; left;) {
-        uint32_t priority = 31 - (uint32_t)__builtin_clz(left);
+        uint32_t priority = highest(left);
         RTL_FOR_EACH(entry, &there->ready[priority]) {
             KTHREAD *thread = CONTAINING_RECORD(entry, KTHREAD, ready_entry);
             if (may_run_on(thread, here))
@@ -218,8 +238,9 @@ static KTHREAD *find_ready(const KPRCB *there, const KPRCB *here)
 // somebody who waits for another one; else idle.
 static KTHREAD *take_next(KPRCB *prcb)
 {
-    KTHREAD *next = find_ready(prcb, prcb);
-    for (uint32_t i = 0; !next && i < KeNumberProcessors; i++)
+    uint32_t others = KeNumberProcessors;
+    KTHREAD *next = prcb->ready_summary ? find_ready(prcb, prcb) : NULL;
+    for (uint32_t i = 0; !next && others > 1 && i < others; i++)
         next = find_ready(ki_processor[i], prcb);
     if (!next)
         return prcb->idle_thread;
@@ -273,9 +294,8 @@ void ki_reschedule(void)
     prcb->reschedule = false;
     if (quantum_end && current->Priority > current->BasePriority)
         current->Priority--;
-    KPRIORITY best = highest_ready(prcb);
-    if (best > current->Priority || !may_run_on(current, prcb) ||
-        (quantum_end && best == current->Priority)) {
+    if (is_ready(prcb, current->Priority + !quantum_end) ||
+        !may_run_on(current, prcb)) {
         put_back(prcb, current, !quantum_end);
         ki_swap_thread();
     } else {
@@ -313,7 +333,7 @@ void ke_yield(void)
     KIRQL old = ki_lock_dispatcher();
     KPRCB *prcb = KeGetCurrentPrcb();
     KTHREAD *current = prcb->CurrentThread;
-    if (highest_ready(prcb) >= current->Priority ||
+    if (is_ready(prcb, current->Priority) ||
         !may_run_on(current, prcb)) {    // somebody has just moved it away
         put_back(prcb, current, false);
         ki_swap_thread();
@@ -337,7 +357,7 @@ void ki_set_priority(KTHREAD *thread, KPRIORITY priority)
     }
     thread->Priority = priority;
     if (thread->State == Running)    // it may have become the worse one
-        reschedule(ki_processor[thread->processor]);
+        reschedule(ki_processor[thread->processor], KeGetCurrentPrcb());
 }
 
 // While on, nobody preempts the current thread: it holds what others wait for,
@@ -410,7 +430,7 @@ uint64_t KeSetAffinityThread(KTHREAD *thread, uint64_t affinity)
         dequeue_ready(thread);
         ki_ready_thread(thread);
     } else if (thread->State == Running) {
-        reschedule(ki_processor[thread->processor]);
+        reschedule(ki_processor[thread->processor], KeGetCurrentPrcb());
     }
     ki_unlock_dispatcher(old);
     return before;

@@ -68,7 +68,6 @@ struct KTHREAD {
     uint8_t State;               // KTHREAD_STATE
     KPRIORITY Priority;
     KPRIORITY BasePriority;
-    bool quantum_end;            // goes behind its equals when it is switched
     uint8_t processor;           // where it runs, or whose ready queue it is on
     uint8_t fpu_processor;       // who holds its newest FPU state, + 1
     uint32_t Affinity;
@@ -152,8 +151,9 @@ struct KPRCB {
     KTHREAD *dead;               // just left for ever; its stack is in use
                                  // until the switch is over
 
-    // Higher up: lookaside lists of IRPs and packets, sequence of the ids (io).
-    ke_lookaside irps, packets;
+    // Higher up: lookaside lists of IRPs and packets, sequence of the ids (io);
+    // of user APCs (nt).
+    ke_lookaside irps, packets, apcs;
     uint32_t next_irp_id;
 
     struct ki_descriptors *descriptors;    // GDT, TSS, IST stacks

@@ -11,14 +11,16 @@
 enum { UNITS_PER_MS = 10000, POKE_DELAY = 10 * UNITS_PER_MS };
 
 static uint64_t system_time_at_boot;
+uint64_t ki_quantum_ticks;
 
-// Sets the calendar; after hal_calibrate_clock.
+// Sets the calendar and the length of a quantum; after hal_calibrate_clock.
 //
 // IRQL:    == PASSIVE_LEVEL
 void ke_init_time(void)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     system_time_at_boot = hal_read_rtc() - KeQueryInterruptTime();
+    ki_quantum_ticks = hal_100ns_to_tsc(KI_QUANTUM);
 }
 
 // The time since the processor started, in 100 ns.
@@ -61,8 +63,10 @@ static uint64_t deadline(const ki_watchdog *watchdog)
 static uint64_t next_expiry(const KPRCB *prcb)
 {
     uint64_t next = prcb->timer_deadline;
-    for (const ki_watchdog *w = prcb->watchdogs; w; w = w->next)
-        next = MIN(next, deadline(w));
+    for (const ki_watchdog *w = prcb->watchdogs; w; w = w->next) {
+        uint64_t due = deadline(w);
+        next = MIN(next, due);
+    }
     return next;
 }
 
@@ -76,7 +80,8 @@ void ki_arm_clock(KPRCB *prcb)
     uint64_t before = __atomic_exchange_n(&prcb->clock_deadline, KI_FOREVER,
                                           __ATOMIC_SEQ_CST);
     uint64_t next = MIN(prcb->quantum_deadline, prcb->poke_deadline);
-    next = MIN(next, next_expiry(prcb));
+    uint64_t expiry = next_expiry(prcb);
+    next = MIN(next, expiry);
     if (next == before)
         prcb->clock_deadline = before;
     else if (next == KI_FOREVER)

@@ -68,7 +68,7 @@ static NTSTATUS status_of_fault(const KTRAP_FRAME *frame)
     }
 }
 
-static void dispatch_exception(KTRAP_FRAME *frame)
+static DECLSPEC_NOINLINE void dispatch_exception(KTRAP_FRAME *frame)
 {
     if (frame->SegCs & 3) {
         ki_enable();
@@ -179,11 +179,21 @@ void ki_trap(KTRAP_FRAME *frame)
 // ---- The way down ---------------------------------------------------------
 
 // Runs the DPCs, and counts how long, without the interrupts in between.
-static void drain(KPRCB *prcb)
+static DECLSPEC_NOINLINE void drain(KPRCB *prcb)
 {
     uint64_t start = hal_read_tsc() - prcb->isr_time;
     ki_call_on_stack(ki_retire_dpc_list, prcb, prcb->dpc_stack);
     prcb->dpc_time += hal_read_tsc() - prcb->isr_time - start;
+}
+
+// Interrupts off, and off again; leaves at DISPATCH_LEVEL.
+static DECLSPEC_NOINLINE void deliver(KPROCESSOR_MODE mode, KTRAP_FRAME *frame)
+{
+    ki_set_irql(APC_LEVEL);
+    ki_enable();
+    KiDeliverApc(mode, frame);
+    ki_disable();
+    ki_set_irql(DISPATCH_LEVEL);
 }
 
 // From DISPATCH_LEVEL to irql, interrupts off before and after; does on the
@@ -195,27 +205,23 @@ void ki_lower_irql(KIRQL irql)
     ASSERT_IRQL(==, DISPATCH_LEVEL);
     for (;;) {
         KPRCB *prcb = KeGetCurrentPrcb();
-        KTHREAD *thread = prcb->CurrentThread;
-        if (prcb->dpc_requested || prcb->timer_expired) {
+        if (prcb->dpc_requested || prcb->timer_expired)
             drain(prcb);
-        } else if (prcb->reschedule) {
+        KTHREAD *thread = KeGetCurrentThread();
+        if (KI_PRCB_FIELD(reschedule)) {
             ki_enable();
             ki_reschedule();
             ki_disable();
-        } else if (irql < APC_LEVEL && thread->ApcState.KernelApcPending &&
-                   thread->SpecialApcDisable == 0) {
-            ki_set_irql(APC_LEVEL);
-            ki_enable();
-            KiDeliverApc(KernelMode, NULL);
-            ki_disable();
-            ki_set_irql(DISPATCH_LEVEL);
+        } else if (!thread->ApcState.KernelApcPending) {
+            break;
+        } else if (irql < APC_LEVEL && thread->SpecialApcDisable == 0) {
+            deliver(KernelMode, NULL);
         } else {
+            if (irql == APC_LEVEL)
+                hal_send_self_ipi(HAL_VECTOR_APC);
             break;
         }
     }
-    if (irql == APC_LEVEL &&
-        KeGetCurrentThread()->ApcState.KernelApcPending)
-        hal_send_self_ipi(HAL_VECTOR_APC);
     ki_set_irql(irql);
 }
 
@@ -240,11 +246,7 @@ void ki_user_exit(KTRAP_FRAME *frame)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     while (KeGetCurrentThread()->ApcState.UserApcPending) {
-        ki_set_irql(APC_LEVEL);
-        ki_enable();
-        KiDeliverApc(UserMode, frame);
-        ki_disable();
-        ki_set_irql(DISPATCH_LEVEL);
+        deliver(UserMode, frame);
         ki_lower_irql(PASSIVE_LEVEL);
     }
 }

@@ -2,7 +2,7 @@
 //
 // No other code touches user memory than ki_probe_user to ki_copy_user in
 // entry.asm: a fault there is a status. Registers that go back to ring 3 are
-// never trusted: selectors are forced, flags masked, rip and rsp checked.
+// never trusted: selectors are forced, flags masked, rip is checked.
 
 #include "kernel/ke/kep.h"
 
@@ -36,28 +36,6 @@ uint64_t ki_find_fixup(uint64_t rip)
     return 0;
 }
 
-// Copies from ring 3.
-//
-// IRQL:    <= APC_LEVEL
-// Returns: STATUS_SUCCESS, STATUS_ACCESS_VIOLATION (to may be half written)
-NTSTATUS ke_copy_from_user(void *to, const void *from, size_t length)
-{
-    ASSERT_IRQL(<=, APC_LEVEL);
-    return ke_is_user_range(from, length) ? ki_copy_user(to, from, length)
-                                          : STATUS_ACCESS_VIOLATION;
-}
-
-// Copies to ring 3.
-//
-// IRQL:    <= APC_LEVEL
-// Returns: STATUS_SUCCESS, STATUS_ACCESS_VIOLATION (to may be half written)
-NTSTATUS ke_copy_to_user(void *to, const void *from, size_t length)
-{
-    ASSERT_IRQL(<=, APC_LEVEL);
-    return ke_is_user_range(to, length) ? ki_copy_user(to, from, length)
-                                        : STATUS_ACCESS_VIOLATION;
-}
-
 // ---- Registers ------------------------------------------------------------
 
 // The general registers lie in the same order in both.
@@ -65,49 +43,39 @@ _Static_assert(offsetof(CONTEXT, Rip) == offsetof(KTRAP_FRAME, vector) &&
                offsetof(CONTEXT, Rax) == offsetof(KTRAP_FRAME, Rax),
                "a context begins as a trap frame does");
 
-static void save_context(const KTRAP_FRAME *frame, CONTEXT *context)
+// Where frame leads, and with which flags.
+static void set_target(KTRAP_FRAME *frame, uint64_t rip, uint64_t flags,
+                       uint64_t rsp)
 {
-    memset(context, 0, sizeof(*context));
-    memcpy(context, frame, offsetof(CONTEXT, Rip));
-    context->Rip = frame->Rip;
-    context->EFlags = frame->EFlags;
-    context->Rsp = frame->Rsp;
-    __asm__ volatile("fxsave64 %0" : "+m"(context->FltSave));
-}
-
-static void load_frame(KTRAP_FRAME *frame, const CONTEXT *context)
-{
-    memset(frame, 0, sizeof(*frame));
-    memcpy(frame, context, offsetof(CONTEXT, Rip));
-    frame->Rip = context->Rip;
-    frame->EFlags = (context->EFlags & EFLAGS_USER) | EFLAGS_FIXED |
-                    EFLAGS_IF;
-    frame->Rsp = context->Rsp;
+    frame->Rip = rip;
     frame->SegCs = KI_USER_CS;
+    frame->EFlags = (flags & EFLAGS_USER) | EFLAGS_FIXED | EFLAGS_IF;
+    frame->Rsp = rsp;
     frame->SegSs = KI_USER_SS;
 }
 
-// Replaces ring 3's registers by context's, and returns there; test_alert:
-// user APCs that are queued run first (APC-14).
+// Replaces ring 3's registers by those of ring 3's context, and returns there;
+// test_alert: user APCs that are queued run first (APC-14). Until all of it is
+// read the frame of this system call keeps where it came from: that is the way
+// out if something is wrong.
 //
 // IRQL:    == PASSIVE_LEVEL
-// Returns: only for an rip that iretq would fault on: STATUS_ACCESS_VIOLATION
+// Returns: STATUS_ACCESS_VIOLATION    no context there, an rip that iretq would
+//                                     fault on, or an area that fxrstor does
 NTSTATUS ke_continue(const CONTEXT *context, bool test_alert)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    if (!ke_is_user_range((void *)context->Rip, 1))
+    uint64_t rip;
+    KTRAP_FRAME *frame = ki_user_frame(KeGetCurrentThread());
+    if (!ke_is_user_range(context, sizeof(*context)) ||
+        (uintptr_t)context % _Alignof(CONTEXT) ||
+        !NT_SUCCESS(ki_get_user(&rip, &context->Rip)) ||
+        !ke_is_user_range((void *)rip, 1) ||
+        !NT_SUCCESS(ki_load_context(frame, context)))
         return STATUS_ACCESS_VIOLATION;
-    KTHREAD *thread = KeGetCurrentThread();
-    CONTEXT copy = *context;
-    // fxrstor faults on reserved bits of MXCSR (Intel SDM 10.5.1.2).
-    *ki_mxcsr_of(copy.FltSave) &= KI_MXCSR_MASK;
-    __asm__ volatile("fxrstor64 %0" ::"m"(copy.FltSave));
-
     if (test_alert)
         KeTestAlertThread(UserMode);
-    KTRAP_FRAME *frame = ki_user_frame(thread);
-    ki_disable();    // frame is where an interrupt from ring 3 would be; our
-    load_frame(frame, &copy);    // own stack is below it
+    set_target(frame, rip, frame->EFlags, frame->Rsp);
     ki_return_to_user(frame);
 }
 
@@ -118,13 +86,13 @@ void ke_enter_user(uint64_t rip, uint64_t rsp, uint64_t rdi, uint64_t rsi,
                    uint64_t rdx)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    KTHREAD *thread = KeGetCurrentThread();
-    CONTEXT context = { .Rip = rip, .Rsp = rsp, .Rdi = rdi, .Rsi = rsi,
-                        .Rdx = rdx };
-    memcpy(context.FltSave, thread->fpu, sizeof(context.FltSave));
-    ke_continue(&context, true);    // APC-23
-    ke_hook.user_fault(STATUS_INVALID_IMAGE_FORMAT);
-    __builtin_unreachable();
+    KTRAP_FRAME *frame = ki_user_frame(KeGetCurrentThread());
+    if (!ke_is_user_range((void *)rip, 1))
+        ke_hook.user_fault(STATUS_INVALID_IMAGE_FORMAT);
+    *frame = (KTRAP_FRAME){ .Rdi = rdi, .Rsi = rsi, .Rdx = rdx };
+    set_target(frame, rip, 0, rsp);
+    KeTestAlertThread(UserMode);    // APC-23
+    ki_return_to_user(frame);
 }
 
 // Turns frame into a call of a user APC's routine: what was interrupted lies
@@ -134,22 +102,20 @@ void ke_enter_user(uint64_t rip, uint64_t rsp, uint64_t rdi, uint64_t rsi,
 void ki_call_user_apc(KTRAP_FRAME *frame, const KAPC *apc)
 {
     ASSERT_IRQL(==, APC_LEVEL);
-    KTHREAD *thread = KeGetCurrentThread();
-    CONTEXT context;
-    save_context(frame, &context);
     uint64_t top = frame->Rsp - RED_ZONE;
-    uint64_t at = (top - sizeof(CONTEXT)) & ~(uint64_t)63;
-    if (!NT_SUCCESS(ke_copy_to_user((void *)at, &context, sizeof(context)))) {
+    CONTEXT *at = (void *)((top - sizeof(*at)) & ~(uint64_t)63);
+    if (!ke_is_user_range(at, sizeof(*at)) ||
+        !NT_SUCCESS(ki_save_context(at, frame))) {
         KeLowerIrql(PASSIVE_LEVEL);
         ke_hook.user_fault(STATUS_STACK_OVERFLOW);
     }
-    ki_trace(TRACE_USER_APC, 0, thread->id);
-    CONTEXT call = {
-        .Rip = thread->Process->user_entry, .Rsp = at, .Rdi = NT_ENTRY_APC,
-        .Rsi = at, .Rdx = (uint64_t)apc->NormalRoutine,
-        .Rcx = (uint64_t)apc->NormalContext,
-        .R8 = (uint64_t)apc->SystemArgument1,
-        .R9 = (uint64_t)apc->SystemArgument2,
-    };
-    load_frame(frame, &call);
+    ki_trace(TRACE_USER_APC, 0, KeGetCurrentThread()->id);
+    frame->Rdi = NT_ENTRY_APC;
+    frame->Rsi = (uint64_t)at;
+    frame->Rdx = (uint64_t)apc->NormalRoutine;
+    frame->Rcx = (uint64_t)apc->NormalContext;
+    frame->R8 = (uint64_t)apc->SystemArgument1;
+    frame->R9 = (uint64_t)apc->SystemArgument2;
+    set_target(frame, KeGetCurrentThread()->Process->user_entry, 0,
+               (uint64_t)at);
 }

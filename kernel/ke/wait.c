@@ -69,6 +69,14 @@ static bool try_all(KWAIT_BLOCK *blocks, uint32_t count, KTHREAD *thread,
     return true;
 }
 
+static DECLSPEC_NOINLINE void unwait_timed(KTHREAD *thread, NTSTATUS status,
+                                           KPRIORITY increment)
+{
+    ki_remove_timer(&thread->Timer);
+    InitializeListHead(&thread->Timer.Header.WaitListHead);
+    ki_unwait(thread, status, increment);
+}
+
 // Releases a waiting thread with a status. increment: its priority boost,
 // which wears off; without one an old boost wears off by a step.
 //
@@ -77,22 +85,26 @@ void ki_unwait(KTHREAD *thread, NTSTATUS status, KPRIORITY increment)
 {
     ASSERT_IRQL(==, DISPATCH_LEVEL);
     ASSERT(thread->State == Waiting);
-    for (uint32_t i = 0; i < thread->WaitCount; i++)
-        RemoveEntryList(&thread->WaitBlockList[i].WaitListEntry);
-    ki_remove_timer(&thread->Timer);
-    InitializeListHead(&thread->Timer.Header.WaitListHead);
-    thread->WaitStatus = status;
-    if (thread->Queue) {    // it runs again, limit or not (IOCP-10)
-        KeAcquireSpinLockAtDpcLevel(&thread->Queue->lock);
-        thread->Queue->CurrentCount++;
-        KeReleaseSpinLockFromDpcLevel(&thread->Queue->lock);
+    if (!IsListEmpty(&thread->Timer.Header.WaitListHead)) {
+        unwait_timed(thread, status, increment);
+        return;
     }
-    if (thread->BasePriority < LOW_REALTIME_PRIORITY) {
-        KPRIORITY boosted = (KPRIORITY)MIN(thread->BasePriority + increment,
-                                           LOW_REALTIME_PRIORITY - 1);
+    KWAIT_BLOCK *block = thread->WaitBlockList;
+    for (uint32_t left = thread->WaitCount; left; left--, block++)
+        RemoveEntryList(&block->WaitListEntry);
+    thread->WaitStatus = status;
+    KQUEUE *queue = thread->Queue;
+    if (queue) {    // it runs again, limit or not (IOCP-10)
+        KeAcquireSpinLockAtDpcLevel(&queue->lock);
+        queue->CurrentCount++;
+        KeReleaseSpinLockFromDpcLevel(&queue->lock);
+    }
+    int base = thread->BasePriority, boosted = base + increment;
+    if (base < LOW_REALTIME_PRIORITY) {
+        boosted = MIN(boosted, LOW_REALTIME_PRIORITY - 1);
         if (increment > 0 && boosted > thread->Priority)
-            thread->Priority = boosted;
-        else if (increment == 0 && thread->Priority > thread->BasePriority)
+            thread->Priority = (KPRIORITY)boosted;
+        else if (increment == 0 && thread->Priority > base)
             thread->Priority--;
     }
     ki_ready_thread(thread);
@@ -192,6 +204,13 @@ void ki_wait_with_timer(KTHREAD *thread, uint64_t due)
     ki_insert_timer(&thread->Timer, due);
 }
 
+static DECLSPEC_NOINLINE KIRQL begin_again(KWAIT_REASON reason,
+                                           KPROCESSOR_MODE mode, bool alertable)
+{
+    ki_unlock_dispatcher(PASSIVE_LEVEL);    // delivers them
+    return ki_begin_wait(reason, mode, alertable);
+}
+
 // Begins a wait: delivers the APCs that wait for the thread, takes the
 // dispatcher lock, and notes what may end the wait.
 //
@@ -202,11 +221,9 @@ KIRQL ki_begin_wait(KWAIT_REASON reason, KPROCESSOR_MODE mode, bool alertable)
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
     KTHREAD *thread = KeGetCurrentThread();
     KIRQL old = ki_lock_dispatcher();
-    while (old == PASSIVE_LEVEL && thread->ApcState.KernelApcPending &&
-           thread->SpecialApcDisable == 0) {
-        ki_unlock_dispatcher(old);    // delivers them
-        old = ki_lock_dispatcher();
-    }
+    if (old == PASSIVE_LEVEL && thread->ApcState.KernelApcPending &&
+        thread->SpecialApcDisable == 0)
+        return begin_again(reason, mode, alertable);
     thread->WaitIrql = old;
     thread->WaitMode = mode;
     thread->Alertable = alertable;
@@ -282,7 +299,19 @@ NTSTATUS KeWaitForSingleObject(void *object, KWAIT_REASON reason,
                                     alertable, timeout, NULL);
 }
 
-// Waits for time to pass; a zero interval only yields.
+static DECLSPEC_NOINLINE NTSTATUS delay(KPROCESSOR_MODE mode, bool alertable,
+                                        const int64_t *interval)
+{
+    NTSTATUS status = KeWaitForMultipleObjects(
+        0, NULL, WaitAny, DelayExecution, mode, alertable, interval, NULL);
+    if (status == STATUS_TIMEOUT && *interval == 0 &&
+        KeGetCurrentIrql() == PASSIVE_LEVEL)
+        ke_yield();
+    return status == STATUS_TIMEOUT ? STATUS_SUCCESS : status;
+}
+
+// Waits for time to pass; a zero interval only yields. What ends the wait
+// before it begins is looked for without the lock first.
 //
 // IRQL:    <= APC_LEVEL
 // Returns: STATUS_SUCCESS, STATUS_ALERTED, STATUS_USER_APC
@@ -291,10 +320,12 @@ NTSTATUS KeDelayExecutionThread(KPROCESSOR_MODE mode, bool alertable,
                                 const int64_t *interval)
 {
     ASSERT_IRQL_RULE("IRQL-05", <=, APC_LEVEL);
-    NTSTATUS status = KeWaitForMultipleObjects(
-        0, NULL, WaitAny, DelayExecution, mode, alertable, interval, NULL);
-    if (status == STATUS_TIMEOUT && *interval == 0 &&
-        KeGetCurrentIrql() == PASSIVE_LEVEL)
-        ke_yield();
-    return status == STATUS_TIMEOUT ? STATUS_SUCCESS : status;
+    KTHREAD *thread = KeGetCurrentThread();
+    thread->WaitIrql = KeGetCurrentIrql();
+    thread->WaitMode = mode;
+    thread->Alertable = alertable;
+    NTSTATUS status = ki_test_alert(thread);
+    return status == STATUS_SUCCESS
+               ? delay(thread->WaitMode, thread->Alertable, interval)
+               : status;
 }

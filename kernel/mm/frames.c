@@ -7,7 +7,7 @@
 
 #include "kernel/mm/mmp.h"
 
-static KSPIN_LOCK pfn_lock;    // guards the list and the next fields
+static KSPIN_LOCK pfn_lock;    // guards the list and the skip fields
 static PFN_NUMBER free_list;    // 0: empty
 static volatile uint64_t available;
 
@@ -21,16 +21,19 @@ uint64_t mm_available_frames(void)
     return __atomic_load_n(&available, __ATOMIC_RELAXED);
 }
 
-// Puts a frame on the free list. Lock held, or boot.
+// Puts count frames, neighbours, on the free list. Entries that are all 0 are a
+// chain already, so that the boot's many cost no more than one. Lock held, or
+// boot.
 //
 // IRQL:    <= DISPATCH_LEVEL
-void mm_add_frame(PFN_NUMBER frame)
+void mm_add_frames(PFN_NUMBER first, PFN_NUMBER count)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
-    mm_pfn_database[frame].next = free_list;
-    free_list = frame;
-    available++;
+    PFN_NUMBER behind = first + count;
+    mm_pfn_database[behind - 1].skip = free_list - behind;
+    free_list = first;
+    available += count;
 }
 
 // Returns a frame with count 1, filled with zeros; none of the last reserve.
@@ -46,7 +49,7 @@ PFN_NUMBER mm_allocate_frame(uint64_t reserve)
     KeAcquireSpinLock(&pfn_lock, &old);
     PFN_NUMBER frame = available > reserve ? free_list : 0;
     if (frame) {
-        free_list = mm_pfn_database[frame].next;
+        free_list = frame + 1 + mm_pfn_database[frame].skip;
         available--;
     }
     KeReleaseSpinLock(&pfn_lock, old);
@@ -69,7 +72,7 @@ void mm_free_frame(PFN_NUMBER frame)
 
     KIRQL old;
     KeAcquireSpinLock(&pfn_lock, &old);
-    mm_add_frame(frame);
+    mm_add_frames(frame, 1);
     KeReleaseSpinLock(&pfn_lock, old);
 }
 

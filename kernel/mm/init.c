@@ -34,6 +34,21 @@ static bool overlap(uint64_t start, uint64_t end, MEMORY_RANGE range)
     return start < range.end && end > range.start;
 }
 
+// Frees the pages of a range, but for what lies in one of count others.
+static void add_frames(MEMORY_RANGE pages, const MEMORY_RANGE *taken,
+                       uint32_t count)
+{
+    for (; count--; taken++)
+        if (overlap(pages.start, pages.end, *taken)) {
+            add_frames((MEMORY_RANGE){ taken->end, pages.end }, taken + 1,
+                       count);    // what comes last is handed out first
+            pages.end = taken->start;
+        }
+    if (pages.start < pages.end)
+        mm_add_frames((PFN_NUMBER)(pages.start >> PAGE_SHIFT),
+                      (PFN_NUMBER)((pages.end - pages.start) >> PAGE_SHIFT));
+}
+
 // Makes the PFN database, behind the kernel or behind the initrd, and frees
 // what neither they nor the BIOS (all below the kernel) have; the page tables
 // of boot/ are still in use.
@@ -58,13 +73,9 @@ static bool make_frames(const LOADER_PARAMETER_BLOCK *loader)
         return false;
 
     memset(mm_pfn_database, 0, size);
+    const MEMORY_RANGE taken[] = { { 0, kernel_end }, initrd, pfns };
     for (const MEMORY_RANGE *ram = last; ram >= first; ram--)
-        for (uint64_t end = ram->end; end > ram->start; end -= PAGE_SIZE) {
-            uint64_t at = end - PAGE_SIZE;
-            if (at >= kernel_end && !overlap(at, end, initrd) &&
-                !overlap(at, end, pfns))
-                mm_add_frame((PFN_NUMBER)(at >> PAGE_SHIFT));
-        }
+        add_frames(*ram, taken, ARRAY_SIZE(taken));
     return true;
 }
 
@@ -112,7 +123,7 @@ bool mm_init(const LOADER_PARAMETER_BLOCK *loader)
     mm_make_entry(mm_kernel_cr3, MM_SYSTEM_PAGES);    // for all spaces to copy
     hal_write_msr(MSR_EFER, hal_read_msr(MSR_EFER) | EFER_NXE);
     mm_write_cr3(mm_kernel_cr3);
-    for (char *at = boot_low_start; at < boot_low_end; at += PAGE_SIZE)
-        mm_add_frame((PFN_NUMBER)((uintptr_t)at >> PAGE_SHIFT));
+    add_frames((MEMORY_RANGE){ (uintptr_t)boot_low_start,
+                               (uintptr_t)boot_low_end }, NULL, 0);
     return true;
 }

@@ -106,12 +106,12 @@ void mm_decommit(uint64_t cr3, const volatile uint32_t *users,
 // The page frame database: one of these per frame, up to the last of RAM.
 typedef struct mm_pfn {
     volatile uint32_t count;     // see mm.h; atomic
-    PFN_NUMBER next;             // when it is free; PFN lock
-} mm_pfn;
+    PFN_NUMBER skip;             // when it is free: the next free one lies so
+} mm_pfn;                        // many behind its neighbour; PFN lock
 
 extern mm_pfn *mm_pfn_database;
-// Puts a frame on the free list; boot, or lock held.
-void mm_add_frame(PFN_NUMBER frame);
+// Puts neighbours on the free list; boot, or lock held.
+void mm_add_frames(PFN_NUMBER first, PFN_NUMBER count);
 void mm_free_frame(PFN_NUMBER frame);    // its count has fallen to 0
 
 // Adds one to the count of a frame that cannot be freed meanwhile.

@@ -78,12 +78,17 @@ bool mm_map(uint64_t address, MEMORY_RANGE physical, uint64_t bits)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
-    for (; physical.start < physical.end; physical.start += PAGE_SIZE) {
+    while (physical.start < physical.end) {
         volatile uint64_t *entry = mm_make_entry(mm_kernel_cr3, address);
         if (!entry)
             return false;
-        *entry = physical.start | bits;
-        address += PAGE_SIZE;
+        uint64_t room = (PAGE_SIZE - BYTE_OFFSET(entry)) / sizeof(*entry);
+        uint64_t size = MIN(room * PAGE_SIZE, physical.end - physical.start);
+        uint64_t page = physical.start | bits, end = page + size;
+        for (; page != end; page += PAGE_SIZE, entry++)
+            *entry = page;
+        physical.start += size;
+        address += size;
     }
     return true;
 }

@@ -2,11 +2,30 @@
 
 #include "kernel/nt/ntp.h"
 
+// APCs come from a list per processor, as IRPs do.
+static KAPC *allocate_apc(void)
+{
+    ki_disable();
+    KAPC *apc = ke_take_kept(&KeGetCurrentPrcb()->apcs);
+    ki_enable();
+    return apc ? apc : ExAllocatePoolWithTag(NonPagedPool, sizeof(*apc),
+                                             NT_POOL_TAG);
+}
+
+static void free_apc(KAPC *apc)
+{
+    ki_disable();
+    bool kept = ke_keep(&KeGetCurrentPrcb()->apcs, apc);
+    ki_enable();
+    if (!kept)
+        ExFreePoolWithTag(apc, NT_POOL_TAG);
+}
+
 static void apc_kernel(KAPC *apc, KNORMAL_ROUTINE **normal, void **context,
                        void **argument1, void **argument2)
 {
     (void)normal, (void)context, (void)argument1, (void)argument2;
-    ExFreePoolWithTag(apc, NT_POOL_TAG);
+    free_apc(apc);
 }
 
 // Queues a user APC to a thread (APC-15).
@@ -27,14 +46,14 @@ NTSTATUS NtQueueApcThread(HANDLE handle, PS_APC_ROUTINE *routine,
         return STATUS_UNSUCCESSFUL;    // it has ended (APC-25)
     if (!routine)
         return STATUS_SUCCESS;         // wakes nobody (APC-26)
-    KAPC *apc = ExAllocatePoolWithTag(NonPagedPool, sizeof(*apc), NT_POOL_TAG);
+    KAPC *apc = allocate_apc();
     if (!apc)
         return STATUS_INSUFFICIENT_RESOURCES;
     KeInitializeApc(apc, &thread->Tcb, apc_kernel, NULL, routine, UserMode,
                     argument1);
     if (KeInsertQueueApc(apc, argument2, argument3, IO_NO_INCREMENT))
         return STATUS_SUCCESS;
-    ExFreePoolWithTag(apc, NT_POOL_TAG);
+    free_apc(apc);
     return STATUS_UNSUCCESSFUL;
 }
 
@@ -74,7 +93,5 @@ NTSTATUS NtContinue(const CONTEXT *context, bool test_alert)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    CONTEXT copy;
-    NT_TRY(ke_get_user(&copy, context));
-    return ke_continue(&copy, nt_bool(test_alert));
+    return ke_continue(context, nt_bool(test_alert));
 }
