@@ -20,6 +20,7 @@
 enum { UNITS_PER_SECOND = 10000000, DEFAULT_IO_TIMEOUT = 30,
        MAXIMUM_IO_TIMEOUT = 3600, MEBIBYTE = 1 << 20,
        TRACE_RECORDS = 16384, TRACE_RECORDS_SMALL = 2048,
+       TRACE_RECORDS_EXPORTED = 131072,
        SMALL_MACHINE = 64 * MEBIBYTE, WORD_LENGTH = 256 };
 
 // ---- Drivers: one line each -----------------------------------------------
@@ -109,9 +110,10 @@ static void parse_command_line(const char *line)
 
 static bool init_trace(uint32_t processor)
 {
-    uint64_t count = mm_total_frames << PAGE_SHIFT < SMALL_MACHINE
-                         ? TRACE_RECORDS_SMALL
-                         : TRACE_RECORDS;
+    uint64_t count =
+        mm_total_frames << PAGE_SHIFT < SMALL_MACHINE ? TRACE_RECORDS_SMALL
+        : trace_mask & KI_TRACE_EXPORT                ? TRACE_RECORDS_EXPORTED
+                                                      : TRACE_RECORDS;
     TRACE_RECORD *records = mm_allocate_system_pages(
         (uint32_t)BYTES_TO_PAGES(count * sizeof(*records)));
     if (records)
@@ -284,7 +286,7 @@ _Noreturn void kernel_main(uint32_t magic, uint32_t info)
     KeGetCurrentPrcb()->apic_id = hal_lapic_id();
     hal_calibrate_clock();
     ke_init_time();
-    bool export = ke_init_export();
+    ke_init_export();
 
     ps_init();
     nt_version = TINT_VERSION;
@@ -292,9 +294,7 @@ _Noreturn void kernel_main(uint32_t magic, uint32_t info)
     ke_hook = (ke_hooks){ .user_fault = ps_user_fault,
                           .thread_dead = ps_thread_dead, .reap = ob_reap,
                           .free_apc = free_apc };
-    if (!NT_SUCCESS(ps_create_system_thread(system_thread, &loader)) ||
-        (export &&
-         !NT_SUCCESS(ps_create_system_thread(ke_run_export, NULL))))
+    if (!NT_SUCCESS(ps_create_system_thread(system_thread, &loader)))
         refuse("no memory for the first thread");
     ke_idle();
 }

@@ -2,9 +2,9 @@
 // trace.h writes into them.
 //
 // The export is a stream of 16-byte units: records, and between them notes,
-// which look like a record whose event code is 0 (trace.h). A thread writes
-// it, at PASSIVE_LEVEL: one of its own when a ring is half full, the one that
-// ends the system for the rest. The DPC that wakes it does nothing else.
+// which look like a record whose event code is 0 (trace.h). A new thread is
+// told at once; the records, by whoever ends the system: so nothing of it is
+// part of what is seen. The rings are large then (kernel/main.c).
 
 #include "kernel/ke/kep.h"
 
@@ -16,8 +16,7 @@ volatile uint32_t ki_trace_mask;
 uint32_t ke_default_trace_mask, ke_trace_owner;
 
 static bool exporting;
-static KDPC wake_dpc;
-static KEVENT half_full, port_free;
+static KSPIN_LOCK port_lock;     // for units that belong together
 
 // Gives the processor its ring. records: count of them, a power of two.
 //
@@ -25,8 +24,7 @@ static KEVENT half_full, port_free;
 void ke_init_trace(uint32_t processor, TRACE_RECORD *records, uint64_t count)
 {
     ki_trace_ring *ring = &ki_trace_rings[processor];
-    *ring = (ki_trace_ring){ .mask = count - 1, .records = records,
-                             .alarm = ~0ull };
+    *ring = (ki_trace_ring){ .mask = count - 1, .records = records };
 }
 
 // See trace.h.
@@ -45,20 +43,6 @@ void ki_trace_service(uint32_t number)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     ki_trace_write(TRACE_SERVICE, 0, number);
-}
-
-// Sets the export going, for what ring has got since it last was.
-//
-// The DPC is a Low one, which never runs inside this call, wherever that is;
-// the self-IPI has it run as soon as the level allows, and wakes an idle
-// processor whose last word before the hlt this record is.
-//
-// IRQL:    any level
-void ke_wake_export(ki_trace_ring *ring)
-{
-    ring->alarm += ring->mask / 2 + 1;
-    if (KeInsertQueueDpc(&wake_dpc, NULL, NULL))
-        hal_send_self_ipi(HAL_VECTOR_DPC);
 }
 
 // Copies up to count records from *position on and moves that behind the last
@@ -100,33 +84,17 @@ static void put_note(uint16_t kind, uint32_t id, uint64_t value)
     put(&note, sizeof(note));
 }
 
-static void on_half_full(KDPC *dpc, void *context, void *argument1,
-                         void *argument2)
-{
-    (void)dpc, (void)context, (void)argument1, (void)argument2;
-    KeSetEvent(&half_full, IO_NO_INCREMENT);
-}
-
 // Begins the export if it was asked for and somebody listens.
 //
 // IRQL:    == PASSIVE_LEVEL
-bool ke_init_export(void)
+void ke_init_export(void)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     exporting = ke_default_trace_mask & KI_TRACE_EXPORT &&
                 hal_in8(EXPORT_PORT) == EXPORT_PORT;
-    KeInitializeEvent(&half_full, SynchronizationEvent, false);
-    KeInitializeEvent(&port_free, SynchronizationEvent, true);
-    KeInitializeDpc(&wake_dpc, on_half_full, NULL);
-    KeSetImportanceDpc(&wake_dpc, LowImportance);
-    if (!exporting)
-        return false;
-    put_note(KI_NOTE_START, (uint32_t)ki_trace_rings[0].mask + 1,
-             hal_tsc_frequency);
-    for (uint32_t i = 0; i < KeNumberProcessors; i++)
-        ki_trace_rings[i].alarm = ki_trace_rings[i].next +
-                                  ki_trace_rings[i].mask / 2;
-    return true;
+    if (exporting)
+        put_note(KI_NOTE_START, (uint32_t)ki_trace_rings[0].mask + 1,
+                 hal_tsc_frequency);
 }
 
 // Tells the stream whose a new thread is.
@@ -137,10 +105,11 @@ void ke_export_thread(uint32_t id, uint32_t process, const char name[16])
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     if (!exporting)
         return;
-    KeWaitForSingleObject(&port_free, Executive, KernelMode, false, NULL);
+    KIRQL old;
+    KeAcquireSpinLock(&port_lock, &old);
     put_note(KI_NOTE_THREAD, id, process);
     put(name, sizeof(TRACE_RECORD));
-    KeSetEvent(&port_free, IO_NO_INCREMENT);
+    KeReleaseSpinLock(&port_lock, old);
 }
 
 // Writes out what is new in every ring.
@@ -151,30 +120,18 @@ void ke_export_trace(void)
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     static uint64_t positions[MAXIMUM_PROCESSORS];
     TRACE_RECORD batch[BATCH];
+    KIRQL old;
     if (!exporting)
         return;
-    KeWaitForSingleObject(&port_free, Executive, KernelMode, false, NULL);
     for (uint32_t i = 0, got; i < KeNumberProcessors; i++)
         do {
             uint64_t lost = -positions[i];
             got = ke_read_trace(&ki_trace_rings[i], &positions[i], batch,
                                 BATCH);
             lost += positions[i] - got;
+            KeAcquireSpinLock(&port_lock, &old);
             put_note(KI_NOTE_RECORDS, i, lost << 32 | got);
             put(batch, got * sizeof(*batch));
+            KeReleaseSpinLock(&port_lock, old);
         } while (got == BATCH);
-    KeSetEvent(&port_free, IO_NO_INCREMENT);
-}
-
-// The thread that writes when a ring is half full.
-//
-// IRQL:    == PASSIVE_LEVEL
-void ke_run_export(void *context)
-{
-    ASSERT_IRQL(==, PASSIVE_LEVEL);
-    (void)context;
-    for (;;) {
-        KeWaitForSingleObject(&half_full, Executive, KernelMode, false, NULL);
-        ke_export_trace();
-    }
 }

@@ -16,7 +16,6 @@ typedef struct ki_trace_ring {
     volatile uint64_t next;      // records ever reserved
     uint64_t mask;               // records in the ring - 1; a power of two
     TRACE_RECORD *records;
-    uint64_t alarm;              // this record wakes the export; ~0: no export
 } ki_trace_ring;
 
 extern ki_trace_ring ki_trace_rings[MAXIMUM_PROCESSORS];
@@ -38,7 +37,6 @@ extern uint32_t ke_trace_owner;    // the process that widened it, or 0
 //   THREAD   Id: a thread, Time: its process; 16 bytes follow, the program
 enum { KI_NOTE_START, KI_NOTE_RECORDS, KI_NOTE_THREAD };
 
-void ke_wake_export(ki_trace_ring *ring);
 // Writes one record. An interrupt takes its slot before or after us, so each
 // gets one of its own. Locked, since a thread may move meanwhile: its record
 // then goes into the ring of the processor that it has just left. Any level.
@@ -53,18 +51,14 @@ static inline void ki_trace_write(uint32_t event, uint32_t aux, uint32_t id)
                                            << IRQL_SHIFT);
     record->Aux = (uint16_t)aux;
     record->Id = id;
-    if (slot == ring->alarm)
-        ke_wake_export(ring);
 }
 
 uint32_t ke_read_trace(const ki_trace_ring *ring, uint64_t *position,
                        TRACE_RECORD *records, uint32_t count);
 
-// Begins the export; true if there is one.
-bool ke_init_export(void);
+void ke_init_export(void);
 void ke_export_thread(uint32_t id, uint32_t process, const char name[16]);
 void ke_export_trace(void);
-void ke_run_export(void *context);
 
 // ki_trace_write, but it leaves all registers alone.
 __attribute__((no_caller_saved_registers))
