@@ -144,7 +144,8 @@ class Picture:
 
     def disk(self):
         self.disk_y = self.y + HIGH / 2
-        for irp in self.t.disks[self.irp.unit]:
+        for irp in sorted(self.t.disks[self.irp.unit],
+                          key=lambda irp: irp is self.irp):    # on top
             start, end = self.t.at_device(irp)
             mine = irp is self.irp
             self.bar(start, end, self.y, HIGH, 'device' if mine else 'waiting',
