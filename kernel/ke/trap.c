@@ -206,7 +206,7 @@ void ki_lower_irql(KIRQL irql)
         if (prcb->dpc_requested || prcb->timer_expired)
             drain(prcb);
         KTHREAD *thread = KeGetCurrentThread();
-        if (KI_PRCB_FIELD(reschedule)) {
+        if (KeGetCurrentPrcb()->reschedule) {
             ki_enable();
             ki_reschedule();
             ki_disable();
