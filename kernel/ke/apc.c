@@ -128,7 +128,7 @@ bool KeRemoveQueueApc(KAPC *apc)
 // ---- Delivery -------------------------------------------------------------
 
 // Takes the next deliverable APC of the mode off its list (APC-06, APC-07);
-// NULL if there is none. Copies what its routines may free or use again.
+// NULL if there is none. Copies it: its routines may free or requeue it.
 static inline KAPC *take_apc(KTHREAD *thread, KPROCESSOR_MODE mode, KAPC *copy)
 {    // lab 2
     KAPC_STATE *state = &thread->ApcState;
@@ -145,12 +145,7 @@ static inline KAPC *take_apc(KTHREAD *thread, KPROCESSOR_MODE mode, KAPC *copy)
         apc = NULL;    // stays; leaving the region looks again
     if (apc) {
         unlink_apc(apc);
-        copy->KernelRoutine = apc->KernelRoutine;
-        copy->RundownRoutine = apc->RundownRoutine;
-        copy->NormalRoutine = apc->NormalRoutine;
-        copy->NormalContext = apc->NormalContext;
-        copy->SystemArgument1 = apc->SystemArgument1;
-        copy->SystemArgument2 = apc->SystemArgument2;
+        *copy = *apc;
     }
     ki_unlock_dispatcher(old);
     return apc;

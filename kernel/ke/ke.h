@@ -120,8 +120,8 @@ typedef struct ke_service {
 // The table that main.c wires; ke knows no service.
 void ke_set_services(const ke_service *table, uint32_t count);
 
-// Replaces ring 3's registers by those of a context in ring 3 and returns there;
-// comes back only with a status that says what is wrong with them.
+// Replaces ring 3's registers by those of its context and returns there; comes
+// back only with a status that says what is wrong with them.
 NTSTATUS ke_continue(const CONTEXT *context, bool test_alert);
 
 // Tells whether an address may be read without a fault; mm's, for backtraces.

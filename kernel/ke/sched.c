@@ -185,12 +185,11 @@ static void switch_to(KPRCB *prcb, KTHREAD *from, KTHREAD *to)
     to->switched_in = now;
     to->ContextSwitches++;
     to->State = Running;
-    to->processor = (uint8_t)prcb->Number;
     prcb->CurrentThread = to;
     prcb->current_id = to->id;
-    prcb->kernel_stack = (uint64_t)to->InitialStack;
-    prcb->descriptors->tss.rsp[0] = (uint64_t)to->InitialStack;
-    prcb->dead = from->State == Terminated ? from : NULL;
+    uint64_t stack = (uint64_t)to->InitialStack;
+    prcb->kernel_stack = stack;
+    prcb->descriptors->tss.rsp[0] = stack;
     switch_fpu(prcb, from, to);
     switch_space(prcb, from->attached, to->attached);
     // Ring 3 may have changed the register by loading a selector: what the
@@ -210,10 +209,9 @@ void ki_finish_switch(void)
 {
     ASSERT_IRQL(==, DISPATCH_LEVEL);
     KPRCB *prcb = KeGetCurrentPrcb();
-    KTHREAD *dead = prcb->dead;
+    if (prcb->dead)
+        ke_hook.thread_dead(prcb->dead);
     prcb->dead = NULL;
-    if (dead)
-        ke_hook.thread_dead(dead);
     prcb->quantum_deadline = KI_FOREVER;
     prcb->quantum_expired = false;    // that was the other thread's
     ki_update_quantum(prcb);
@@ -245,6 +243,7 @@ static KTHREAD *take_next(KPRCB *prcb)
     if (!next)
         return prcb->idle_thread;
     dequeue_ready(next);
+    next->processor = (uint8_t)prcb->Number;
     return next;
 }
 
@@ -261,7 +260,6 @@ void ki_swap_thread(void)
     prcb->reschedule = false;
     if (next == current) {
         next->State = Running;
-        next->processor = (uint8_t)prcb->Number;    // put_back chose another
         ki_update_quantum(prcb);
         return;
     }

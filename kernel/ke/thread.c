@@ -138,6 +138,7 @@ void ke_terminate_thread(NTSTATUS status)
     ki_signal(&thread->Header, IO_NO_INCREMENT);
     thread->State = Terminated;
     KPRCB *prcb = KeGetCurrentPrcb();
+    prcb->dead = thread;
     if (prcb->fpu_owner == thread)
         prcb->fpu_owner = NULL;
     ki_swap_thread();

@@ -131,12 +131,10 @@ static void run_interrupt(KPRCB *prcb, uint8_t vector)
     ki_trace(TRACE_ISR_OUT, 0, vector);
 }
 
-static void dispatch_interrupt(KTRAP_FRAME *frame)
+static void dispatch_interrupt(uint8_t vector)
 {
     KPRCB *prcb = KeGetCurrentPrcb();
     KIRQL old = KeGetCurrentIrql();
-    uint8_t vector = (uint8_t)frame->vector;
-
     if (prcb->halted_since) {
         ki_wake_up(prcb);
         ki_trace(TRACE_IDLE_OUT, 0, 0);
@@ -169,7 +167,7 @@ void ki_trap(KTRAP_FRAME *frame)
     if (frame->vector < EXCEPTION_VECTORS && frame->vector != HAL_VECTOR_APC)
         dispatch_exception(frame);
     else
-        dispatch_interrupt(frame);
+        dispatch_interrupt((uint8_t)frame->vector);
     if (frame->SegCs & 3) {
         ki_disable();
         ki_user_exit(frame);
@@ -208,7 +206,7 @@ void ki_lower_irql(KIRQL irql)
         if (prcb->dpc_requested || prcb->timer_expired)
             drain(prcb);
         KTHREAD *thread = KeGetCurrentThread();
-        if (KI_PRCB_FIELD(reschedule)) {
+        if (KeGetCurrentPrcb()->reschedule) {
             ki_enable();
             ki_reschedule();
             ki_disable();

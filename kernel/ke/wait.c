@@ -299,17 +299,6 @@ NTSTATUS KeWaitForSingleObject(void *object, KWAIT_REASON reason,
                                     alertable, timeout, NULL);
 }
 
-static DECLSPEC_NOINLINE NTSTATUS delay(KPROCESSOR_MODE mode, bool alertable,
-                                        const int64_t *interval)
-{
-    NTSTATUS status = KeWaitForMultipleObjects(
-        0, NULL, WaitAny, DelayExecution, mode, alertable, interval, NULL);
-    if (status == STATUS_TIMEOUT && *interval == 0 &&
-        KeGetCurrentIrql() == PASSIVE_LEVEL)
-        ke_yield();
-    return status == STATUS_TIMEOUT ? STATUS_SUCCESS : status;
-}
-
 // Waits for time to pass; a zero interval only yields. What ends the wait
 // before it begins is looked for without the lock first.
 //
@@ -325,7 +314,12 @@ NTSTATUS KeDelayExecutionThread(KPROCESSOR_MODE mode, bool alertable,
     thread->WaitMode = mode;
     thread->Alertable = alertable;
     NTSTATUS status = ki_test_alert(thread);
-    return status == STATUS_SUCCESS
-               ? delay(thread->WaitMode, thread->Alertable, interval)
-               : status;
+    if (status != STATUS_SUCCESS)
+        return status;
+    status = KeWaitForMultipleObjects(0, NULL, WaitAny, DelayExecution, mode,
+                                      alertable, interval, NULL);
+    if (status == STATUS_TIMEOUT && *interval == 0 &&
+        KeGetCurrentIrql() == PASSIVE_LEVEL)
+        ke_yield();
+    return status == STATUS_TIMEOUT ? STATUS_SUCCESS : status;
 }

@@ -115,7 +115,7 @@ static inline void nt_free_pool(void *pointer)
 #define NT_CAPTURE_TIMEOUT(timeout)                                         \
     int64_t timeout##_value;                                                \
     if (timeout)                                                            \
-        NT_TRY(ke_get_user_word(&timeout##_value, timeout));                     \
+        NT_TRY(ke_get_user_word(&timeout##_value, timeout));                \
     timeout = timeout ? &timeout##_value : NULL
 
 // Copies a counted string, itself copied already, to to with a final zero.
