@@ -4,7 +4,8 @@
 // The export is a stream of 16-byte units: records, and between them notes,
 // which look like a record whose event code is 0 (trace.h). A thread writes
 // it, at PASSIVE_LEVEL: one of its own when a ring is half full, the one that
-// ends the system for the rest. The DPC that wakes it does nothing else.
+// ends the system for the rest. The DPC that wakes it does nothing else. Nobody
+// is suspended while the port is his: the others, and the end, would wait.
 
 #include "kernel/ke/kep.h"
 
@@ -127,10 +128,12 @@ void ke_export_thread(uint32_t id, uint32_t process, const char name[16])
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     if (!exporting)
         return;
+    KeEnterCriticalRegion();
     KeWaitForSingleObject(&port_free, Executive, KernelMode, false, NULL);
     put_note(KI_NOTE_THREAD, id, process);
     put(name, sizeof(TRACE_RECORD));
     KeSetEvent(&port_free, IO_NO_INCREMENT);
+    KeLeaveCriticalRegion();
 }
 
 // Writes out what is new in every ring.
@@ -143,6 +146,7 @@ void ke_export_trace(void)
     TRACE_RECORD batch[BATCH];
     if (!exporting)
         return;
+    KeEnterCriticalRegion();
     KeWaitForSingleObject(&port_free, Executive, KernelMode, false, NULL);
     for (uint32_t i = 0, got; i < KeNumberProcessors; i++)
         do {
@@ -154,6 +158,7 @@ void ke_export_trace(void)
             put(batch, got * sizeof(*batch));
         } while (got == BATCH);
     KeSetEvent(&port_free, IO_NO_INCREMENT);
+    KeLeaveCriticalRegion();
 }
 
 // The thread that writes when a ring is half full.

@@ -82,6 +82,14 @@ def test_threads_have_the_names_of_their_programs(traced):
         name for _, name in recording.threads.values()}
 
 
+def test_nobody_is_suspended_while_the_port_is_his(traced, fixtures):
+    """The others, and the end, would wait for him (faults/export.c)."""
+    recording = stream.read(traced(
+        cpus=2, kernel=fixtures.checked,
+        options=['trace=all', 'ktest=export_goes_on_beside_a_suspended_thread']))
+    assert recording.threads[1] == (0, 'teller') and not recording.cut
+
+
 @pytest.mark.parametrize('options', [(), ('trace=off',)])
 def test_without_being_asked_it_says_nothing(traced, options):
     assert traced('true', options=options) == b''
