@@ -4,8 +4,7 @@
 // The export is a stream of 16-byte units: records, and between them notes,
 // which look like a record whose event code is 0 (trace.h). A thread writes
 // it, at PASSIVE_LEVEL: one of its own when a ring is half full, the one that
-// ends the system for the rest. The DPC that wakes it does nothing else. Nobody
-// is suspended while the port is his: the others, and the end, would wait.
+// ends the system for the rest. The DPC that wakes it does nothing else.
 
 #include "kernel/ke/kep.h"
 
@@ -120,7 +119,8 @@ bool ke_init_export(void)
     return exporting;
 }
 
-// Tells the stream whose a new thread is.
+// Tells the stream whose a new thread is. Nobody may be suspended while the
+// port is his: the others, and the end, would wait for it.
 //
 // IRQL:    == PASSIVE_LEVEL
 void ke_export_thread(uint32_t id, uint32_t process, const char name[16])

@@ -148,7 +148,7 @@ class Picture:
             self.y += height + SPACE
 
     def disk(self):
-        self.disk_y = self.y + HIGH - 4         # beneath the name
+        self.disk_y = self.y + HIGH / 2
         for irp in self.t.disks[self.irp.unit]:
             start, end = self.t.at_device(irp)
             mine = irp is self.irp
@@ -192,18 +192,19 @@ class Picture:
         """(x, y, stage, text) along the road, in the order of time; stage None
         is only a point of the line."""
         texts = {key: (stage, text) for key, stage, text in model.STEPS}
+        disk = self.disk_y + HIGH / 2 - 4       # beneath the name
         out = []
         for key, mark in sorted(self.irp.marks.items(),
                                 key=lambda item: item[1].time):
             x, y = self.x(mark.time), self.places[mark.cpu] + HIGH / 2
             if key == 'isr':
-                out.append((x, self.disk_y, None, ''))
+                out.append((x, disk, None, ''))
             out.append((x, y, *texts[key]))
             if key == 'DMA_START':
-                out.append((x, self.disk_y, None, ''))
+                out.append((x, disk, None, ''))
         for piece in self.axis:
             if piece.quiet:
-                out.append((piece.x + BREAK / 2, self.disk_y, 6,
+                out.append((piece.x + BREAK / 2, disk, 6,
                             'in flight: an entry in a queue, then the '
                             "disk's own business"))
         return sorted(out, key=lambda stop: stop[0])
