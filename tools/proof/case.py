@@ -27,8 +27,10 @@ IDLE, SWITCH = 'ki_idle_hlt', 'ki_swap_context'
 PROMPT = re.compile(rb'(?:\A|\n)tint> ')
 HELD = 1.1              # seconds that a write is held with all halted
 FORESEEN = 10           # seconds ahead in which no timer may be due
+TIMEOUT = 300           # seconds that a request may take: no slow host ends one
 SHORTEST = 0.5          # a shorter flight, or halt, proves nothing
-SETTLE, BOOT, ANSWER = 4, 120, 60      # seconds; bounds that only something broken reaches
+SETTLE = 4              # seconds to halt in before; one that polls never does
+BOOT, ANSWER = 120, 60  # seconds; bounds that only something broken reaches
 # How many characters of log there may be before the first write, and from there
 # to the halt of all, where each further write may take some: more is polling,
 # or a program that has something else to do.
@@ -113,7 +115,8 @@ class Case:
             image.truncate(DISK)
         self.machine = qemu.Machine(
             f'proof/{name or "case"}', program=['sh'], kernel=kernel,
-            options=['then=poweroff', *options], initrd=initrd,
+            options=['then=poweroff', f'iotimeout={TIMEOUT}', *options],
+            initrd=initrd,
             disks=[qemu.Disk(self.disk, bus)], cpus=cpus, mem=mem,
             debug=DEBUG, trace=EVENTS,
             extra=['-msg', 'timestamp=on', '-plugin', str(plugin)])

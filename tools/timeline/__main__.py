@@ -64,6 +64,7 @@ def summary(timeline):
 
 def draw(recorded, folder):
     timeline = model.Timeline(stream.read(recorded))
+    folder.mkdir(parents=True, exist_ok=True)
     chrome.write(timeline, folder / 'trace.json')
     (folder / 'trace.html').write_text(page.render(timeline,
                                                    summary(timeline)))

@@ -310,9 +310,13 @@ class Timeline:
 
     def cut(self, thread, start, end, kind, name):
         """A slice of a thread, in pieces, each where it ran."""
-        for state in thread.states:
-            if (state.kind == 'running' and state.start < end
-                    and state.end > start):
+        first = bisect.bisect_right(thread.states, start,
+                                    key=lambda state: state.start) - 1
+        for at in range(max(0, first), len(thread.states)):
+            state = thread.states[at]
+            if state.start >= end:
+                break
+            if state.kind == 'running' and state.end > start:
                 piece = Slice(max(start, state.start), kind, name, thread.id,
                               min(end, state.end))
                 self.cpus[state.id].slices.append(piece)

@@ -12,6 +12,7 @@ WIDTH, LEFT, RIGHT, TOP = 1000, 118, 14, 58
 BREAK = 215             # px for a span in which only the disk works
 LEAST_GAP = 1e-3        # seconds: a shorter one is drawn to scale
 HIGH, NEST, SPACE = 20, 11, 14
+STOP = 12               # px from the middle of a stop to what is beside it
 EDGE = 0.03             # of the work, before and behind it
 WRITE = 4               # IRP_MJ_WRITE
 PENDING = 5             # the stage in which the thread goes its own way
@@ -104,7 +105,7 @@ class Picture:
         kind = f' class="{name}"' if name else ''
         self.add(f'<text x="{x:.1f}" y="{y:.1f}"{kind}>{text}</text>')
 
-    def bar(self, start, end, y, height, kind, title, text=''):
+    def bar(self, start, end, y, height, kind, title, text='', stops=()):
         first, last = self.axis[0].start, self.axis[-1].end
         if start > last or end < first:
             return
@@ -113,8 +114,10 @@ class Picture:
         self.add(f'<rect x="{x0:.1f}" y="{y:.1f}" width="{width:.1f}" '
                  f'height="{height}" class="{kind}"><title>{title}</title>'
                  '</rect>')
-        if text and width > 7 * len(text):
-            self.text(x0 + 4, y + height - 6, text, 'in')
+        # Behind the stops that lie over it: the name is to be read.
+        text_x = max([x0, *(x + STOP for x in stops if x0 <= x <= x1)])
+        if text and x1 - text_x > 7 * len(text):
+            self.text(text_x + 4, y + height - 6, text, 'in')
 
     def label(self, text, height):
         self.text(8, self.y + 14, text)
@@ -131,12 +134,14 @@ class Picture:
             nested = [(depth, piece) for depth, piece in model.nest(cpu.slices)
                       if piece.kind not in ('idle', 'halted')]
             self.places[number] = self.y
+            stops = [self.x(mark.time) for mark in self.irp.marks.values()
+                     if mark.cpu == number]
             for depth, piece in nested:
                 title = titles.get(piece.kind, piece.name)
                 self.bar(piece.start, piece.end,
                          self.y + (depth and HIGH + (depth - 1) * NEST),
                          HIGH if not depth else NEST - 1, piece.kind, title,
-                         title if not depth else '')
+                         title if not depth else '', stops)
             depths = max((depth for depth, _ in nested), default=0)
             height = HIGH + depths * NEST
             self.label(f'processor {number}', height)
@@ -188,18 +193,19 @@ class Picture:
         """(x, y, stage, text) along the road, in the order of time; stage None
         is only a point of the line."""
         texts = {key: (stage, text) for key, stage, text in model.STEPS}
+        disk = self.disk_y + HIGH / 2 - 4       # beneath the name
         out = []
         for key, mark in sorted(self.irp.marks.items(),
                                 key=lambda item: item[1].time):
             x, y = self.x(mark.time), self.places[mark.cpu] + HIGH / 2
             if key == 'isr':
-                out.append((x, self.disk_y, None, ''))
+                out.append((x, disk, None, ''))
             out.append((x, y, *texts[key]))
             if key == 'DMA_START':
-                out.append((x, self.disk_y, None, ''))
+                out.append((x, disk, None, ''))
         for piece in self.axis:
             if piece.quiet:
-                out.append((piece.x + BREAK / 2, self.disk_y, 6,
+                out.append((piece.x + BREAK / 2, disk, 6,
                             'in flight: an entry in a queue, then the '
                             "disk's own business"))
         return sorted(out, key=lambda stop: stop[0])
