@@ -50,6 +50,7 @@ STOPS = [
 def everything(stop):
     """The steps that try all commands at a stop."""
     steps = [(f'{stop} {name}', [f'nt {name}']) for name in ALL]
+    steps += [(f'{stop} backtrace', ['backtrace'])]
     for name in WITH_ADDRESS:
         steps += [(f'{stop} {name} bad{i}', [f'nt {name} {bad}'])
                   for i, bad in enumerate(GARBAGE)]
@@ -57,6 +58,7 @@ def everything(stop):
 
 
 def check(said, stop):
+    assert 'Backtrace stopped' not in said[f'{stop} backtrace'], stop
     for name in ALL:
         assert said[f'{stop} {name}'], f'nt {name} says nothing at {stop}'
     for name in WITH_ADDRESS:
