@@ -1,9 +1,9 @@
 """stages.py - the twelve stages of one write: where each is met, what is told
 there, and what must hold. The order and the names are those of the README.
 
-A stage's `where` is a function or label of the kernel, or a method that says
-an address; `meets` looks whether a stop there is the write of this walk;
-`holds` gives pairs (true or false, what it says).
+A stage's `where` is a place as gdb takes it, or a variable to be watched;
+`meets` looks whether a stop there is the write of this walk; `holds` gives
+pairs (true or false, what it says).
 """
 import dataclasses
 
@@ -18,6 +18,7 @@ STATUS_SUCCESS, STATUS_PENDING = 0, 0x103
 FILE_DEVICE_DISK, FO_SYNCHRONOUS_IO = 7, 1
 IRP_STORED, IRP_MJ_WRITE = 4, 4
 HANDLE_MASK = 0xFFFFFFFC
+WATCH = 'watch '                # such a place is a variable, not a function
 
 
 @dataclasses.dataclass
@@ -132,6 +133,10 @@ def holds_down(walk):
 
 def meets_irp(walk):
     return guest.register('rdi') == walk.irp_at
+
+
+def meets_dma(walk):
+    return irp_state(walk, 'IrpAtDevice')[0]
 
 
 def holds_dma(walk):
@@ -271,10 +276,10 @@ STAGES = [
           'The IRP goes to the disk\'s driver, which marks it pending and hands '
           'it to the device, or to a queue. Nobody will wait for it there.',
           meets_down, holds_down),
-    Stage(4, 'the device is told to go: DMA', '*io_irp_at_device',
+    Stage(4, 'the device is told to go: DMA', WATCH + '((IRP *){irp})->state',
           'The device had room for it, so the driver tells it to go at once, '
           'still in the caller\'s thread. The device will read the caller\'s own '
-          'pages, by their physical addresses.', meets_irp, holds_dma),
+          'pages, by their physical addresses.', meets_dma, holds_dma),
     Stage(5, 'the call returns STATUS_PENDING', '*ki_system_exit',
           'The thread is on its way back to ring 3 while the disk works; it '
           'may do whatever it likes. (QEMU lets a disk finish its command when '

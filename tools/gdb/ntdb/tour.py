@@ -92,7 +92,9 @@ class Point(gdb.Breakpoint):
     """Where a stage is met; stops only for the write of this walk."""
 
     def __init__(self, stage, place):
-        super().__init__(place, internal=True)
+        watched = place.removeprefix(stages.WATCH)
+        kind = gdb.BP_BREAKPOINT if watched == place else gdb.BP_WATCHPOINT
+        super().__init__(watched, kind, gdb.WP_WRITE, internal=True)
         self.stage, self.met, self.silent = stage, False, True
 
     def stop(self):
@@ -146,7 +148,8 @@ class Walk:
         return stage
 
     def run_to(self, stage):
-        place = stage.where.format(driver=self.driver, back=self.back)
+        place = stage.where.format(driver=self.driver, back=self.back,
+                                   irp=self.irp_at)
         point = Point(stage, place)
         try:
             self.run(stage)
