@@ -110,7 +110,8 @@ class Walk:
     def __init__(self):
         self.next = 0           # index of the stage to come
         self.thread = self.thread_id = self.file = 0
-        self.irp_at = self.irp_id = self.length = self.taker = self.back = 0
+        self.irp_at = self.irp_id = self.iosb = self.length = 0
+        self.taker = self.back = 0
         self.driver = self.interrupted = ''
         self.failed = []
 
@@ -122,6 +123,7 @@ class Walk:
 
     def found_irp(self, irp):
         self.irp_at, self.irp_id = number(irp.address), int(irp['id'])
+        self.iosb = number(irp['UserIosb'])
         location = irp['stack'][int(irp['CurrentLocation']) - 2]
         self.length = number(location['Parameters']['Write']['Length'])
         file = guest.at('FILE_OBJECT', self.file)
