@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 
 from pathlib import Path
 
@@ -42,6 +43,8 @@ run again from the start, up to there; so the console is not shown this time.
 `help nt` lists commands for the kernel's objects.
 """
 TINT = Path(os.path.relpath(qemu.ROOT / 'tools/gdb/tint.py'))
+MONITOR = 'qmp.sock'           # beside gdb's socket
+QUESTION = b'{"execute":"qmp_capabilities"} {"execute":"query-status"}'
 LONGEST_SOCKET = 100            # Linux takes 107 bytes
 LOCKED = 'Failed to get "write" lock'
 # What the tour writes: two commands of the disk on this bus (see tour.py).
@@ -74,14 +77,14 @@ def socket_path():
 
 def remove(path):
     path.unlink(missing_ok=True)
-    path.with_name('qmp.sock').unlink(missing_ok=True)
+    path.with_name(MONITOR).unlink(missing_ok=True)
 
 
 def stub(path):
     """QEMU's options for a guest that waits for gdb on a socket; the tour asks
     its monitor on another one."""
     listen = 'socket,server=on,wait=off,path='
-    monitor = path.with_name('qmp.sock')
+    monitor = path.with_name(MONITOR)
     return ['-S', '-chardev', listen + qemu.quote(path) + ',id=gdb',
             '-gdb', 'chardev:gdb', '-chardev',
             listen + qemu.quote(monitor) + ',id=qmp',
@@ -115,13 +118,21 @@ class Guest:
             if self.echo:
                 os.write(sys.stdout.fileno(), data)
 
-    def wait_for_socket(self):
-        while not self.path.exists():
-            try:
-                self.process.wait(0.05)
-            except subprocess.TimeoutExpired:
-                continue
-            sys.exit(explain(self.said()))
+    def wait_until_up(self):
+        """Its main loop answers a question when all is set up, the disk
+        included; the greeting comes before."""
+        while self.process.poll() is None:
+            with socket.socket(socket.AF_UNIX) as monitor, \
+                    contextlib.suppress(OSError):
+                monitor.connect(str(self.path.with_name(MONITOR)))
+                monitor.sendall(QUESTION)
+                answer = b''
+                while data := monitor.recv(4096):
+                    answer += data
+                    if b'"running"' in answer:
+                        return
+            time.sleep(0.05)
+        sys.exit(explain(self.said()))
 
     def said(self):
         self.errors.seek(0)
@@ -159,7 +170,7 @@ def with_gdb(command, kernel, path, then=(), echo=True, welcome=WELCOME):
     """Starts both; returns gdb's status. QEMU ends with it."""
     guest = Guest([*command, *stub(path)], path, echo)
     try:
-        guest.wait_for_socket()
+        guest.wait_until_up()
         print(welcome, end='', flush=True)
         status = run.wait(subprocess.Popen(gdb_command(path, kernel, *then)))
     finally:

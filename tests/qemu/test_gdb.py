@@ -17,6 +17,12 @@ import qemu
 
 from harness import debugger
 
+
+def run(build, *arguments, **variables):
+    """A session on a machine with an IDE disk, which most stops here want."""
+    return debugger.run(build, *arguments, **{'DISK': 'ide', **variables})
+
+
 ALL = ['irql', 'dpcs', 'apc', 'irp', 'irps', 'threads', 'thread', 'ready',
        'running', 'ps', 'handles', 'iocp', 'dev', 'devstack', 'drv', 'file',
        'pte', 'idt', 'pcr', 'timers', 'pool', 'locks', 'trace', 'why',
@@ -50,6 +56,7 @@ STOPS = [
 def everything(stop):
     """The steps that try all commands at a stop."""
     steps = [(f'{stop} {name}', [f'nt {name}']) for name in ALL]
+    steps += [(f'{stop} backtrace', ['backtrace'])]
     for name in WITH_ADDRESS:
         steps += [(f'{stop} {name} bad{i}', [f'nt {name} {bad}'])
                   for i, bad in enumerate(GARBAGE)]
@@ -57,6 +64,7 @@ def everything(stop):
 
 
 def check(said, stop):
+    assert 'Backtrace stopped' not in said[f'{stop} backtrace'], stop
     for name in ALL:
         assert said[f'{stop} {name}'], f'nt {name} says nothing at {stop}'
     for name in WITH_ADDRESS:
@@ -79,7 +87,7 @@ def test_every_command_at_every_stop(fixtures, cpus):
             steps += everything(f'{stop}/2')
             steps += [(f'back {stop}', ['thread 1'])]
     # Without ARGS a shell stays at its prompt: the last stop surely comes.
-    status, output = debugger.run(
+    status, output = run(
         fixtures.build, script=debugger.script(steps), CPUS=cpus)
     said = debugger.answers(output)
     assert 'end' in said, output[-3000:]
@@ -103,8 +111,8 @@ def flight(fixtures):
     line. The stop is the call for a packet."""
     at = ['break *NtRemoveIoCompletion if $cs==8', 'continue']
     steps = [
-        ('before', ['break *io_irp_at_device', 'continue', 'continue',
-                    'print *(IRP *)$rdi', 'print (NTSTATUS)0xc0000005',
+        ('before', ['break NtWriteFile if length == 4096', 'continue',
+                    'break ide_start_io', 'continue', 'print *irp', 'print (NTSTATUS)0xc0000005',
                     'print (NTSTATUS)0x103', 'print psp_threads',
                     'print *(KTHREAD *)ki_processor[0]->CurrentThread',
                     'print *(IRP *)&psp_threads', 'backtrace']),
@@ -124,7 +132,7 @@ def flight(fixtures):
                  'set var psp_threads.Flink = $old', 'nt ps']),
         ('ring3', ['break take_packets', 'info breakpoints']),
     ]
-    return debugger.answers(debugger.run(
+    return debugger.answers(run(
         fixtures.build, script=debugger.script(steps),
         ARGS='nothread --writes 3')[1])
 
@@ -194,7 +202,7 @@ def test_a_damaged_list_is_one_line(flight):
 
 def test_programs_have_symbols_of_their_own(fixtures):
     """Two programs with a main each: a breakpoint means one of them."""
-    said = debugger.answers(debugger.run(fixtures.build, script=debugger.script(
+    said = debugger.answers(run(fixtures.build, script=debugger.script(
         [('go', ['break take_packets', 'continue', 'backtrace', 'nt irql']),
          ('images', ['info symbol $rip', 'print $cs == 0x2b'])]),
         ARGS='sh -c "nothread --writes 1"')[1])
@@ -207,7 +215,7 @@ def test_programs_have_symbols_of_their_own(fixtures):
 def test_a_bugcheck_is_explained(fixtures):
     """It stops by itself, says why, and the launcher resolves the addresses
     when QEMU has ended."""
-    status, output = debugger.run(
+    status, output = run(
         fixtures.build, KOPTS='ktest=fatal_page_fault', ARGS='true',
         script=debugger.script([('go', ['continue']),
                                 ('why', ['nt why', 'backtrace']),
@@ -226,7 +234,7 @@ def test_a_bugcheck_is_explained(fixtures):
 
 
 def test_a_broken_rule_is_told(fixtures):
-    said = debugger.answers(debugger.run(
+    said = debugger.answers(run(
         fixtures.build, KOPTS='ktest=fatal_raise_to_lower', ARGS='true',
         script=debugger.script([('go', ['continue']), ('why', ['nt why'])]))[1])
     text = ' '.join(said['why'].split())
@@ -240,7 +248,7 @@ def test_a_replay_goes_back_to_what_was_interrupted(fixtures):
     """From the ISR to the last instruction before its interrupt, behind which
     stands the one that it held up; to the breakpoint before; and forwards
     again to the same ISR."""
-    said = debugger.answers(debugger.run(
+    said = debugger.answers(run(
         fixtures.build, REPLAY=1, ARGS='nothread --writes 1',
         script=debugger.script([
             ('start', ['break ide_start_io', 'continue']),
@@ -270,7 +278,7 @@ def test_a_replay_goes_back_to_what_was_interrupted(fixtures):
 
 @pytest.mark.parametrize('name, value', [('DISK', 'nvme'), ('CPUS', 2)])
 def test_what_cannot_be_replayed_is_said(fixtures, name, value):
-    status, output = debugger.run(fixtures.build, REPLAY=1, **{name: value})
+    status, output = run(fixtures.build, REPLAY=1, **{name: value})
     assert status == 3
     assert 'only: leave ' + name + ' away' in output and '.py' not in output
 
@@ -278,35 +286,35 @@ def test_what_cannot_be_replayed_is_said(fixtures, name, value):
 # ---- The session -------------------------------------------------------------
 
 def test_quitting_ends_qemu(fixtures):
-    debugger.run(fixtures.build, script='quit\n')
+    run(fixtures.build, script='quit\n')
     assert not (fixtures.build / 'gdb.sock').exists()
     # Nobody has the disk any more.
     with open(fixtures.build / 'gdb.lock') as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    assert debugger.run(fixtures.build, script='quit\n')[0] == 0
+    assert run(fixtures.build, script='quit\n')[0] == 0
 
 
 def test_a_second_session_is_told_about_the_first(fixtures):
     with open(fixtures.build / 'gdb.lock', 'w') as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        status, output = debugger.run(fixtures.build)
+        status, output = run(fixtures.build)
     assert status == 3
     assert 'another debug session' in output and 'BUILD=' in output
 
 
 def test_a_disk_in_use_is_said(fixtures, machine):
     disk = fixtures.build / 'disk.img'
-    debugger.run(fixtures.build, script='quit\n')       # it is there
+    run(fixtures.build, script='quit\n')       # it is there
     machine(program=['sh'], kernel=fixtures.kernel, initrd=fixtures.initrd,
             disks=[qemu.Disk(disk)]).expect('> ')
-    status, output = debugger.run(fixtures.build)
+    status, output = run(fixtures.build)
     assert status == 3
     assert 'in use by another QEMU' in output and '.py' not in output
 
 
 def test_a_missing_gdb_is_named(fixtures, tmp_path):
     (tmp_path / 'python3').symlink_to(sys.executable)
-    status, output = debugger.run(fixtures.build, PATH=str(tmp_path))
+    status, output = run(fixtures.build, PATH=str(tmp_path))
     assert status == 3
     assert 'gdb is missing' in output and 'make setup' in output
 

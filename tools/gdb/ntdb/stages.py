@@ -1,9 +1,9 @@
 """stages.py - the twelve stages of one write: where each is met, what is told
 there, and what must hold. The order and the names are those of the README.
 
-A stage's `where` is a function or label of the kernel, or a method that says
-an address; `meets` looks whether a stop there is the write of this walk;
-`holds` gives pairs (true or false, what it says).
+A stage's `where` is a place as gdb takes it, or a variable to be watched;
+`meets` looks whether a stop there is the write of this walk; `holds` gives
+pairs (true or false, what it says).
 """
 import dataclasses
 
@@ -16,8 +16,9 @@ PASSIVE, APC, DISPATCH = 0, 1, 2
 DEVICE_FIRST, DEVICE_LAST = 3, 11
 STATUS_SUCCESS, STATUS_PENDING = 0, 0x103
 FILE_DEVICE_DISK, FO_SYNCHRONOUS_IO = 7, 1
-IRP_STORED, IRP_MJ_WRITE = 4, 4
+IRP_MJ_WRITE = 4
 HANDLE_MASK = 0xFFFFFFFC
+WATCH = 'watch '                # such a place is a variable, not a function
 
 
 @dataclasses.dataclass
@@ -134,6 +135,10 @@ def meets_irp(walk):
     return guest.register('rdi') == walk.irp_at
 
 
+def meets_dma(walk):
+    return irp_state(walk, 'IrpAtDevice')[0]
+
+
 def holds_dma(walk):
     mdl = guest.at('MDL', walk.irp()['MdlAddress'])
     physical = (number(mdl['frames'][0]) << 12) + int(mdl['ByteOffset'])
@@ -220,31 +225,45 @@ def holds_apc(walk):
               'in its address space: here the status can be stored')])
 
 
+def is_in_port(walk, port):
+    from .io import packets
+    return any(where == walk.irp_at for _, where in packets(port))
+
+
 def meets_packet(walk):
-    if not meets_irp(walk):
+    """A thread of the port leaves the kernel with success, and the packet is
+    not in the port any more."""
+    port = guest.at('KQUEUE', guest.at('FILE_OBJECT', walk.file)
+                    ['CompletionPort'])
+    prcb = guest.current()
+    thread = guest.at('KTHREAD', prcb['CurrentThread'])
+    if number(thread['Queue']) != number(port.address) or \
+            guest.register('rax') & 0xFFFFFFFF != STATUS_SUCCESS or \
+            is_in_port(walk, port):
         return False
-    top = number(guest.current()['kernel_stack'])
+    top = number(prcb['kernel_stack'])
     frame = guest.at('KTRAP_FRAME',
                      top - gdb.lookup_type('KTRAP_FRAME').sizeof)
     walk.taker = thread_here()
     walk.back = guest.word(number(frame['Rsp']))    # behind the stub
+    walk.irp_at = 0             # it is freed, or another request's by now
     return True
 
 
 def holds_packet(walk):
-    from .io import packets
-    irp = walk.irp()
     port = guest.at('KQUEUE', guest.at('FILE_OBJECT', walk.file)
                     ['CompletionPort'])
-    taken = all(where != walk.irp_at for _, where in packets(port))
-    iosb = number(irp['UserIosb'])
-    stored = guest.word(iosb) & 0xFFFFFFFF
+    running, most = int(port['CurrentCount']), int(port['MaximumCount'])
+    stored, length = guest.word(walk.iosb) & 0xFFFFFFFF, \
+        guest.word(walk.iosb + 8)
     return (basics(walk, PASSIVE) +
-            [(bool(int(irp['flags']) & IRP_STORED), 'stage 10 is over'),
-             (taken, 'the packet is out of the port'),
-             (stored == STATUS_SUCCESS and guest.word(iosb + 8) == walk.length,
+            [(int(port['Header']['SignalState']) == 0,
+              'the packet is out of the port'),
+             (1 <= running <= most,
+              f'{running} of at most {most} of its threads run'),
+             (stored == STATUS_SUCCESS and length == walk.length,
               f'ring 3 finds in its IO_STATUS_BLOCK: {text.status(stored)}, '
-              f'{guest.word(iosb + 8)} bytes')])
+              f'{length} bytes')])
 
 
 def meets_continuation(walk):
@@ -252,7 +271,6 @@ def meets_continuation(walk):
 
 
 def holds_continuation(walk):
-    walk.irp_at = 0             # it is freed, or another request's by now
     return basics(walk, PASSIVE, 3) + [
         (guest.register('rax') & 0xFFFFFFFF == STATUS_SUCCESS,
          f'NtRemoveIoCompletion returned to {guest.name_of(walk.back)}')]
@@ -271,10 +289,10 @@ STAGES = [
           'The IRP goes to the disk\'s driver, which marks it pending and hands '
           'it to the device, or to a queue. Nobody will wait for it there.',
           meets_down, holds_down),
-    Stage(4, 'the device is told to go: DMA', '*io_irp_at_device',
+    Stage(4, 'the device is told to go: DMA', WATCH + '((IRP *){irp})->state',
           'The device had room for it, so the driver tells it to go at once, '
           'still in the caller\'s thread. The device will read the caller\'s own '
-          'pages, by their physical addresses.', meets_irp, holds_dma),
+          'pages, by their physical addresses.', meets_dma, holds_dma),
     Stage(5, 'the call returns STATUS_PENDING', '*ki_system_exit',
           'The thread is on its way back to ring 3 while the disk works; it '
           'may do whatever it likes. (QEMU lets a disk finish its command when '
@@ -303,10 +321,10 @@ STAGES = [
           'thread is borrowed: for the first time since stage 5 a thread is '
           'needed at all. It stores the status and puts the IRP into the port.',
           meets_apc, holds_apc),
-    Stage(11, 'the port releases a thread', '*io_discard_irp',
+    Stage(11, 'the port releases a thread', '*ki_system_exit',
           'A completion port is a queue of packets and threads: the newest '
           'waiter takes the packet, and never more threads run than its limit. '
-          'What was in the IRP is copied out, and the IRP goes.',
+          'What the IRP had to say is copied out, and the IRP is gone.',
           meets_packet, holds_packet),
     Stage(12, 'the continuation, in ring 3', '*{back:#x}',
           'The thread is behind its NtRemoveIoCompletion and goes on with what '

@@ -92,7 +92,9 @@ class Point(gdb.Breakpoint):
     """Where a stage is met; stops only for the write of this walk."""
 
     def __init__(self, stage, place):
-        super().__init__(place, internal=True)
+        watched = place.removeprefix(stages.WATCH)
+        kind = gdb.BP_BREAKPOINT if watched == place else gdb.BP_WATCHPOINT
+        super().__init__(watched, kind, gdb.WP_WRITE, internal=True)
         self.stage, self.met, self.silent = stage, False, True
 
     def stop(self):
@@ -108,7 +110,8 @@ class Walk:
     def __init__(self):
         self.next = 0           # index of the stage to come
         self.thread = self.thread_id = self.file = 0
-        self.irp_at = self.irp_id = self.length = self.taker = self.back = 0
+        self.irp_at = self.irp_id = self.iosb = self.length = 0
+        self.taker = self.back = 0
         self.driver = self.interrupted = ''
         self.failed = []
 
@@ -120,6 +123,7 @@ class Walk:
 
     def found_irp(self, irp):
         self.irp_at, self.irp_id = number(irp.address), int(irp['id'])
+        self.iosb = number(irp['UserIosb'])
         location = irp['stack'][int(irp['CurrentLocation']) - 2]
         self.length = number(location['Parameters']['Write']['Length'])
         file = guest.at('FILE_OBJECT', self.file)
@@ -146,7 +150,8 @@ class Walk:
         return stage
 
     def run_to(self, stage):
-        place = stage.where.format(driver=self.driver, back=self.back)
+        place = stage.where.format(driver=self.driver, back=self.back,
+                                   irp=self.irp_at)
         point = Point(stage, place)
         try:
             self.run(stage)

@@ -28,7 +28,8 @@ STACK_BYTES = 3 * 4096          # MM_STACK_PAGES
 LOWEST_USER = 1 << 32           # below is boot's code, which is gone
 ABOVE, ABOVE_ALL, OFFSET = 0xFFFFFFFFC0000000, 0xFFFFFFFFE0000000, 0xFFFFFFF
 LEAF = 'ki_idle_hlt'            # it pushes nothing
-OUTERMOST = '_start'            # a program begins there
+# Where programs and processors begin; what called them is gone, or not there.
+OUTERMOST = ('_start', 'kernel_main', 'ke_enter_processor')
 END = {'rip': 0, 'rsp': 8}      # gdb looks 8 below and finds the end
 SYSCALL = b'\x0f\x05'
 
@@ -52,9 +53,10 @@ class Entry(Unwinder):
     def __call__(self, pending):
         if not self.places:
             self.places = [guest.address(name) for name in (
-                'ki_stub_0', 'ki_trap_exit', 'ki_system_call', 'ki_copy_user',
+                'ki_stub_0', 'ki_trap_exit', 'ki_system_call',
+                'ki_system_exit', 'ki_copy_user',
                 'ki_call_on_stack', 'ki_halt')]
-        stubs, trap_exit, call, end, borrow, borrow_end = self.places
+        stubs, trap_exit, call, leave, end, borrow, borrow_end = self.places
         try:
             pc, sp, rbp, mark = (guest.raw(pending.read_register(name))
                                  for name in ('rip', 'rsp', 'rbp', MARK))
@@ -63,13 +65,13 @@ class Entry(Unwinder):
             if stubs <= pc < call:
                 saved = interrupted(sp, pc == trap_exit)
             elif call <= pc < end:
-                saved = caller_in_ring_3(pending, sp)
+                saved = caller_in_ring_3(pending, sp, pc < leave)
             elif borrow < pc < borrow_end and not guest.word(rbp) == 0:
                 saved = {'rip': guest.word(rbp + 8), 'rsp': rbp + 16,
                          'rbp': guest.word(rbp), MARK: MARKED}
             elif mark == MARKED:
                 saved = caller(pc, sp, rbp)
-            elif guest.name_of(pc).split('+')[0] == OUTERMOST:
+            elif guest.name_of(pc).split('+')[0] in OUTERMOST:
                 saved = END
             else:
                 return None
@@ -100,17 +102,27 @@ def find_frame(sp):
     raise Garbage('no trap frame')
 
 
-def caller_in_ring_3(pending, sp):
+def caller_in_ring_3(pending, sp, enters):
     """Out of a system call, by way of the frame at the top of the stack."""
+    rcx = guest.raw(pending.read_register('rcx'))
     if sp < guest.LOWEST_KERNEL:        # still, or again, ring 3's stack
-        return {'rip': guest.raw(pending.read_register('rcx'))}
+        return {'rip': rcx}
     for prcb in guest.prcbs():
         top = number(prcb['kernel_stack'])
-        if 0 < top - sp <= STACK_BYTES:
+        if 0 <= top - sp <= STACK_BYTES:
             base = top - FRAME_WORDS * 8
-            return {'rip': guest.word(base + RIP * 8),
-                    'rsp': guest.word(base + RSP * 8), MARK: MARKED}
+            rip, rsp = guest.word(base + RIP * 8), guest.word(base + RSP * 8)
+            if enters and is_behind_syscall(rcx):   # not in the frame yet
+                rip, rsp = rcx, number(prcb['user_stack'])
+            return {'rip': rip, 'rsp': rsp, MARK: MARKED}
     raise Garbage("nobody's stack")
+
+
+def is_behind_syscall(rip):
+    try:
+        return rip < guest.LOWEST_KERNEL and guest.memory(rip - 2, 2) == SYSCALL
+    except Garbage:
+        return False
 
 
 def caller(pc, sp, rbp):
@@ -118,7 +130,7 @@ def caller(pc, sp, rbp):
     name = guest.name_of(pc)
     if not name or pc < LOWEST_USER or not rbp:
         return END
-    if guest.memory(pc - 2, 2) == SYSCALL or '+' not in name or \
+    if is_behind_syscall(pc) or '+' not in name or \
             name.startswith(LEAF):
         return {'rip': guest.word(sp), 'rsp': sp + 8}
     if name.endswith('+1'):             # behind `push rbp`
