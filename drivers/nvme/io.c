@@ -94,6 +94,7 @@ static FORCEINLINE void put(nvme_queue *q, IRP *irp, const nvme_disk *disk,
             write_prps(command, mdl->frames, mdl->ByteOffset, bytes,
                        request->list);
     } else {
+        request->bytes = 0;
         command->opcode = NVME_FLUSH;
         command->prp1 = command->argument = command->sectors = 0;
     }

@@ -125,11 +125,11 @@ void ke_export_trace(void)
         return;
     for (uint32_t i = 0, got; i < KeNumberProcessors; i++)
         do {
+            KeAcquireSpinLock(&port_lock, &old);
             uint64_t lost = -positions[i];
             got = ke_read_trace(&ki_trace_rings[i], &positions[i], batch,
                                 BATCH);
             lost += positions[i] - got;
-            KeAcquireSpinLock(&port_lock, &old);
             put_note(KI_NOTE_RECORDS, i, lost << 32 | got);
             put(batch, got * sizeof(*batch));
             KeReleaseSpinLock(&port_lock, old);

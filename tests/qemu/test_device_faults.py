@@ -109,11 +109,11 @@ def test_the_nth_read_fails(run, scratch, tmp_path, bus, n):
 @pytest.mark.parametrize('n', [1, 3])
 def test_the_nth_flush_fails(run, scratch, tmp_path, bus, n):
     disk = scratch(MIB)
-    m = run('sh', '-c', 'rawio' + ' 0 w 0 512 0 f 0 0' * 4 + '; counts',
+    m = run('sh', '-c', 'rawio' + ' 0 w 0 512 0 s 0 0' * 4 + '; counts',
             disks=[faulty(tmp_path, disk, nth('flush_to_disk', n, EIO), bus)])
     should = ['STATUS_SUCCESS'] * 4
     should[n - 1] = FAILED[bus]
-    assert statuses(m, 'f') == should, m.report(f'flush {n} should fail')
+    assert statuses(m, 's') == should, m.report(f'flush {n} should fail')
     assert disk.read_bytes()[:512] == b'G' * 512
     assert 'irps=0' in m.console
 

@@ -4,8 +4,9 @@
 //
 // OPERATION: w write, r read, o write from an odd address, q from one that is
 // only a multiple of 4, f flush (which waits for its end before the next is
-// sent). Says for each how it ended. The
-// bytes written are 'A' for the first request, 'B' for the second, and so on.
+// sent), s the same when all requests before it have ended. Says for each how
+// it ended. The bytes written are 'A' for the first request, 'B' for the
+// second, and so on.
 
 #include <ntdll.h>
 #include <stdio.h>
@@ -42,7 +43,7 @@ static NTSTATUS start(struct request *r, int letter, char *const *words)
     if (!r->buffer)
         return STATUS_NO_MEMORY;
     char what = words[1][0];
-    if (what == 'f')
+    if (what == 'f' || what == 's')
         return NtFlushBuffersFile(r->disk, &r->iosb);
     if (what == 'r')
         return NtReadFile(r->disk, r->event, NULL, NULL, &r->iosb, r->buffer,
@@ -53,6 +54,14 @@ static NTSTATUS start(struct request *r, int letter, char *const *words)
                        (uint32_t)length, offset);
 }
 
+static void finish(struct request *r)
+{
+    if (r->status != STATUS_PENDING)
+        return;
+    NtWaitForSingleObject(r->event, false, NULL);
+    r->status = r->iosb.Status;
+}
+
 int main(int argc, char **argv)
 {
     static struct request requests[REQUESTS];
@@ -60,14 +69,14 @@ int main(int argc, char **argv)
     int count = (argc - 1) / 4, failed = 0;
     if (count < 1 || count > REQUESTS || argc != 1 + 4 * count)
         return 2;
-    for (int i = 0; i < count; i++)
+    for (int i = 0; i < count; i++) {
+        for (int j = 0; j < i && argv[2 + 4 * i][0] == 's'; j++)
+            finish(&requests[j]);
         requests[i].status = start(&requests[i], 'A' + i, argv + 1 + 4 * i);
+    }
     for (int i = 0; i < count; i++) {
         struct request *r = &requests[i];
-        if (r->status == STATUS_PENDING) {
-            NtWaitForSingleObject(r->event, false, NULL);
-            r->status = r->iosb.Status;
-        }
+        finish(r);
         failed |= !NT_SUCCESS(r->status);
         printf("%s %s %s %s: %s %lu\n", argv[1 + 4 * i], argv[2 + 4 * i],
                argv[3 + 4 * i], argv[4 + 4 * i],
