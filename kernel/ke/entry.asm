@@ -353,8 +353,8 @@ ki_save_context:
 
 ; NTSTATUS ki_load_context(KTRAP_FRAME *to, const CONTEXT *from)
 ; All registers but rip, the FPU's included. fxrstor faults on reserved bits of
-; MXCSR (Intel SDM 10.5.1.2): a status, too. The frame's rsp and flags, which may
-; be the way out, are replaced when nothing can fault any more.
+; MXCSR (Intel SDM 10.5.1.2): a status, too. The frame's rsp and flags, perhaps
+; the way out, are replaced when nothing can fault any more.
 ; IRQL:    <= APC_LEVEL
 ki_load_context:
         STAC
