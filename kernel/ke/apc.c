@@ -155,7 +155,10 @@ static void deliver_kernel_apcs(KTHREAD *thread)
 {    // lab 2
     KAPC apc, *original;
     ki_trace(TRACE_APC_IN, 0, thread->id);
-    while ((original = take_apc(thread, KernelMode, &apc)) != NULL) {
+    do {
+        original = take_apc(thread, KernelMode, &apc);
+        if (!original)
+            break;
         apc.KernelRoutine(original, &apc.NormalRoutine, &apc.NormalContext,
                           &apc.SystemArgument1, &apc.SystemArgument2);
         if (!apc.NormalRoutine)    // special, or suppressed (APC-05)
@@ -167,7 +170,8 @@ static void deliver_kernel_apcs(KTHREAD *thread)
                           apc.SystemArgument2);
         ki_set_irql(APC_LEVEL);
         thread->ApcState.KernelApcInProgress = false;
-    }
+        // Who comes while we look says so in KernelApcPending.
+    } while (!IsListEmpty(&thread->ApcState.ApcListHead[KernelMode]));
     ki_trace(TRACE_APC_OUT, 0, thread->id);
 }
 
