@@ -264,6 +264,10 @@ static bool make_safe(fuzzer *f, uint64_t number, uint64_t *arguments)
         NtReadFile(made[0][0], NULL, NULL, NULL, (void *)f->arena, f->arena,
                    1, 0);
     }
+    if (number == NT_SERVICE_NtCancelSynchronousIoFile && f->clean) {
+        arguments[0] = (uint64_t)made[7][0];    // it reads from the console
+        arguments[1] = 0;
+    }
     if (number == NT_SERVICE_NtTerminateProcess)    // often its own
         return below(f, arguments[0] == UINT64_MAX ? 24 : 4) == 0;
     return number != NT_SERVICE_NtTerminateThread ||
