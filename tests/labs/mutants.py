@@ -104,5 +104,5 @@ MUTANTS = [
            'InsertHeadList(&queue->EntryListHead', stress=True),
     Mutant(3, 'own-wait-releases-another', 'own wait',
            'return thread->Queue == queue && thread->WaitReason',
-           'return thread->Queue == NULL && thread->WaitReason'),
+           'return thread->Queue != queue && thread->WaitReason'),
 ]
