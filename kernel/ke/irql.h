@@ -15,11 +15,14 @@ static inline void ki_set_irql(KIRQL irql)
     __asm__ volatile("mov %0, %%cr8" ::"r"((uint64_t)irql) : "memory");
 }
 
+// A write to CR8 is dear where a hypervisor, or QEMU, has to look at it: one
+// that would change nothing is left out.
 static inline void KeRaiseIrql(KIRQL irql, KIRQL *old)
 {
     *old = KeGetCurrentIrql();
     ASSERT_RULE("IRQL-03", irql >= *old && irql <= HIGH_LEVEL);
-    ki_set_irql(irql);
+    if (irql != *old)
+        ki_set_irql(irql);
 }
 
 static inline KIRQL KeRaiseIrqlToDpcLevel(void)
@@ -32,7 +35,8 @@ static inline KIRQL KeRaiseIrqlToDpcLevel(void)
 static inline void KeLowerIrql(KIRQL irql)
 {
     ASSERT_RULE("IRQL-03", irql <= KeGetCurrentIrql());
-    ki_set_irql(irql);
+    if (irql < DISPATCH_LEVEL || irql != KeGetCurrentIrql())
+        ki_set_irql(irql);
 }
 
 // ---- Spin locks: held at DISPATCH_LEVEL, short ----------------------------
