@@ -193,6 +193,7 @@ static inline void io_clear_locations(IO_STACK_LOCATION *from,
         from->Parameters.DeviceIoControl.InputBufferLength = 0;
         from->Parameters.Read.ByteOffset = 0;
         from->DeviceObject = NULL;
+        from->FileObject = NULL;
         from->CompletionRoutine = NULL;
     }
 }
