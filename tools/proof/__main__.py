@@ -138,5 +138,8 @@ if __name__ == '__main__':
         main()
     except (qemu.Failure, ValueError) as error:
         sys.exit(f'proof: {error}')
+    except BrokenPipeError:             # nobody reads on, as behind `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit('proof: stopped')
