@@ -248,8 +248,10 @@ $(BUILD)/tint-chk.elf: LDFLAGS += $(VERIFIED:%=--wrap=%)
 $(KERNELS): linker.ld $(BUILD)/stamp/kernel
 	$(call say,LD,$@)$(LD) $(LDFLAGS) -T linker.ld -o $@ $(filter %.o,$^)
 
-# Kernels that cheat, for the tests of `make proof` to catch: the free build and
-# one object more, which takes over each function X for which it has __wrap_X.
+CHEATS := $(basename $(notdir $(wildcard tests/proof/*.c)))
+# Kernels that cheat, for `make proof` to catch: the free build and one object
+# more, which takes over each function X for which it has __wrap_X.
+.SECONDARY: $(CHEATS:%=$(BUILD)/free/tests/proof/%.o)
 $(BUILD)/cheats/%.elf: $(BUILD)/free/tests/proof/%.o $(FREE_OBJ) linker.ld
 	$(call say,LD,$@)mkdir -p $(@D); $(LD) $(LDFLAGS) $$($(NM) $< | \
 	    sed -n 's/.* T __wrap_/--wrap=/p') -T linker.ld -o $@ $(filter %.o,$^)
@@ -307,7 +309,7 @@ $(BUILD)/tint.iso: $(BUILD)/tint.elf $(BUILD)/initrd.tar boot/grub.cfg tools/iso
 .PHONY: run debug tour trace proof
 trace: all
 	@$(PYTHON) tools/timeline
-proof: all $(BUILD)/proof-count.so
+proof: all $(BUILD)/proof-count.so $(CHEATS:%=$(BUILD)/cheats/%.elf)
 	@$(PYTHON) tools/proof
 $(BUILD)/proof-count.so: tools/proof/count.c tests/bench/plugin.h
 	$(call say,CC,$@)mkdir -p $(@D); $(HOSTCC) -std=gnu17 -O2 -Wall -Wextra -shared \

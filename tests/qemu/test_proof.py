@@ -108,10 +108,9 @@ def test_hidden_threads_fail_the_second_verdict(proof):
 
 
 def test_the_command_says_it(cheats, fixtures):
-    """`make proof`, as a person calls it: words and status."""
+    """`make proof`, as a person calls it: words, controls and status."""
     environment = {**os.environ, 'DISK': 'ide', 'CPUS': '1', 'WRITES': '1',
-                   'BUILD': str(fixtures.build.relative_to(boot.ROOT)),
-                   'ARGS': 'nothread', 'KERNEL': str(fixtures.kernel)}
+                   'BUILD': str(fixtures.build.relative_to(boot.ROOT))}
     done = subprocess.run([sys.executable, 'tools/proof'], cwd=boot.ROOT,
                           env=environment, text=True, capture_output=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -119,3 +118,16 @@ def test_the_command_says_it(cheats, fixtures):
                      r'between the halt and\s+the interrupt: 0, on the '
                      r'processor; threads held by the 1 write: 0',
                      done.stdout)
+    assert done.stdout.count('    caught: ') == 5
+
+
+def test_a_control_that_is_not_caught_is_said(cheats, fixtures):
+    """An honest kernel among those that must be caught."""
+    environment = {**os.environ,
+                   'BUILD': str(fixtures.build.relative_to(boot.ROOT))}
+    code = ('import runpy; m = runpy.run_path("tools/proof/__main__.py");'
+            'm["CONTROLS"][:] = [(None, ["nothread"], "no control")];'
+            'raise SystemExit(m["run_controls"]("ide"))')
+    done = subprocess.run([sys.executable, '-c', code], cwd=boot.ROOT,
+                          env=environment, text=True, capture_output=True)
+    assert done.returncode == 1 and 'NOT CAUGHT' in done.stdout, done.stderr

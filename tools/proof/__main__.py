@@ -13,9 +13,12 @@ plugin of our own counts instructions, without any filter; and the host says
 how long it ran the virtual processors. Then the guest's memory is read: which
 threads are there, and what is each doing?
 
+Behind all that come the controls, unless another program or kernel was asked
+for: kernels and programs of which a verdict must fail.
+
 Two verdicts: how many instructions ran between the halt of the last processor
 and the disk's interrupt, and how many threads the writes held. Both must be 0.
-The status is 0 if all verdicts are.
+The status is 0 if all verdicts are, and no control's.
 """
 import os
 import sys
@@ -29,6 +32,15 @@ from proof import case
 
 BUSES, CPUS, WRITES = ['ide', 'nvme'], [1, 2, 4], [1, 1000]
 WIDE = 79
+# What must fail: the kernel that cheats (tests/proof), or the program.
+CONTROLS = [
+    ('tick', ['nothread'], 'a kernel with a periodic tick'),
+    ('poll', ['nothread'], 'a kernel that polls'),
+    ('hidden', ['nothread'], 'one that hides its ticks from its own trace'),
+    (None, ['true'], 'no I/O at all'),
+    (None, ['nothread', '--threads'], 'a program with a thread for each write'),
+]
+CONTROL_WRITES = 20
 PLACES = {'--size', '--offset', '--disk'}       # other blocks than expected
 
 
@@ -96,6 +108,31 @@ def program(writes):
     return words, writes
 
 
+def control(cheat, words, bus):
+    """Why a verdict fails that must; None if none does."""
+    writes = CONTROL_WRITES if '--threads' in words else 1
+    kernel = qemu.BUILD / (f'cheats/{cheat}.elf' if cheat else 'tint.elf')
+    if words[0] == 'nothread':
+        words = [*words, '--writes', str(writes)]
+    out = case.Case(kernel, words, bus, 1, writes, exact=len(words) > 1,
+                    name=f'control-{cheat or words[0]}').run()
+    if out.faults:
+        return out.faults[0]
+    return f'{plural(out.held, "thread")} held' if out.held else None
+
+
+def run_controls(bus):
+    """Returns how many were not caught."""
+    print('\n--- controls: here a verdict must fail '.ljust(WIDE + 1, '-'))
+    missed = 0
+    for cheat, words, what in CONTROLS:
+        why = control(cheat, words, bus)
+        missed += why is None
+        print(f'  {what}:\n    '
+              + (f'caught: {why}' if why else 'NOT CAUGHT'), flush=True)
+    return missed
+
+
 def main():
     if sys.argv[1:]:
         print(__doc__)
@@ -127,10 +164,14 @@ def main():
                 sys.stdout.flush()
                 count += 1
                 failed += not (out.nothing_ran and out.nobody_held)
+    missed = (0 if os.environ.get('KERNEL') or os.environ.get('ARGS')
+              else run_controls(bus))
     print(f'\n{plural(count, "machine")} looked at, '
           + ('every verdict is 0: there was no thread, and nothing ran.'
              if not failed else f'{failed} NOT as claimed.'))
-    sys.exit(bool(failed))
+    if missed:
+        print(f'{plural(missed, "control")} NOT CAUGHT: this proves nothing.')
+    sys.exit(bool(failed or missed))
 
 
 if __name__ == '__main__':
