@@ -130,23 +130,27 @@ class Tree:
         line = next(line for line in shown.splitlines() if f'-c {name}' in line)
         return shlex.split(line.split(';')[-1])
 
+    def run(self, what, *command):
+        """Runs a command of the build, with a bound."""
+        try:
+            done = subprocess.run(
+                command, cwd=self.folder, env=environment(), text=True,
+                errors='replace', stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                timeout=BOUND)
+        except subprocess.TimeoutExpired:
+            raise Broken(f'{what} has no end within {BOUND} s') from None
+        if done.returncode:
+            raise Broken(complaints(done.stdout))
+
     def inputs(self, command, name):
         """What compiler and assembler read for a file."""
         made = [self.build / f'inputs.{kind}' for kind in 'oca']
         output, by_compiler, by_assembler = map(str, made)
         command = [word for word in command if word not in ('-MMD', '-MP')]
         command[command.index('-o') + 1] = output
-        try:
-            done = subprocess.run(
-                [*command, '-MD', '-MF', by_compiler,
-                 f'-Wa,--MD,{by_assembler}'], cwd=self.folder, text=True,
-                env=environment(), errors='replace', stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                timeout=BOUND)
-        except subprocess.TimeoutExpired:
-            raise Broken(f'{name}: no end within {BOUND} s') from None
-        if done.returncode:
-            raise Broken(complaints(done.stdout))
+        self.run(name, *command, '-MD', '-MF', by_compiler,
+                 f'-Wa,--MD,{by_assembler}')
         temporary = re.compile(r'/[^/]*\.s$')        # the compiler's output
         found = set()
         for path in made[1:]:
@@ -158,16 +162,6 @@ class Tree:
             path.startswith(tempfile.gettempdir()) and temporary.search(path)))
 
     def make(self, products):
-        try:
-            done = subprocess.run(
-                ['make', '-s', f'-j{os.cpu_count() or 1}', 'BUILD=build',
-                 f'KTESTS={GUEST}', f'EXTRA={PROGRAMS}',
-                 *(f'build/{name}' for name in products)],
-                cwd=self.folder, env=environment(), text=True,
-                errors='replace', stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                timeout=BOUND)
-        except subprocess.TimeoutExpired:
-            raise Broken(f'the build has no end within {BOUND} s') from None
-        if done.returncode:
-            raise Broken(complaints(done.stdout))
+        self.run('the build', 'make', '-s', f'-j{os.cpu_count() or 1}',
+                 'BUILD=build', f'KTESTS={GUEST}', f'EXTRA={PROGRAMS}',
+                 *(f'build/{name}' for name in products))

@@ -48,6 +48,37 @@ class Script:
         return steps, starts
 
 
+def argument(draw):
+    return draw.getrandbits(62) | 1
+
+
+def insert(draw, what):
+    """The step that queues a DPC or an APC."""
+    return ('insert', what, argument(draw), argument(draw))
+
+
+class Interpreter:
+    """Runs a script on a model of the rules, which has a method for each kind
+    of step; run() returns what must be seen, processor by processor."""
+
+    def __init__(self, script):
+        self.steps, self.starts = script.layout()
+        self.events = {0: [], 1: []}
+
+    def run(self):
+        self.block(0)
+        return self.events
+
+    def see(self, *event):
+        self.events[0].append(event)
+
+    def block(self, n):
+        while self.steps[n][0] != 'end':
+            name, *operands = self.steps[n]
+            self.step(n, getattr(self, name), operands)
+            n += 1
+
+
 @dataclasses.dataclass
 class Check:
     """One line of the grade."""

@@ -1,6 +1,6 @@
 """lab1.py - grades the DPC queue: scripts and a model of NT-SEMANTICS 2."""
 from labs import checks, witness
-from labs.checks import Check, Script
+from labs.checks import Check, Script, argument, insert
 
 LOW, MEDIUM, HIGH, MEDIUM_HIGH = range(4)
 PASSIVE, APC, DISPATCH, DEVICE, SYNCH, TOP = 0, 1, 2, 6, 12, 15
@@ -18,12 +18,11 @@ def level(irql):
     return LEVELS.get(irql, f'level {irql}')
 
 
-class Model:
-    """One processor's queue, by the rules; run() is what must be seen."""
+class Model(checks.Interpreter):
+    """One processor's queue, by the rules."""
 
     def __init__(self, script):
-        self.steps, self.starts = script.layout()
-        self.events = {0: [], 1: []}
+        super().__init__(script)
         self.queue = []         # (dpc, argument, argument), the first first
         self.importance = {}
         self.target = {}
@@ -32,20 +31,9 @@ class Model:
         self.requested = self.woken = self.draining = self.closed = False
         self.pending = []       # blocks of ISRs that the level holds back
 
-    def run(self):
-        self.block(0)
-        return self.events
-
-    def see(self, *event):
-        self.events[0].append(event)
-
-    def block(self, first):
-        n = first
-        while self.steps[n][0] != 'end':
-            name, *operands = self.steps[n]
-            self.see('step', n, self.irql)
-            getattr(self, name)(n, *operands)
-            n += 1
+    def step(self, n, do, operands):
+        self.see('step', n, self.irql)
+        do(n, *operands)
 
     # ---- What the rules say
 
@@ -249,14 +237,6 @@ def call(name, *o):
 
 
 # ---- The scripts --------------------------------------------------------------
-
-def argument(draw):
-    return draw.getrandbits(63) | 1
-
-
-def insert(draw, dpc):
-    return ('insert', dpc, argument(draw), argument(draw))
-
 
 def some(draw, count):
     return draw.sample(range(DPCS), count)

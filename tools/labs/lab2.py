@@ -2,7 +2,7 @@
 import struct
 
 from labs import checks, witness
-from labs.checks import Check, Script
+from labs.checks import Check, Script, argument, insert
 from labs.lab1 import level
 
 PASSIVE, APC, DISPATCH = 0, 1, 2
@@ -26,12 +26,11 @@ class Thread:
         self.irql = PASSIVE
 
 
-class Model:
+class Model(checks.Interpreter):
     """APCs of the thread that runs the script, and of two others."""
 
     def __init__(self, script):
-        self.steps, self.starts = script.layout()
-        self.events = {0: [], 1: []}
+        super().__init__(script)
         self.threads = [Thread(), Thread(), Thread()]
         self.apcs = {}              # {apc: (kind, whose)}
         self.inside = {}
@@ -40,20 +39,12 @@ class Model:
         self.signalled = None       # it was woken, and may not run yet
         self.current = SELF
 
-    def run(self):
-        self.block(0)
-        return self.events
-
     def see(self, *event):
         self.events[int(self.current == ELSEWHERE)].append(event)
 
-    def block(self, first):
-        n = first
-        while self.steps[n][0] != 'end':
-            name, *operands = self.steps[n]
-            self.see('step', n, self.irql)
-            getattr(self, name)(n, *operands)
-            n += 1
+    def step(self, n, do, operands):
+        self.see('step', n, self.irql)
+        do(n, *operands)
 
     @property
     def irql(self):
@@ -283,30 +274,19 @@ def call(name, *o):
 
 # ---- Ring 3 -------------------------------------------------------------------
 
-class UserModel:
+class UserModel(checks.Interpreter):
     """User APCs of the thread that runs the script, and of another one."""
 
     def __init__(self, script):
-        self.steps, _ = script.layout()
+        super().__init__(script)
         self.events = {0: []}
         self.queues = [[], []]
         self.inside = None
         self.alertable = False      # the other thread's wait
 
-    def run(self):
-        self.block(0)
-        return self.events
-
-    def see(self, *event):
-        self.events[0].append(event)
-
-    def block(self, first):
-        n = first
-        while self.steps[n][0] != 'end':
-            name, *operands = self.steps[n]
-            self.see('step', n)
-            self.see('result', n, getattr(self, name)(*operands))
-            n += 1
+    def step(self, n, do, operands):
+        self.see('step', n)
+        self.see('result', n, do(*operands))
 
     def deliver(self, whose):
         """APC-14, APC-17, APC-19: all of them, the first first."""
@@ -403,14 +383,6 @@ class Lab2User(checks.Lab):
 
 
 # ---- The scripts --------------------------------------------------------------
-
-def argument(draw):
-    return draw.getrandbits(62) | 1
-
-
-def insert(draw, apc):
-    return ('insert', apc, argument(draw), argument(draw))
-
 
 def some(draw, count):
     return draw.sample(range(APCS), count)
