@@ -107,7 +107,8 @@ void ki_fatal_trap(KTRAP_FRAME *frame)
 
 static void run_interrupt(KPRCB *prcb, uint8_t vector)
 {
-    if (vector <= HAL_VECTOR_DPC) {    // all the work is done on the way out
+    if (vector == HAL_VECTOR_DPC || vector == HAL_VECTOR_APC) {
+        // All the work is done on the way out.
         hal_end_of_interrupt();
         prcb->dpc_requested |= prcb->dpc.depth != 0;
         return;

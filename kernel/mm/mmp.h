@@ -59,21 +59,6 @@ static inline void mm_write_cr3(uint64_t cr3)
 
 enum { MM_TOP_SHIFT = 39, MM_LEVEL_SHIFT = 9 };    // of an address, by level
 
-// Walks from the table that cr3 names to the entry of the page at address, or
-// to the entry above it that is 0; an entry maps 1 << *shift bytes.
-static inline volatile uint64_t *mm_find_entry(uint64_t cr3, uint64_t address,
-                                               uint32_t *shift)
-{
-    uint64_t table = cr3;
-    for (*shift = MM_TOP_SHIFT;; *shift -= MM_LEVEL_SHIFT) {
-        volatile uint64_t *entry = mm_phys_to_virt(table & MM_PTE_FRAME);
-        entry += address >> *shift & (MM_TABLE_ENTRIES - 1);
-        table = *entry;
-        if (*shift == PAGE_SHIFT || !table)
-            return entry;
-    }
-}
-
 // The entry of the page at address. Where a table above it is not there this is
 // one of frame 0, which is kept all 0: nothing is mapped there either.
 static inline volatile uint64_t *mm_page_entry(uint64_t cr3, uint64_t address)
@@ -89,7 +74,7 @@ static inline volatile uint64_t *mm_page_entry(uint64_t cr3, uint64_t address)
     return &last[address >> PAGE_SHIFT & (MM_TABLE_ENTRIES - 1)];
 }
 
-// What else is made of that walk; see pages.c.
+// What else is made of such a walk; see pages.c.
 volatile uint64_t *mm_make_entry(uint64_t cr3, uint64_t address);
 uint64_t mm_next_used(uint64_t cr3, uint64_t address, uint64_t end);
 uint64_t mm_find_room(uint64_t cr3, uint64_t *room, MEMORY_RANGE within,

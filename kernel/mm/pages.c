@@ -7,6 +7,21 @@
 
 #include "kernel/mm/mmp.h"
 
+// Walks from the table that cr3 names to the entry of the page at address, or
+// to the entry above it that is 0; an entry maps 1 << *shift bytes.
+static volatile uint64_t *find_entry(uint64_t cr3, uint64_t address,
+                                     uint32_t *shift)
+{
+    uint64_t table = cr3;
+    for (*shift = MM_TOP_SHIFT;; *shift -= MM_LEVEL_SHIFT) {
+        volatile uint64_t *entry = mm_phys_to_virt(table & MM_PTE_FRAME);
+        entry += address >> *shift & (MM_TABLE_ENTRIES - 1);
+        table = *entry;
+        if (*shift == PAGE_SHIFT || !table)
+            return entry;
+    }
+}
+
 // Programs cannot have the last frames: the kernel needs them to say no with.
 static PFN_NUMBER take_frame(uint64_t address)
 {
@@ -23,7 +38,7 @@ volatile uint64_t *mm_make_entry(uint64_t cr3, uint64_t address)
 
     for (;;) {
         uint32_t shift;
-        volatile uint64_t *entry = mm_find_entry(cr3, address, &shift);
+        volatile uint64_t *entry = find_entry(cr3, address, &shift);
         if (shift == PAGE_SHIFT)
             return entry;
         PFN_NUMBER frame = take_frame(address);
@@ -40,7 +55,7 @@ volatile uint64_t *mm_make_entry(uint64_t cr3, uint64_t address)
 uint64_t mm_next_used(uint64_t cr3, uint64_t address, uint64_t end)
 {
     uint32_t shift;
-    while (address < end && !*mm_find_entry(cr3, address, &shift))
+    while (address < end && !*find_entry(cr3, address, &shift))
         address = ((address >> shift) + 1) << shift;
     return MIN(address, end);
 }
