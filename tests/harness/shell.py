@@ -53,10 +53,13 @@ class Shell:
         return found
 
     def steady(self):
-        """What is in use when nothing dead is left: the least of some
-        looks."""
-        return min((self.counts() for _ in range(6)),
-                   key=lambda look: (look['pool'], -look['pages']))
+        """What is in use when nothing dead is left: the least of some looks,
+        each number for itself. The shell's last handle to a program's thread
+        may live on beside that program, on another processor."""
+        looks = [self.counts() for _ in range(6)]
+        quiet = min(looks, key=lambda look: (look['pool'], -look['pages']))
+        return {name: min(look[name] for look in looks)
+                for name in quiet} | {'pages': quiet['pages']}
 
     def comes_back(self, before):
         """Fails unless all is back where it was. Idle frees what died last,

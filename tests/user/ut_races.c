@@ -191,7 +191,8 @@ static NTSTATUS one_call(uint64_t *state)
                                               ALL_ACCESS, 0,
                                               (void *)(words + 8));
         if (process) {
-            NtWaitForSingleObject(process, false, LONG);
+            // The handle's number may be stolen too: of what is never set.
+            NtWaitForSingleObject(process, false, MS(1000));
             NtClose(process);
         }
         return status;
