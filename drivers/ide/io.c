@@ -10,8 +10,7 @@
 // A request that is still in line is cancelled; one at the device ends with
 // its present command. Whoever takes a request off the queue ends it: if
 // StartIo was quicker, it finds the cancel routine gone and leaves the device
-// alone.
-// device is the channel or the disk, as the caller knows it.
+// alone. device is the channel or the disk, as the caller knows it.
 static void cancel_queued(DEVICE_OBJECT *device, IRP *irp)
 {
     (void)device;

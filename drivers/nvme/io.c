@@ -69,7 +69,7 @@ static FORCEINLINE bool has_room(const nvme_queue *q)
 // Writes the command that moves the request's bytes from done on. Of an entry,
 // what is not written here is always as it was made.
 static FORCEINLINE void put(nvme_queue *q, IRP *irp, const nvme_disk *disk,
-                        uint32_t length, uint32_t done)
+                            uint32_t length, uint32_t done)
 {
     const IO_STACK_LOCATION *stack = IoGetCurrentIrpStackLocation(irp);
     nvme_request *request = request_of(irp);
@@ -116,16 +116,14 @@ static void put_again(nvme_queue *q, IRP *irp)
         request->done);
 }
 
+// Tells the device of commands that it does not know yet. The same value twice
+// would be an invalid doorbell write (Asynchronous Event Information).
 static inline void ring(nvme_queue *q)
 {
+    if (q->rung == q->sq_tail)
+        return;
     __atomic_thread_fence(__ATOMIC_RELEASE);    // the commands come first
     *q->sq_doorbell = q->rung = q->sq_tail;
-}
-
-static inline void ring_if_needed(nvme_queue *q)
-{
-    if (q->rung != q->sq_tail)
-        ring(q);
 }
 
 // ---- Waiting for the ring -------------------------------------------------
@@ -169,7 +167,7 @@ static void start_waiting(nvme_queue *q)
         else    // cancel_waiting is about to come
             InitializeListHead(&irp->Tail.ListEntry);
     }
-    ring_if_needed(q);
+    ring(q);
 }
 
 // ---- Requests -------------------------------------------------------------
@@ -203,13 +201,12 @@ NTSTATUS nvme_send(DEVICE_OBJECT *device, IRP *irp)
     KIRQL old = KeRaiseIrqlToDpcLevel();
     nvme_queue *q = disk->controller->queue_of[KeGetCurrentProcessorNumber()];
     KeAcquireSpinLockAtDpcLevel(&q->lock);
-    if (has_room(q)) {    // then nothing waits: see start_waiting
+    if (has_room(q))    // then nothing waits: see start_waiting
         put(q, irp, disk, length, 0);
-        if (!more && !q->in_dpc)
-            ring(q);
-    } else {
+    else
         accepted = wait_in_line(q, irp, &q->waiting);
-    }
+    if (!more && !q->in_dpc)    // also for those before one that waits
+        ring(q);
     KeReleaseSpinLock(&q->lock, old);
     if (!accepted)
         end(irp, STATUS_CANCELLED);
@@ -226,7 +223,7 @@ void nvme_ring(DEVICE_OBJECT *device)
     const nvme_disk *disk = device->DeviceExtension;
     nvme_queue *q = disk->controller->queue_of[KeGetCurrentProcessorNumber()];
     KeAcquireSpinLockAtDpcLevel(&q->lock);
-    ring_if_needed(q);
+    ring(q);
     KeReleaseSpinLockFromDpcLevel(&q->lock);
 }
 
@@ -297,7 +294,7 @@ static inline void leave(nvme_queue *q, LIST_ENTRY *done)
     }
     KeAcquireSpinLockAtDpcLevel(&q->lock);
     q->in_dpc = false;
-    ring_if_needed(q);
+    ring(q);
     KeReleaseSpinLockFromDpcLevel(&q->lock);
 }
 

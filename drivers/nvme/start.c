@@ -127,6 +127,7 @@ void nvme_begin_reset(nvme_controller *c, uint64_t now)
     for (nvme_queue *q = c->queues; q < c->queues + c->queue_count; q++) {
         KeAcquireSpinLockAtDpcLevel(&q->lock);
         q->stopped = true;
+        q->rung = q->sq_tail;    // nobody rings before nvme_restart
         q->watchdog.busy = false;
         KeReleaseSpinLockFromDpcLevel(&q->lock);
     }
