@@ -148,6 +148,7 @@ def test_lost_records_are_counted_and_shown():
     from timeline.__main__ import summary
     assert any('LOST: 123 records' in line for line in summary(timeline))
     assert '"lost":123' in page.render(timeline, summary(timeline))
+    assert stream.read(one_write(lost=0xffffffff)).missing == 0xffffffff
 
 
 def test_a_record_that_nobody_has_written_yet_is_counted():

@@ -3,7 +3,7 @@
 The layout is kernel/ke/trace.h's: units of 16 bytes, records and notes. What
 the rings lost before it could be written is counted by the kernel; a record
 that was read before its writer had filled it in is recognised here, as a copy
-of what lay in the same slot one lap before, and counted as well.
+of what lay in the same slot before, and counted as well.
 """
 import dataclasses
 import re
@@ -57,7 +57,8 @@ def service_names():
 class Reader:
     def __init__(self, data):
         self.data, self.at = data, 0
-        self.rings = {}           # cpu: raw records by position
+        self.rings = {}           # cpu: {slot: the raw record last read there}
+        self.written = {}         # cpu: records so far, with those lost
         self.lost, self.torn, self.threads = {}, {}, {}
         self.records = []
 
@@ -77,14 +78,15 @@ class Reader:
 
     def read_records(self, cpu, value):
         count, lost = value & 0xffffffff, value >> 32
-        ring = self.rings.setdefault(cpu, [])
+        ring = self.rings.setdefault(cpu, {})
+        first = self.written.get(cpu, 0) + lost
+        self.written[cpu] = first + count
         self.lost[cpu] = self.lost.get(cpu, 0) + lost
         self.torn.setdefault(cpu, 0)
-        ring += [None] * lost
-        for _ in range(count):
-            raw, before = self.unit(), len(ring) - self.size
-            stale = raw == (ring[before] if before >= 0 else EMPTY)
-            ring.append(raw)
+        for position in range(first, first + count):
+            raw, slot = self.unit(), position % self.size
+            stale = raw == ring.get(slot, EMPTY)
+            ring[slot] = raw
             if stale:
                 self.torn[cpu] += 1
                 continue
