@@ -234,7 +234,7 @@ class Machine:
             if not data:
                 return
 
-    def wait(self, bound=60):
+    def wait(self, bound=180):
         """Waits until QEMU has ended, and returns its status."""
         try:
             status = self.process.wait(bound)
@@ -245,7 +245,7 @@ class Machine:
         self.reader.join(5)
         return status
 
-    def expect_status(self, status, bound=60):
+    def expect_status(self, status, bound=180):
         """Waits until QEMU has ended with this status."""
         if self.wait(bound) != status:
             raise Failure(self.report(f'QEMU should end with {status}'))
@@ -279,7 +279,7 @@ class Machine:
         """Types text on COM1."""
         self.com1.sendall(text.encode('latin-1'))
 
-    def comes(self, what, bound=30):
+    def comes(self, what, bound=120):
         """Waits for what, a string or a compiled pattern for bytes, in the
         output behind the last match; returns the output up to its end, or
         None if it does not come."""
@@ -298,7 +298,7 @@ class Machine:
                     return None
                 self.changed.wait(min(left, 0.2))
 
-    def expect(self, what, bound=30):
+    def expect(self, what, bound=120):
         """The same, but it has to come; if not, the machine is stopped."""
         text = self.comes(what, bound)
         if text is not None:
@@ -311,7 +311,7 @@ class Machine:
 
     # ---- Talking to QEMU
 
-    def qmp(self, command, bound=20, **arguments):
+    def qmp(self, command, bound=60, **arguments):
         """Runs one QMP command and returns what it returned."""
         self.monitor.settimeout(bound)
         if not hasattr(self, 'greeting'):

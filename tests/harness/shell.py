@@ -14,7 +14,7 @@ COUNT = re.compile(r'(\w+)=(\d+)')
 class Shell:
     """The shell of a machine that stands at the prompt or gets there."""
 
-    def __init__(self, machine, bound=60):
+    def __init__(self, machine, bound=180):
         self.machine = machine
         self.bound = bound
         machine.expect(AT_PROMPT, bound)

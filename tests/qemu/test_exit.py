@@ -65,7 +65,7 @@ def test_without_the_exit_device_power_goes_off(fixtures):
     del command[at - 1:at + 1]
     done = subprocess.run([*command, '-serial', 'null', '-qmp', 'stdio'],
                           input='{"execute": "qmp_capabilities"}\n',
-                          capture_output=True, text=True, timeout=60)
+                          capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr
     assert '"event": "SHUTDOWN"' in done.stdout
     assert '"reason": "guest-shutdown"' in done.stdout

@@ -341,7 +341,7 @@ def test_editors_get_a_guest_that_waits(fixtures):
             cwd=qemu.ROOT, env=environment, text=True, capture_output=True,
             timeout=debugger.BOUND)
         assert 'PASSIVE_LEVEL' in gdb.stdout, gdb.stdout + gdb.stderr
-        process.wait(60)
+        process.wait(180)
     finally:
         process.kill()
         process.wait()
