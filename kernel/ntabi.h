@@ -126,8 +126,7 @@ typedef struct IO_STATUS_BLOCK {
 
 typedef void IO_APC_ROUTINE(void *apc_context, IO_STATUS_BLOCK *iosb,
                             uint32_t reserved);
-typedef void PS_APC_ROUTINE(void *argument1, void *argument2,
-                            void *argument3);
+typedef void PS_APC_ROUTINE(void *argument1, void *argument2, void *argument3);
 typedef void TIMER_APC_ROUTINE(void *context, uint32_t low, int32_t high);
 
 enum { FILE_SHARE_READ = 1, FILE_SHARE_WRITE = 2, FILE_SHARE_DELETE = 4 };

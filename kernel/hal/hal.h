@@ -114,8 +114,7 @@ typedef struct hal_pci_function {
 } hal_pci_function;
 
 uint32_t hal_pci_read(const hal_pci_function *pci, uint8_t offset);
-void hal_pci_write(const hal_pci_function *pci, uint8_t offset,
-                   uint32_t value);
+void hal_pci_write(const hal_pci_function *pci, uint8_t offset, uint32_t value);
 // Calls each(function, context) for all functions until it returns true.
 void hal_pci_scan(bool (*each)(const hal_pci_function *pci, void *context),
                   void *context);

@@ -178,8 +178,7 @@ static inline void IoSetCompletionRoutine(IRP *irp,
 static inline DRIVER_CANCEL *IoSetCancelRoutine(IRP *irp,
                                                 DRIVER_CANCEL *routine)
 {
-    return __atomic_exchange_n(&irp->CancelRoutine, routine,
-                               __ATOMIC_SEQ_CST);
+    return __atomic_exchange_n(&irp->CancelRoutine, routine, __ATOMIC_SEQ_CST);
 }
 
 // Clears locations, so that whoever fills one in writes no more than it wants.

@@ -85,8 +85,7 @@ KDEVICE_QUEUE_ENTRY *KeRemoveDeviceQueue(KDEVICE_QUEUE *queue)
 // IRQL:    <= DISPATCH_LEVEL
 // Returns: whether it was in line
 // NT:      KeRemoveEntryDeviceQueue (WDK).
-bool KeRemoveEntryDeviceQueue(KDEVICE_QUEUE *queue,
-                              KDEVICE_QUEUE_ENTRY *entry)
+bool KeRemoveEntryDeviceQueue(KDEVICE_QUEUE *queue, KDEVICE_QUEUE_ENTRY *entry)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
     KIRQL old;

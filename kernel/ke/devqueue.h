@@ -24,7 +24,6 @@ bool KeInsertByKeyDeviceQueue(KDEVICE_QUEUE *queue, KDEVICE_QUEUE_ENTRY *entry,
                               uint32_t key);
 // NULL: nobody is in line; the queue is idle now.
 KDEVICE_QUEUE_ENTRY *KeRemoveDeviceQueue(KDEVICE_QUEUE *queue);
-bool KeRemoveEntryDeviceQueue(KDEVICE_QUEUE *queue,
-                              KDEVICE_QUEUE_ENTRY *entry);
+bool KeRemoveEntryDeviceQueue(KDEVICE_QUEUE *queue, KDEVICE_QUEUE_ENTRY *entry);
 
 #endif

@@ -94,8 +94,7 @@ int32_t KePulseEvent(KEVENT *event, KPRIORITY increment)
 //
 // IRQL:    any level
 // NT:      KeInitializeSemaphore (WDK).
-void KeInitializeSemaphore(KSEMAPHORE *semaphore, int32_t count,
-                           int32_t limit)
+void KeInitializeSemaphore(KSEMAPHORE *semaphore, int32_t count, int32_t limit)
 {
     ki_initialize_header(&semaphore->Header, SemaphoreObject, count);
     semaphore->Limit = limit;

@@ -331,10 +331,9 @@ LIST_ENTRY *KeRundownQueue(KQUEUE *queue)
         RemoveEntryList(&queue->EntryListHead);
         InitializeListHead(&queue->EntryListHead);
     }
-    queue->Header.SignalState = 1;
+    queue->Header.SignalState = 1;    // for good: also for who comes later
     KeReleaseSpinLockFromDpcLevel(&queue->lock);
     ki_signal(&queue->Header, IO_NO_INCREMENT);
-    queue->Header.SignalState = 0;
     ki_unlock_dispatcher(old);
     return packets;
 }

@@ -9,8 +9,7 @@
 
 // ---- Signals and what they do to an object --------------------------------
 
-static bool is_signalled(const DISPATCHER_HEADER *object,
-                         const KTHREAD *thread)
+static bool is_signalled(const DISPATCHER_HEADER *object, const KTHREAD *thread)
 {
     return object->SignalState > 0 ||
            (object->Type == MutantObject &&

@@ -89,8 +89,7 @@ static inline void KeClearEvent(KEVENT *event)
     event->Header.SignalState = 0;
 }
 
-void KeInitializeSemaphore(KSEMAPHORE *semaphore, int32_t count,
-                           int32_t limit);
+void KeInitializeSemaphore(KSEMAPHORE *semaphore, int32_t count, int32_t limit);
 // Returns false, and changes nothing, when the limit would be exceeded.
 bool ke_release_semaphore(KSEMAPHORE *semaphore, KPRIORITY increment,
                           int32_t adjustment, int32_t *previous);
@@ -127,8 +126,7 @@ NTSTATUS KeWaitForSingleObject(void *object, KWAIT_REASON reason,
 NTSTATUS KeWaitForMultipleObjects(uint32_t count, void **objects,
                                   WAIT_TYPE type, KWAIT_REASON reason,
                                   KPROCESSOR_MODE mode, bool alertable,
-                                  const int64_t *timeout,
-                                  KWAIT_BLOCK *blocks);
+                                  const int64_t *timeout, KWAIT_BLOCK *blocks);
 NTSTATUS KeDelayExecutionThread(KPROCESSOR_MODE mode, bool alertable,
                                 const int64_t *interval);
 

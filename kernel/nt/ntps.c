@@ -105,14 +105,17 @@ NTSTATUS NtSuspendThread(HANDLE handle, uint32_t *previous)
 
     NT_TRY(NT_PROBE_OPTIONAL(previous));
     NT_REFERENCE(ETHREAD, thread, handle, THREAD_SUSPEND_RESUME);
+    KeEnterCriticalRegion();    // nobody suspends us before we have looked
     uint32_t count = KeSuspendThread(&thread->Tcb);
-    if (count >= MAXIMUM_SUSPENSIONS)
-        return STATUS_SUSPEND_COUNT_EXCEEDED;
-    if (thread->terminating) {
+    bool suspended = count < MAXIMUM_SUSPENSIONS;
+    bool late = suspended && thread->terminating;
+    if (late)
         KeResumeThread(&thread->Tcb);
-        return STATUS_THREAD_IS_TERMINATING;
-    }
-    return NT_PUT_OPTIONAL(previous, &count);
+    KeLeaveCriticalRegion();
+    if (!suspended)
+        return STATUS_SUSPEND_COUNT_EXCEEDED;
+    return late ? STATUS_THREAD_IS_TERMINATING
+                : NT_PUT_OPTIONAL(previous, &count);
 }
 
 // Takes one suspension back.

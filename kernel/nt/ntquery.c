@@ -76,8 +76,7 @@ static void add_thread(ETHREAD *thread, void *context)
     rtl_strcpy(element.Image, thread->process->ImageFileName,
                sizeof(element.Image));
     if (objects && type < ARRAY_SIZE(names))
-        rtl_strcpy(element.WaitObject, names[type],
-                   sizeof(element.WaitObject));
+        rtl_strcpy(element.WaitObject, names[type], sizeof(element.WaitObject));
     if (element.State == Running)
         element.RunTime += hal_read_tsc() - tcb->switched_in;
     append(snap, &snap->header->Threads, &element, sizeof(element));
@@ -87,8 +86,7 @@ static void add_thread(ETHREAD *thread, void *context)
 // for the IRP, or the IRP holds a reference to it (CAN-08).
 static void add_irp(snapshot *snap, const IRP *irp)
 {
-    const CLIENT_ID *owner =
-        &CONTAINING_RECORD(irp->Thread, ETHREAD, Tcb)->Cid;
+    const CLIENT_ID *owner = &CONTAINING_RECORD(irp->Thread, ETHREAD, Tcb)->Cid;
     // Where it is now, or where it will go first.
     int8_t level = MIN(irp->CurrentLocation, irp->StackCount);
     const IO_STACK_LOCATION *location = &irp->stack[MAX(level, 1) - 1];

@@ -38,8 +38,7 @@ typedef struct OBJECT_HEADER {
 
 static inline OBJECT_HEADER *ob_header(const void *object)
 {
-    return (OBJECT_HEADER *)((char *)(uintptr_t)object -
-                             sizeof(OBJECT_HEADER));
+    return (OBJECT_HEADER *)((char *)(uintptr_t)object - sizeof(OBJECT_HEADER));
 }
 
 // *object: size zeroed bytes with one reference, the caller's.

@@ -195,10 +195,9 @@ static NTSTATUS write_peb(EPROCESS *process, const ps_start *start, PEB *peb)
     return STATUS_SUCCESS;
 }
 
-// Gives a new, empty process all it needs to run, and its first thread. Its
-// standard handles are duplicates of the creator's.
-static NTSTATUS fill_process(EPROCESS *process, const ps_start *start,
-                             ETHREAD **thread)
+// Gives a new, empty process all it needs to run but a thread. Its standard
+// handles are duplicates of the creator's.
+static NTSTATUS fill_process(EPROCESS *process, const ps_start *start)
 {
     NT_TRY(psp_load_image(process, start->image));
     PEB peb;
@@ -214,7 +213,7 @@ static NTSTATUS fill_process(EPROCESS *process, const ps_start *start,
     NT_TRY(write_peb(process, start, &peb));
     if (start->first_program)
         ps_first_process_id = process->UniqueProcessId;
-    return ps_create_thread(process, 0, 0, 0, thread);
+    return STATUS_SUCCESS;
 }
 
 // Starts a program in a new process; its first thread is suspended, once.
@@ -232,8 +231,14 @@ NTSTATUS ps_create_process(const ps_start *start, EPROCESS **process,
     EPROCESS *made = NULL;
     NT_TRY(create_object(start->image, &made));
     made->parent_id = PsGetCurrentProcess()->UniqueProcessId;
-    NTSTATUS status = fill_process(made, start, thread);
+    NTSTATUS status = fill_process(made, start);
+    // From its first thread on others find it. Were we suspended while we hold
+    // it, nobody could end it.
+    KeEnterCriticalRegion();
+    if (NT_SUCCESS(status))
+        status = ps_create_thread(made, 0, 0, 0, thread);
     ps_release_process(made);    // without a thread this ends it
+    KeLeaveCriticalRegion();
     if (NT_SUCCESS(status))
         *process = made;
     else

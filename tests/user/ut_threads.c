@@ -1,6 +1,7 @@
 // ut_threads.c - threads: birth, end, exit status, suspension, priority.
 
 #include "tests/user/ktap.h"
+#include "tests/user/random.h"
 
 static volatile uint32_t started;
 
@@ -88,6 +89,66 @@ static void ends(void)
             CHECK_STATUS(join(threads[i]), i);
     }
     CHECK_EQ(started, 320);
+}
+
+// A suspends B while B is ended, and is suspended itself in that moment: that
+// keeps B no longer. As often as it takes to meet the moment.
+struct meeting {
+    HANDLE volatile victim;
+    volatile uint32_t round;    // 0: the end
+};
+
+static NTSTATUS yield_forever(void *argument)
+{
+    (void)argument;
+    while (NtYieldExecution() != STATUS_TIMEOUT)    // which it never is
+        continue;
+    return STATUS_SUCCESS;
+}
+
+static NTSTATUS suspend_victims(void *argument)
+{
+    struct meeting *meeting = argument;
+    for (uint32_t seen = 1; meeting->round;) {
+        if (meeting->round == seen) {
+            NtYieldExecution();
+            continue;
+        }
+        seen = meeting->round;
+        for (int i = 0; i < 20; i++)
+            if (NT_SUCCESS(NtSuspendThread(meeting->victim, NULL)))
+                NtResumeThread(meeting->victim, NULL);
+    }
+    return STATUS_SUCCESS;
+}
+
+static void pause_for(uint64_t turns)
+{
+    for (volatile uint64_t i = 0; i < turns; i++)
+        continue;
+}
+
+static void suspended_suspender(void)
+{
+    rule("APC-10: who suspends it, and is suspended, keeps no thread alive");
+    struct meeting meeting = { .round = 1 };
+    uint64_t state = 1;
+    bool ended = true;
+    HANDLE suspender = new_thread(suspend_victims, &meeting, 0);
+    for (uint32_t round = 2; round < 400 && ended; round++) {
+        HANDLE victim = new_thread(yield_forever, NULL, 0);
+        meeting.victim = victim;
+        meeting.round = round;
+        pause_for(random_from(&state) % 600);
+        NtTerminateThread(victim, 1);
+        pause_for(random_from(&state) % 400);
+        NtSuspendThread(suspender, NULL);
+        ended = CHECK_OK(NtWaitForSingleObject(victim, false, MS(10000)));
+        NtResumeThread(suspender, NULL);
+        NtClose(victim);
+    }
+    meeting.round = 0;
+    CHECK_OK(join(suspender));
 }
 
 static void suspension(void)
@@ -312,6 +373,7 @@ int main(void)
 {
     ends();
     suspension();
+    suspended_suspender();
     information();
     creation();
     storage();
