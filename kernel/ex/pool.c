@@ -8,7 +8,7 @@
 
 #include "kernel/ex/ex.h"
 
-#include "kernel/ke/irql.h"
+#include "kernel/ke/ke.h"
 #include "kernel/mm/mm.h"
 #include "kernel/rtl/rtl.h"
 
@@ -57,11 +57,13 @@ static void push_free(pool_page *page, pool_block *block)
     page->free = block;
 }
 
-// Cuts a page into blocks and puts it on its class's list. Lock held.
+// Cuts a page into blocks and puts it on its class's list; the last frames are
+// for the I/O of processes that have little. Lock held.
 static bool add_page(pool_class *class, POOL_TYPE type)
 {
-    PFN_NUMBER frame =
-        mm_allocate_frame(type == ex_pool_for_io ? 0 : MM_FRAMES_FOR_IO);
+    bool last = type == ex_pool_for_io &&
+                KeGetCurrentThread()->Process->pages <= MM_LAST_FRAMES;
+    PFN_NUMBER frame = mm_allocate_frame(last ? 0 : MM_FRAMES_FOR_IO);
     if (!frame)
         return false;
     pool_page *page = mm_frame_to_virt(frame);

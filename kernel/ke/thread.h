@@ -49,6 +49,7 @@ struct KPROCESS {
 
     // For what lives higher up; ke never looks inside.
     struct ob_handle_table *handles;
+    uint64_t pages;              // of ring 3; changed with the space locked
     ke_io_slot io;
 };
 

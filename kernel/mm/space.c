@@ -123,6 +123,7 @@ NTSTATUS mm_allocate(mm_space *space, uint64_t *base, uint64_t *size,
     else if (pages.start && length >> PAGE_SHIFT <= mm_available_frames() &&
              mm_commit(space->cr3, pages, bits)) {
         *mm_page_entry(space->cr3, pages.start) |= MM_PTE_FIRST;
+        space->process->pages += length >> PAGE_SHIFT;
         tell(pages, base, size);
         status = STATUS_SUCCESS;
     }
@@ -160,6 +161,7 @@ NTSTATUS mm_free(mm_space *space, uint64_t *base, uint64_t *size)
         mm_decommit(space->cr3, &space->process->ActiveProcessors, pages);
         space->room = MIN(space->room,
                           pages.start & ~(uint64_t)(GRANULARITY - 1));
+        space->process->pages -= (pages.end - pages.start) >> PAGE_SHIFT;
         tell(pages, base, size);
     }
     unlock_space(space);

@@ -11,7 +11,7 @@
 
 #define MOST 4000000u    // no machine of ours has so much of anything
 
-static HANDLE port, console, event, sleeper;
+static HANDLE port, console, disk, event, sleeper;
 static uint8_t byte;
 static IO_STATUS_BLOCK iosb;
 
@@ -72,6 +72,23 @@ static NTSTATUS take_request(uint64_t n)
     return NtReadFile(console, NULL, NULL, NULL, &iosb, &byte, 1, 0);
 }
 
+// Of all memory the rest, by what pending requests need, and by finished ones
+// that nobody takes out of their port.
+static NTSTATUS take_memory_and_buffers(uint64_t n)
+{
+    static uint8_t large[1900];
+    NTSTATUS status = take_memory(n);
+    return NT_ERROR(status) ? NtReadFile(console, NULL, NULL, NULL, &iosb,
+                                         large, sizeof(large), 0) : status;
+}
+
+static NTSTATUS take_memory_and_results(uint64_t n)
+{
+    NTSTATUS status = take_memory(n);
+    return NT_ERROR(status) ? NtWriteFile(disk, NULL, NULL, &iosb, &iosb,
+                                          &byte, 0, 0) : status;
+}
+
 // With their handles' table, which is full before memory is.
 static NTSTATUS take_object(uint64_t n)
 {
@@ -102,6 +119,8 @@ static const struct {
     { "threads", take_thread, 100 }, { "packets", take_packet, 10000 },
     { "apcs", take_apc, 10000 }, { "requests", take_request, 1000 },
     { "objects", take_object, 1000 }, { "processes", take_process, 20 },
+    { "memory, buffers", take_memory_and_buffers, 5 },
+    { "memory, results", take_memory_and_results, 5 },
 };
 
 // ---- The greedy one ---------------------------------------------------------
@@ -116,6 +135,7 @@ static int be_greedy(const char *name)
     event = given->StandardOutput;
     sleeper = new_thread(sleep_long, NULL, 0);
     nt_open_file("CON", FILE_READ_DATA, FILE_OPEN, 0, &console);
+    bind(disk = open_disk(0), port, &disk);
     for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++) {
         if (strcmp(kinds[i].name, name) != 0)
             continue;
