@@ -17,6 +17,8 @@ IRQL = 'KeGetCurrentIrql()'
 TRAPS = {
     'fatal_page_fault': ('0x00000050', 'PAGE_FAULT_IN_NONPAGED_AREA',
                          'fatal_read', 'FFFFDEAD00000000'),
+    'fatal_call_of_null': ('0x00000050', 'PAGE_FAULT_IN_NONPAGED_AREA',
+                           'ktest_fatal_call_of_null', '(0x0,'),
     'fatal_stack_overflow': ('0x0000007F', 'UNEXPECTED_KERNEL_MODE_TRAP',
                              'fatal_recurse', '(0x8,'),
     'fatal_invalid_opcode': ('0x0000001E', 'KMODE_EXCEPTION_NOT_HANDLED',

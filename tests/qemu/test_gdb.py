@@ -233,6 +233,15 @@ def test_a_bugcheck_is_explained(fixtures):
     assert 'nt irql: there is no guest' in said['on']
 
 
+def test_a_call_of_null_has_a_caller(fixtures):
+    said = debugger.answers(run(
+        fixtures.build, KOPTS='ktest=fatal_call_of_null', ARGS='true',
+        script=debugger.script([('go', ['continue']),
+                                ('why', ['backtrace'])]))[1])
+    assert re.search(r'fatal_jump\b.*ktest_fatal_call_of_null', said['why'],
+                     re.S), said['why']
+
+
 def test_a_broken_rule_is_told(fixtures):
     said = debugger.answers(run(
         fixtures.build, KOPTS='ktest=fatal_raise_to_lower', ARGS='true',

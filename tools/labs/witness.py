@@ -131,9 +131,12 @@ class Witness(qemu.Machine):
 
     def put(self, packet):
         data = packet.encode()
+        self.send_raw(b'$%s#%02x' % (data, sum(data) & 0xff))
+
+    def send_raw(self, data):
         try:
-            self.stub.sendall(b'$%s#%02x' % (data, sum(data) & 0xff))
-        except OSError:
+            self.stub.sendall(data)
+        except OSError:                 # QEMU has ended
             raise Ended(self.last_words()) from None
 
     def take(self, bound):
@@ -143,7 +146,7 @@ class Witness(qemu.Machine):
             match = re.search(rb'\$([^#]*)#..', self.buffer, re.S)
             if match:
                 self.buffer = self.buffer[match.end():]
-                self.stub.sendall(b'+')
+                self.send_raw(b'+')
                 return match[1].decode('latin-1')
             left = end - time.monotonic()
             if left <= 0:

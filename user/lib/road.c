@@ -1,8 +1,9 @@
 // road.c - from trace records to the road of each write.
 //
 // An IRP's own records carry its id. Those of an interrupt or a DPC carry none:
-// what completes an IRP is the last DPC that began on that processor, and what
-// queued that DPC the last device interrupt before it.
+// what completes an IRP is the last DPC that began on that processor, and its
+// interrupt the first one of a device there that came after the IRP's DMA had
+// begun and was not served by an earlier DPC.
 
 #include <road.h>
 
@@ -11,6 +12,7 @@
 #define IRP_MJ_WRITE     4
 #define IRQL_DEVICE_MIN  3
 #define IRQL_DEVICE_MAX  11
+#define INTERRUPTS       8      // that one run of the DPCs is told apart from
 
 #define BIT(event) (1u << (event))
 
@@ -50,8 +52,8 @@ struct context {
     uint8_t processor;
     uint32_t thread;
     struct rtl_mark call;         // the last NtWriteFile
-    struct rtl_mark interrupt;    // the last one of a device
-    struct rtl_mark dpc_cause;    // the same, when the DPCs began
+    struct rtl_mark interrupts[INTERRUPTS];    // since the last DPCs ended
+    size_t interrupt_count;
     struct rtl_mark dpc;
     struct rtl_mark apc;
 };
@@ -77,12 +79,15 @@ static void follow(struct context *context, const TRACE_RECORD *record)
             context->call = mark;
         break;
     case TRACE_ISR_IN:
-        if (mark.irql >= IRQL_DEVICE_MIN && mark.irql <= IRQL_DEVICE_MAX)
-            context->interrupt = mark;
+        if (mark.irql >= IRQL_DEVICE_MIN && mark.irql <= IRQL_DEVICE_MAX &&
+            context->interrupt_count < INTERRUPTS)
+            context->interrupts[context->interrupt_count++] = mark;
         break;
     case TRACE_DPC_IN:
         context->dpc = mark;
-        context->dpc_cause = context->interrupt;
+        break;
+    case TRACE_DPC_OUT:
+        context->interrupt_count = 0;
         break;
     case TRACE_APC_IN:
         context->apc = mark;
@@ -100,8 +105,25 @@ static void set_mark(struct rtl_road *road, enum rtl_step step,
         road->marks[step] = mark;
 }
 
+// An interrupt may have come while the DPCs were running already.
+static void add_interrupt(struct rtl_road *road, const struct context *context)
+{
+    struct rtl_mark dpc = context->dpc;
+    for (size_t i = 0; i < context->interrupt_count; i++) {
+        struct rtl_mark interrupt = context->interrupts[i];
+        if (interrupt.time < road->marks[ROAD_DMA].time)
+            continue;
+        set_mark(road, ROAD_INTERRUPT, interrupt);
+        if (dpc.time < interrupt.time)
+            dpc.time = interrupt.time;
+        break;
+    }
+    set_mark(road, ROAD_DPC, dpc);
+}
+
+// The first time round an IRP's DMA is found, on whichever processor it began.
 static void add_record(struct rtl_road *road, const struct context *context,
-                       const TRACE_RECORD *record)
+                       const TRACE_RECORD *record, bool again)
 {
     struct rtl_mark mark = make_mark(context, record);
     switch (TRACE_CODE(record->Event)) {
@@ -112,8 +134,8 @@ static void add_record(struct rtl_road *road, const struct context *context,
     case TRACE_PORT_INSERT: set_mark(road, ROAD_PACKET, mark); break;
     case TRACE_PORT_REMOVE: set_mark(road, ROAD_TAKEN, mark); break;
     case TRACE_IRP_COMPLETE:
-        set_mark(road, ROAD_INTERRUPT, context->dpc_cause);
-        set_mark(road, ROAD_DPC, context->dpc);
+        if (again)
+            add_interrupt(road, context);
         set_mark(road, ROAD_COMPLETE, mark);
         break;
     case TRACE_IRP_DONE:
@@ -160,7 +182,8 @@ size_t rtl_find_roads(const struct rtl_trace *trace, uint32_t thread,
 {
     size_t count = find_built(trace, thread, roads, maximum);
     qsort(roads, count, sizeof(*roads), by_irp);
-    for (uint32_t p = 0; p < trace->processors; p++) {
+    for (uint32_t n = 0; n < 2 * trace->processors; n++) {
+        uint32_t p = n % trace->processors;
         const struct rtl_ring *ring = &trace->rings[p];
         struct context context = { .processor = (uint8_t)p,
                                    .thread = ring->first_thread };
@@ -171,7 +194,7 @@ size_t rtl_find_roads(const struct rtl_trace *trace, uint32_t thread,
             struct rtl_road *road = bsearch(&key, roads, count,
                                             sizeof(*roads), by_irp);
             if (road && record->Time >= road->marks[ROAD_BUILT].time)
-                add_record(road, &context, record);
+                add_record(road, &context, record, n >= trace->processors);
         }
     }
     qsort(roads, count, sizeof(*roads), by_call);

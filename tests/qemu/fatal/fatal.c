@@ -27,6 +27,17 @@ KTEST(fatal_page_fault, "")
     fatal_read(NOWHERE);
 }
 
+static OUT_OF_LINE void fatal_jump(void (*volatile routine)(void))
+{
+    routine();
+    __asm__ volatile("" ::: "memory");
+}
+
+KTEST(fatal_call_of_null, "")
+{
+    fatal_jump(NULL);
+}
+
 static volatile bool deep_enough;    // never, but the compiler cannot know
 
 static OUT_OF_LINE uint64_t fatal_recurse(uint64_t depth)

@@ -20,10 +20,10 @@ def state_of(prcb):
     """In a word: what a processor is doing."""
     if guest.is_halted(prcb):
         return 'halted'
+    if int(prcb['interrupt_depth']):    # also one that interrupted a DPC
+        return 'ISR'
     if prcb['dpc_active']:
         return 'DPC'
-    if int(prcb['interrupt_depth']):
-        return 'ISR'
     if guest.registers(prcb, 'cs')[0] & 3:
         return 'ring 3'
     idle = number(prcb['CurrentThread']) == number(prcb['idle_thread'])

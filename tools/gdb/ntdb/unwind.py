@@ -91,6 +91,9 @@ def interrupted(sp, whole):
             saved[name] = guest.word(sp + i * 8)
     if guest.word(base + CS * 8) & 3:
         saved[MARK] = MARKED
+    elif not saved['rip']:              # a call of NULL: gdb would end there
+        saved['rip'] = guest.word(saved['rsp'])
+        saved['rsp'] += 8
     return saved
 
 
