@@ -17,7 +17,7 @@ from proof import case
 
 from harness import boot
 
-CHEATS = ['tick', 'poll', 'hidden', 'late', 'slow', 'worker']
+CHEATS = ['tick', 'poll', 'hidden', 'late', 'slow', 'rtc', 'worker', 'crew']
 
 
 @pytest.fixture(scope='session')
@@ -63,7 +63,8 @@ def test_from_halt_to_interrupt_nothing_runs(proof, bus, cpus, writes, port):
     ('poll', 'never were all processors halted'),
     ('hidden', 'between the halt and the interrupt'),
     ('late', 'ran before the halt|never were all processors halted'),
-    ('slow', 'a timer was armed')])
+    ('slow', 'a timer was armed'),
+    ('rtc', 'pin 8 of the I/O APIC may interrupt')])
 def test_a_kernel_that_cheats_fails_the_first_verdict(proof, cheat, why):
     out = proof('nothread', cheat=cheat)
     assert re.search(why, ' '.join(out.faults)), out.faults
@@ -105,6 +106,10 @@ def test_a_thread_for_each_write_fails_the_second_verdict(proof):
 def test_hidden_threads_fail_the_second_verdict(proof):
     out = proof('nothread', cheat='worker', writes=20)
     assert out.held == 20
+
+
+def test_threads_that_look_like_the_programs_own_fail_it(proof):
+    assert proof('nothread', cheat='crew', writes=5).held == 3
 
 
 def test_the_command_says_it(cheats, fixtures):

@@ -38,6 +38,9 @@ BEFORE, PATIENCE, PATIENCE_WRITE = 200 << 20, 12 << 20, 2 << 20
 BUSY, BUSY_WRITE = 100000, 20000    # blocks before the halt, the same
 SLACK = 1e-3            # seconds of the host's time that are no work
 MANY = 100              # writes from which on switches say something
+FEW = 10                # switches: more than one thread that goes to wait needs
+# Pins of the I/O APIC on which something may interrupt: console, IDE. No clock.
+PINS = {3, 4, 14, 15}
 BLOCK = 4096            # bytes of one write
 DISK = 16 << 20
 APIC_HZ = 10**9         # QEMU's local APIC timer
@@ -55,6 +58,7 @@ class Outcome:
     host: float = 0             # seconds that the host ran virtual processors
     host_for: float = 0         # of so many
     timer: float = None         # seconds to the first one of any processor
+    clocks: list = dataclasses.field(default_factory=list)  # others, armed
     absent: int = 0             # writes not on the disk while in flight ...
     present: int = 0            # ... and there afterwards
     busiest: str = ''
@@ -100,6 +104,16 @@ def next_timer(machine):
         elif int(count[2]):
             found.append(int(count[1]) * int(count[2]) / APIC_HZ)
     return min(found, default=None)
+
+
+def other_clocks(machine):
+    """What could interrupt besides the local APICs' timers, the console and
+    the disk: pins of the I/O APIC, and of the older controller all."""
+    said = machine.hmp('info pic')
+    pins = {int(pin) for pin in re.findall(r'^ *pin (\d+) (?!.*\bmasked\b)',
+                                           said, re.M)} - PINS
+    return [f'pin {pin} of the I/O APIC' for pin in sorted(pins)] + [
+        f'pic{n}' for n in re.findall(r'^pic(\d):.*\bimr=(?!ff)', said, re.M)]
 
 
 class Case:
@@ -166,6 +180,7 @@ class Case:
         if self.until_halted(m, log):
             self.hold(m, log)
             self.out.timer = next_timer(m)
+            self.out.clocks = other_clocks(m)
             if m.comes(PROMPT, 0):
                 self.out.faults.append('the program had ended when its write '
                                        'was still in flight')
@@ -242,21 +257,23 @@ class Case:
     def look_at_threads(self, now, before):
         """Who is held by a write? Whoever works on a request; whoever waits
         for anything but a packet, one thread of the program aside: somebody
-        has to be told; and whoever else has run since the prompt."""
+        has to be told; and whoever else has run since the prompt, the shell's
+        one thread aside. Of nothread it is known that it has one thread."""
         others = 0
+        shell = next((thread for thread in before.values()
+                      if thread.program == 'sh'), None)
         for thread in now:
             old = before.get(thread.id)
             same = old and (old.switches, old.stack) == (thread.switches,
                                                          thread.stack)
-            packet = thread.state == guest.WAITING and (
-                thread.reason == guest.QUEUE and not old
-                and thread.program != 'System')
-            shell = old and thread.program == 'sh'
+            packet = (thread.state == guest.WAITING and not self.exact
+                      and thread.reason == guest.QUEUE and not old
+                      and thread.program != 'System')
             if thread.irp:
                 self.out.holders.append(thread)
-            elif same or packet or shell:
+            elif same or packet or (shell and thread.id == shell.id):
                 continue
-            elif (thread.program == 'System' or others
+            elif (thread.program == 'System' or others or old
                   or thread.state != guest.WAITING):
                 self.out.holders.append(thread)
             else:
@@ -307,6 +324,9 @@ class Case:
         if blocks > BUSY + BUSY_WRITE * self.writes:
             fault(f'{blocks:,} blocks ran before the halt, most often '
                   f'{out.busiest}: somebody polled first')
-        if self.writes >= MANY and not out.held and (
-                out.switches >= self.writes):
-            out.held = out.switches     # somebody whom the list does not show
+        for clock in out.clocks:
+            fault(f'{clock} may interrupt: what is behind it is no disk')
+        # Somebody whom the list does not show?
+        if not out.held and out.switches > (
+                FEW if self.exact else max(self.writes, MANY) - 1):
+            out.held = out.switches
