@@ -10,6 +10,7 @@ import argparse
 import os
 import random
 import sys
+import tempfile
 import time
 
 from pathlib import Path
@@ -64,9 +65,13 @@ class Run:
             run()
         except (checks.Wrong, witness.Ended) as wrong:
             text = results.plain(str(wrong)) or 'no reason given'
+        self.note(check, text, start)
+        return not text
+
+    def note(self, check, text, start):
         self.found[check.name] = (0 if text else check.points, text,
                                   time.monotonic() - start)
-        return not text
+        print(f'  {check.name}: {"no points" if text else "good"}', flush=True)
 
     def scripted(self, left, stage, cpus):
         """Boots for these checks; anew behind each one that went wrong."""
@@ -79,9 +84,8 @@ class Run:
                     left = self.on_one_guest(guest, stage, script, left)
             except witness.Ended as end:
                 check, *left = left
-                self.found[check.name] = (
-                    0, results.plain(f'before the first step: {end}'),
-                    time.monotonic() - start)
+                self.note(check, results.plain(f'before the first step: {end}'),
+                          start)
 
     def guest(self, stage, cpus, places):
         self.boots += 1
@@ -141,14 +145,17 @@ def grade(number, answer, seed, tree, folder, only=None):
                                     check.what, 'it does not build')
                     for check in wanted]
         return results.Grade(number, seed, outcomes, notes, built=False)
-    folder.mkdir(parents=True, exist_ok=True)
-    run = Run(tree, draw, f'grade-{folder.name}', folder)
-    return results.Grade(number, seed, run.check(wanted), notes)
+    with tempfile.TemporaryDirectory() as scratch:
+        run = Run(tree, draw, f'grade-{folder.name}', Path(scratch))
+        return results.Grade(number, seed, run.check(wanted), notes)
 
 
 def main():
     parser = argparse.ArgumentParser(
-        prog='grade.py', description=__doc__,
+        prog='grade', description=__doc__, usage='make grade N=1|2|3 '
+        '[LAB=FOLDER] [OUT=FOLDER] [ONLY=CHECK] [SEED=NUMBER]\n'
+        '       tools/grade.py [N] [--answer FOLDER] [--out FOLDER] '
+        '[--check CHECK] [--seed NUMBER]',
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('lab', type=int, nargs='?', choices=sorted(LABS),
                         help='which one; a lab tree knows')
@@ -160,7 +167,10 @@ def main():
     parser.add_argument('--out', type=Path,
                         help='where the results go (build/grade/labN)')
     args = parser.parse_args()
-    number = args.lab or trees.read_note(args.answer)['lab']
+    theirs = trees.read_note(args.answer)['lab']
+    number = args.lab or theirs
+    if theirs and theirs != number:
+        parser.error(f'{args.answer} is a tree of lab {theirs}')
     if number not in LABS:
         parser.error('which lab? make grade N=1, 2 or 3')
     if not args.answer.is_dir():

@@ -95,7 +95,9 @@ def start_repository(target, lab):
 
 def main():
     parser = argparse.ArgumentParser(
-        prog='lab.py', description=__doc__,
+        prog='lab', description=__doc__,
+        usage='make lab N=1|2|3 [TO=FOLDER]\n'
+              '       tools/lab.py N [--to FOLDER]',
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('lab', type=int, choices=sorted(parts.TITLES))
     parser.add_argument('--to', type=Path, help='the folder (build/labN)')
@@ -106,7 +108,10 @@ def main():
     if target.exists():
         sys.exit(f'lab: {target} is there already, maybe with an answer in '
                  'it: move it away, or choose another folder with TO=')
-    make_tree(args.lab, target)
+    try:
+        make_tree(args.lab, target)
+    except OSError as error:
+        sys.exit(f'lab: {error}')
     print(f'Lab {args.lab}, "{parts.TITLES[args.lab]}", is in {target}/\n'
           f'  read          LAB.md\n'
           f'  write         {", ".join(parts.FILES[args.lab])}\n'

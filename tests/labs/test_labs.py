@@ -194,6 +194,28 @@ def test_a_kernel_that_hangs_or_crashes(graded):
     done = graded(1, crashes, ['once'])
     assert 'the kernel stopped' in done.outcomes[0].text
     assert 'KeInsertQueueDpc' in done.outcomes[0].text
+    falls = skeleton(1).replace(
+        'LAB_TODO("KeInsertQueueDpc");',
+        'static const struct { uint64_t a; uint16_t b; } none;\n'
+        '    __asm__ volatile("lidt %0; int3" :: "m"(none));')
+    done = graded(1, falls, ['once', 'order'])      # QEMU itself ends
+    assert done.built and done.score == 0
+    assert all(outcome.text for outcome in done.outcomes)
+
+
+def test_an_answer_in_assembly_elsewhere(graded, tmp_path):
+    """A folder for temporary files is no place to take an answer from."""
+    (tmp_path / 'answer.s').write_text('nop\n')
+    done = graded(1, f'__asm__(".include \\"{tmp_path}/answer.s\\"");\n')
+    assert done.status == 2 and 'answer.s' in str(done.notes)
+
+
+def test_a_tree_of_another_lab_is_refused(tmp_path):
+    (tmp_path / '.lab').write_text('{"lab": 1, "files": {}}')
+    done = subprocess.run(
+        [sys.executable, 'tools/grade.py', '2', '--answer', tmp_path],
+        cwd=qemu.ROOT, text=True, capture_output=True)
+    assert done.returncode == 2 and 'is a tree of lab 1' in done.stderr
 
 
 # ---- What is written ----------------------------------------------------------

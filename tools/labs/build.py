@@ -10,8 +10,8 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
-import tempfile
 
 from pathlib import Path
 
@@ -131,17 +131,21 @@ class Tree:
         return shlex.split(line.split(';')[-1])
 
     def run(self, what, *command):
-        """Runs a command of the build, with a bound."""
-        try:
-            done = subprocess.run(
+        """Runs a command of the build, with a bound for all that it starts."""
+        with subprocess.Popen(
                 command, cwd=self.folder, env=environment(), text=True,
                 errors='replace', stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                timeout=BOUND)
-        except subprocess.TimeoutExpired:
-            raise Broken(f'{what} has no end within {BOUND} s') from None
-        if done.returncode:
-            raise Broken(complaints(done.stdout))
+                start_new_session=True) as started:
+            try:
+                said, _ = started.communicate(timeout=BOUND)
+            except BaseException as reason:
+                os.killpg(started.pid, signal.SIGKILL)
+                if not isinstance(reason, subprocess.TimeoutExpired):
+                    raise
+                raise Broken(f'{what} has no end within {BOUND} s') from None
+        if started.returncode:
+            raise Broken(complaints(said))
 
     def inputs(self, command, name):
         """What compiler and assembler read for a file."""
@@ -149,17 +153,16 @@ class Tree:
         output, by_compiler, by_assembler = map(str, made)
         command = [word for word in command if word not in ('-MMD', '-MP')]
         command[command.index('-o') + 1] = output
-        self.run(name, *command, '-MD', '-MF', by_compiler,
+        # A pipe between the two, so that no file there is the compiler's own.
+        self.run(name, *command, '-pipe', '-MD', '-MF', by_compiler,
                  f'-Wa,--MD,{by_assembler}')
-        temporary = re.compile(r'/[^/]*\.s$')        # the compiler's output
         found = set()
         for path in made[1:]:
             text = path.read_text(errors='replace').replace('\\\n', ' ')
             found |= set(text.partition(':')[2].split())
         for path in made:
             path.unlink(missing_ok=True)
-        return sorted(path for path in found if not (
-            path.startswith(tempfile.gettempdir()) and temporary.search(path)))
+        return sorted(found)
 
     def make(self, products):
         self.run('the build', 'make', '-s', f'-j{os.cpu_count() or 1}',
