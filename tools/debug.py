@@ -243,6 +243,8 @@ def main():
             status = 3
         else:
             raise
+    except KeyboardInterrupt:           # before there was a gdb
+        status = 130
     sys.exit(status)
 
 

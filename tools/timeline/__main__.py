@@ -23,6 +23,11 @@ import run
 from timeline import chrome, model, page, stream, svg
 
 
+PICTURES = {'trace.html': 'open it in a browser',
+            'trace.json': 'open it at https://ui.perfetto.dev',
+            'trace.svg': 'a picture for a page or a slide'}
+
+
 def record(path):
     """Runs the program that the environment names; returns its status."""
     path.unlink(missing_ok=True)
@@ -71,9 +76,7 @@ def draw(recorded, folder):
     (folder / 'trace.svg').write_text(svg.render(timeline))
     for line in summary(timeline):
         print(f'trace: {line}')
-    for name, what in (('trace.html', 'open it in a browser'),
-                       ('trace.json', 'open it at https://ui.perfetto.dev'),
-                       ('trace.svg', 'a picture for a page or a slide')):
+    for name, what in PICTURES.items():
         print(f'  {os.path.relpath(folder / name)}  {what}')
 
 
@@ -87,10 +90,15 @@ def main():
                         metavar='FOLDER', help='where the files go (build)')
     args = parser.parse_args()
     status, source = 0, args.source
+    for old in PICTURES:                # of another run, if this one fails
+        (args.out / old).unlink(missing_ok=True)
     try:
         if not source:
             source = args.out / 'trace.bin'
             status = record(source)
+            if not source.exists() or not source.stat().st_size:
+                sys.exit('trace: the machine did not run, or its kernel does '
+                         'not export a trace')
         draw(source.read_bytes(), args.out)
     except (OSError, ValueError) as error:
         sys.exit(f'trace: {error}')

@@ -162,7 +162,7 @@ class Page:
             last = max(irp.end, end)
             heapq.heappush(used, (last, place))
             pieces = []
-            if start > irp.start:
+            if start > irp.start and 'IRP_QUEUED' in irp.marks:
                 pieces.append((irp.start, start, 'queued'))
             pieces.append((start, end, 'device'))
             if last > end:

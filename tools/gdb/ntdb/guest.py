@@ -224,8 +224,9 @@ def kernel_view():
             if sees_kernel():
                 yield
                 return
-    raise Garbage('there are no kernel objects yet: `break ps_init` and '
-                  '`continue` lead to the first ones')
+    raise Garbage('there are no kernel objects yet, or what leads to them is '
+                  'damaged: at the start `break ps_init` and `continue` lead '
+                  'to the first ones')
 
 
 def prcbs():

@@ -10,7 +10,9 @@ import itertools
 import json
 import os
 import re
+import select
 import socket
+import sys
 import textwrap
 import threading
 import time
@@ -254,7 +256,11 @@ def section(name, lines, most=None):
 def ask():
     """True: Enter; false: the user stays here."""
     try:
-        answer = input('-- Enter goes on, q stays here with gdb: ')
+        print('-- Enter goes on, q stays here with gdb: ', end='', flush=True)
+        # gdb keeps Ctrl-C from a reader until that has a line.
+        while not select.select([sys.stdin], [], [], 0.2)[0]:
+            gdb.execute('python pass')
+        answer = input()
     except (EOFError, KeyboardInterrupt):
         answer = 'q'
     return answer.strip().lower() not in ('q', 'quit')
