@@ -99,7 +99,7 @@ static void tell_driver(FILE_OBJECT *file, uint8_t major)
 // A process closed its last handle. Others have some left: of its requests
 // only those end that nothing but the port would have told about (CAN-12).
 // The last of all is the driver's cleanup, and the end of all that hangs here
-// (CAN-11).
+// or on the caller (CAN-11).
 static void close_file(EPROCESS *process, void *object, uint32_t handles)
 {
     FILE_OBJECT *file = object;
@@ -113,6 +113,7 @@ static void close_file(EPROCESS *process, void *object, uint32_t handles)
         return;
     file->Flags |= FO_CLEANUP_DONE;
     io_cancel(&file->io, &(io_filter){ 0 });
+    io_cancel(&KeGetCurrentThread()->io, &(io_filter){ .file = file });
     tell_driver(file, IRP_MJ_CLEANUP);
 }
 

@@ -336,3 +336,13 @@ KTEST(ending_thread_cancels_and_waits, "CAN-08 CAN-11")
     ktest_join(&d.thread);
     ktest_close(d.file);
 }
+
+KTEST(last_close_cancels_what_waits, "CAN-11")
+{
+    FILE_OBJECT *file = ktest_open(0);
+    held_count = 0;
+    ktest_driver.lower = hold;    // with a cancel routine
+    EXPECT(io_send(file, ktest_build_read(file)) == STATUS_PENDING);
+    ktest_close(file);
+    EXPECT(ktest_logged("c"));
+}

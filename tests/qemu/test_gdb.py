@@ -103,6 +103,23 @@ def test_every_command_at_every_stop(fixtures, cpus):
     assert status == 0
 
 
+STEPS = 45              # instructions; the way in and out is shorter
+
+
+@pytest.mark.parametrize('place', ['ki_trap_common', 'ki_trap_exit'])
+def test_backtraces_at_each_instruction_of_the_way(fixtures, place):
+    """In and out of ring 0: whatever is pushed already, or popped again."""
+    steps = [('go', ['break ide_start_io', 'continue', 'delete',
+                     f'break *{place}', 'continue', 'delete'])]
+    steps += [(f'step {n}', ['backtrace', 'stepi']) for n in range(STEPS)]
+    said = debugger.answers(run(
+        fixtures.build, script=debugger.script(steps), CPUS=2,
+        ARGS='nothread --writes 3')[1])
+    for n in range(STEPS):
+        assert 'Backtrace stopped' not in said[f'step {n}'], said[f'step {n}']
+        assert said[f'step {n}'].count('\n#') >= 1
+
+
 # ---- What the commands say ---------------------------------------------------
 
 @pytest.fixture(scope='module')

@@ -21,6 +21,7 @@ PUSHED = ['r15', 'r14', 'r13', 'r12', 'rbx']     # somewhere, by C
 MARK, MARKED = 'k_gs_base', 0x7FACADE
 KEPT = ['rip', 'rsp', 'eflags', 'cs', 'ss', 'cr0', 'cr3', 'cr8', MARK]
 FRAME_WORDS = 22                # of a KTRAP_FRAME
+VECTORS = 256
 RIP, CS, RSP = 17, 18, 20       # words of it
 SEGMENTS = {0x08: (0, 0x10), 0x2B: (0x23,)}     # CS: what SS may then be
 FLAGS_LIMIT = 1 << 22
@@ -29,7 +30,8 @@ LOWEST_USER = 1 << 32           # below is boot's code, which is gone
 ABOVE, ABOVE_ALL, OFFSET = 0xFFFFFFFFC0000000, 0xFFFFFFFFE0000000, 0xFFFFFFF
 LEAF = 'ki_idle_hlt'            # it pushes nothing
 # Where programs and processors begin; what called them is gone, or not there.
-OUTERMOST = ('_start', 'kernel_main', 'ke_enter_processor')
+OUTERMOST = ('_start', 'RtlUserThreadStart', 'kernel_main',
+             'ke_enter_processor')
 END = {'rip': 0, 'rsp': 8}      # gdb looks 8 below and finds the end
 SYSCALL = b'\x0f\x05'
 
@@ -57,6 +59,7 @@ class Entry(Unwinder):
                 'ki_system_exit', 'ki_copy_user',
                 'ki_call_on_stack', 'ki_halt')]
         stubs, trap_exit, call, leave, end, borrow, borrow_end = self.places
+        mark = None
         try:
             pc, sp, rbp, mark = (guest.raw(pending.read_register(name))
                                  for name in ('rip', 'rsp', 'rbp', MARK))
@@ -77,18 +80,21 @@ class Entry(Unwinder):
                 return None
             return frame(pending, sp, pc, saved, mark == MARKED)
         except (Garbage, gdb.error):
-            return None
+            pass
+        # A stack that is gone, as a dying program's: the end, no complaint.
+        return frame(pending, sp, pc, END, True) if mark == MARKED else None
 
 
 def interrupted(sp, whole):
     """What a trap frame saved. whole: sp is a KTRAP_FRAME; else some of it is
-    not pushed yet, or popped already: the processor's own part is looked for."""
+    not pushed yet, or popped already: the processor's own part is looked for,
+    and what lies below sp is still, or again, in its register."""
     base = sp if whole else find_frame(sp)
     saved = {'rip': guest.word(base + RIP * 8),
              'rsp': guest.word(base + RSP * 8)}
-    if whole:
-        for i, name in enumerate(GENERAL):
-            saved[name] = guest.word(sp + i * 8)
+    for i, name in enumerate(GENERAL):
+        if base + i * 8 >= sp:
+            saved[name] = guest.word(base + i * 8)
     if guest.word(base + CS * 8) & 3:
         saved[MARK] = MARKED
     elif not saved['rip']:              # a call of NULL: gdb would end there
@@ -100,7 +106,9 @@ def interrupted(sp, whole):
 def find_frame(sp):
     for i in range(FRAME_WORDS):
         _, cs, flags, _, ss = (guest.word(sp + (i + n) * 8) for n in range(5))
-        if ss in SEGMENTS.get(cs, ()) and flags & 2 and flags < FLAGS_LIMIT:
+        vector = guest.word(sp + (i - 2) * 8) if i >= 2 else 0
+        if ss in SEGMENTS.get(cs, ()) and flags & 2 and \
+                flags < FLAGS_LIMIT and vector < VECTORS:
             return sp + (i - RIP) * 8
     raise Garbage('no trap frame')
 
