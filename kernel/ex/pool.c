@@ -61,9 +61,9 @@ static void push_free(pool_page *page, pool_block *block)
 // for the I/O of processes that have little. Lock held.
 static bool add_page(pool_class *class, POOL_TYPE type)
 {
-    bool last = type == ex_pool_for_io &&
-                KeGetCurrentThread()->Process->pages <= MM_LAST_FRAMES;
-    PFN_NUMBER frame = mm_allocate_frame(last ? 0 : MM_FRAMES_FOR_IO);
+    bool to_the_last = type == ex_pool_for_io &&
+                       KeGetCurrentThread()->Process->pages <= MM_LAST_FRAMES;
+    PFN_NUMBER frame = mm_allocate_frame(to_the_last ? 0 : MM_FRAMES_FOR_IO);
     if (!frame)
         return false;
     pool_page *page = mm_frame_to_virt(frame);

@@ -87,8 +87,7 @@ static void free_after_user_apc(KAPC *apc)
 
 // The user APC's kernel half: the arguments are copied, the IRP can go.
 static void user_apc_kernel(KAPC *apc, KNORMAL_ROUTINE **normal,
-                            void **context, void **argument1,
-                            void **argument2)
+                            void **context, void **argument1, void **argument2)
 {
     (void)normal, (void)context, (void)argument1, (void)argument2;
     free_after_user_apc(apc);

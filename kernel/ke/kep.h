@@ -42,7 +42,6 @@ enum { KI_IST_DOUBLE_FAULT = 1, KI_IST_NMI, KI_IST_MACHINE_CHECK,
 #define KI_STACK_ARGUMENTS 4     // of a service, beyond the sixth
 #define KI_QUANTUM 200000u       // 20 ms in 100 ns
 #define KI_FOREVER (~0ull)
-#define MAXIMUM_SUSPEND_COUNT 127u
 #define KI_MAXIMUM_DPC_DEPTH 4   // Low DPCs wait no longer than this
 
 // Intel SDM 8.7: only the stacks and the I/O map are used in long mode.

@@ -157,14 +157,15 @@ void ke_signal_process(KPROCESS *process)
     ki_unlock_dispatcher(old);
 }
 
-// Suspends a thread: a normal kernel APC makes it wait for its semaphore.
+// Suspends a thread: a normal kernel APC makes it wait for its semaphore, the
+// caller itself at PASSIVE_LEVEL.
 //
-// IRQL:    <= APC_LEVEL
+// IRQL:    <= DISPATCH_LEVEL
 // Returns: the previous suspend count (THR-02); 127 means: refused
 // NT:      KeSuspendThread (symbol).
 uint32_t KeSuspendThread(KTHREAD *thread)
 {
-    ASSERT_IRQL(<=, APC_LEVEL);
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
     KIRQL old = ki_lock_dispatcher();
     uint32_t before = thread->SuspendCount;
     if (before < MAXIMUM_SUSPEND_COUNT)

@@ -49,7 +49,7 @@ struct KPROCESS {
 
     // For what lives higher up; ke never looks inside.
     struct ob_handle_table *handles;
-    uint64_t pages;              // of ring 3; changed with the space locked
+    volatile uint64_t pages;     // of ring 3; changed with the space locked
     ke_io_slot io;
 };
 
@@ -234,6 +234,7 @@ void ke_attach_process(KPROCESS *process);
 // How many objects a thread waits for (0: it does not wait); *type: KOBJECTS
 // of the first. IRQL: <= DISPATCH_LEVEL.
 uint32_t ke_query_wait(KTHREAD *thread, uint8_t *type);
+#define MAXIMUM_SUSPEND_COUNT 127u
 uint32_t KeSuspendThread(KTHREAD *thread);
 uint32_t KeResumeThread(KTHREAD *thread);
 KPRIORITY KeSetPriorityThread(KTHREAD *thread, KPRIORITY priority);

@@ -30,8 +30,7 @@ uint64_t ki_find_fixup(uint64_t rip)
 {
     if (rip >= (uint64_t)ki_probe_user && rip < (uint64_t)ki_copy_user_end)
         return (uint64_t)ki_copy_user_fault;
-    if (rip >= (uint64_t)ki_user_args_begin &&
-        rip < (uint64_t)ki_user_args_end)
+    if (rip >= (uint64_t)ki_user_args_begin && rip < (uint64_t)ki_user_args_end)
         return (uint64_t)ki_user_args_fault;
     return 0;
 }

@@ -7,7 +7,6 @@
 #include "kernel/nt/ntp.h"
 
 enum { MAXIMUM_COMMAND_LINE = 8192,    // with the final zero
-       MAXIMUM_SUSPENSIONS = 127,
        PRIORITY_SPAN = 2 };            // ThreadBasePriority: -2 .. 2
 
 // Lets a suspended newcomer go on, or ends it before its first instruction if
@@ -90,8 +89,7 @@ NTSTATUS NtTerminateThread(HANDLE handle, NTSTATUS exit_status)
     return STATUS_SUCCESS;
 }
 
-// Suspends a thread. One that is ending is let go again: its end resumes it,
-// or sees that we do, because each looks after it has told the other.
+// Suspends a thread.
 //
 // IRQL:    == PASSIVE_LEVEL
 // Returns: STATUS_SUCCESS    *previous: how often it was before (THR-02)
@@ -103,19 +101,11 @@ NTSTATUS NtSuspendThread(HANDLE handle, uint32_t *previous)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
+    uint32_t count;
     NT_TRY(NT_PROBE_OPTIONAL(previous));
     NT_REFERENCE(ETHREAD, thread, handle, THREAD_SUSPEND_RESUME);
-    KeEnterCriticalRegion();    // nobody suspends us before we have looked
-    uint32_t count = KeSuspendThread(&thread->Tcb);
-    bool suspended = count < MAXIMUM_SUSPENSIONS;
-    bool late = suspended && thread->terminating;
-    if (late)
-        KeResumeThread(&thread->Tcb);
-    KeLeaveCriticalRegion();
-    if (!suspended)
-        return STATUS_SUSPEND_COUNT_EXCEEDED;
-    return late ? STATUS_THREAD_IS_TERMINATING
-                : NT_PUT_OPTIONAL(previous, &count);
+    NT_TRY(ps_suspend_thread(thread, &count));
+    return NT_PUT_OPTIONAL(previous, &count);
 }
 
 // Takes one suspension back.
@@ -144,8 +134,7 @@ NTSTATUS NtResumeThread(HANDLE handle, uint32_t *previous)
 //          STATUS_ACCESS_VIOLATION
 // NT:      NtOpenThread (native). UniqueProcess 0: any.
 NTSTATUS NtOpenThread(HANDLE *handle, ACCESS_MASK access,
-                      const OBJECT_ATTRIBUTES *attributes,
-                      const CLIENT_ID *id)
+                      const OBJECT_ATTRIBUTES *attributes, const CLIENT_ID *id)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
@@ -271,8 +260,7 @@ NTSTATUS NtCreateUserProcess(HANDLE *process_handle, HANDLE *thread_handle,
 // Returns: as NtOpenThread
 // NT:      NtOpenProcess (WDK). Left out: to find it by a thread's id.
 NTSTATUS NtOpenProcess(HANDLE *handle, ACCESS_MASK access,
-                       const OBJECT_ATTRIBUTES *attributes,
-                       const CLIENT_ID *id)
+                       const OBJECT_ATTRIBUTES *attributes, const CLIENT_ID *id)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 

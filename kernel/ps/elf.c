@@ -34,8 +34,7 @@ static bool is_ours(const elf_header *elf)
                                      ELFDATA2LSB, EV_CURRENT };
     return __builtin_memcmp(elf->e_ident, ident, sizeof(ident)) == 0 &&
            elf->e_version == EV_CURRENT && elf->e_type == ET_EXEC &&
-           elf->e_machine == EM_X86_64 &&
-           elf->e_ehsize == sizeof(elf_header) &&
+           elf->e_machine == EM_X86_64 && elf->e_ehsize == sizeof(elf_header) &&
            elf->e_phentsize == sizeof(psp_segment) &&
            elf->e_phnum >= 1 && elf->e_phnum <= PSP_MAX_SEGMENTS;
 }

@@ -52,8 +52,7 @@ static NTSTATUS load_segment(mm_space *space, FILE_OBJECT *file, MDL *mdl,
     NT_TRY(mm_allocate(space, &base, &size, PAGE_READWRITE));
     for (uint64_t done = 0; done < segment->p_filesz; done += CHUNK) {
         uint32_t length = (uint32_t)MIN(segment->p_filesz - done, CHUNK);
-        NT_TRY(mm_lock_space(mdl, space, segment->p_vaddr + done,
-                             length));
+        NT_TRY(mm_lock_space(mdl, space, segment->p_vaddr + done, length));
         NTSTATUS status = read_all(file, mdl, segment->p_offset + done);
         MmUnlockPages(mdl);
         NT_TRY(status);

@@ -79,6 +79,8 @@ void ps_release_process(EPROCESS *process);
 // Any level up to DISPATCH; the threads end on their way to ring 3.
 void ps_terminate_process(EPROCESS *process, NTSTATUS status);
 void ps_terminate_thread(ETHREAD *thread, NTSTATUS status);
+// Up to DISPATCH. STATUS_SUCCESS: *before is how often it was suspended.
+NTSTATUS ps_suspend_thread(ETHREAD *thread, uint32_t *before);
 _Noreturn void ps_exit_thread(NTSTATUS status);    // the current one
 // type: ps_thread_type or ps_process_type; *object gets a reference.
 NTSTATUS ps_reference_by_id(uint64_t id, OBJECT_TYPE *type, void **object);

@@ -201,10 +201,8 @@ NTSTATUS ps_create_system_thread(KSTART_ROUTINE *routine, void *context)
 
 // Asks a thread to end with status; the first status wins. psp_lock is held.
 //
-// A suspended thread must run to end. Whoever suspends it looks at terminating
-// after it has counted (NtSuspendThread), we look at the count after we have
-// set terminating, and both pass the dispatcher lock in between: whichever
-// comes second there sees what the other has done, and resumes the thread.
+// A suspended thread must run to end: it is resumed here, and from here on
+// ps_suspend_thread, which takes the same lock, refuses.
 //
 // IRQL:    == DISPATCH_LEVEL
 void psp_end_thread(ETHREAD *thread, NTSTATUS status)
@@ -218,6 +216,29 @@ void psp_end_thread(ETHREAD *thread, NTSTATUS status)
     KeInsertQueueApc(&thread->exit_apc, NULL, NULL, IO_NO_INCREMENT);
     while (thread->Tcb.SuspendCount)
         KeResumeThread(&thread->Tcb);
+}
+
+// Suspends a thread, unless it was asked to end. To look and to count is one
+// step under psp_lock, so that no suspension, or starvation, of the caller can
+// come between, and the thread outlive its end.
+//
+// IRQL:    <= DISPATCH_LEVEL
+// Returns: STATUS_SUCCESS    *before: how often it was suspended (THR-02)
+//          STATUS_THREAD_IS_TERMINATING, STATUS_SUSPEND_COUNT_EXCEEDED
+NTSTATUS ps_suspend_thread(ETHREAD *thread, uint32_t *before)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+
+    NTSTATUS status = STATUS_THREAD_IS_TERMINATING;
+    KIRQL old;
+    KeAcquireSpinLock(&psp_lock, &old);
+    if (!thread->terminating) {
+        *before = KeSuspendThread(&thread->Tcb);
+        status = *before < MAXIMUM_SUSPEND_COUNT
+                     ? STATUS_SUCCESS : STATUS_SUSPEND_COUNT_EXCEEDED;
+    }
+    KeReleaseSpinLock(&psp_lock, old);
+    return status;
 }
 
 // Asks any thread to end with status, on its way to ring 3; a user-mode wait
