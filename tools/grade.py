@@ -128,8 +128,9 @@ def needed(wanted):
                        else [])
 
 
-def grade(number, answer, seed, tree, folder, only=None):
-    """Grades the answer in a folder; tree: build.Tree, which it changes."""
+def grade(number, answer, seed, tree, name, only=None):
+    """Grades the answer in a folder; tree: build.Tree, which it changes; name:
+    of the machines."""
     draw = random.Random(seed)
     wanted = [check for check in all_checks(number)
               if not only or check.name in only]
@@ -146,7 +147,7 @@ def grade(number, answer, seed, tree, folder, only=None):
                     for check in wanted]
         return results.Grade(number, seed, outcomes, notes, built=False)
     with tempfile.TemporaryDirectory() as scratch:
-        run = Run(tree, draw, f'grade-{folder.name}', Path(scratch))
+        run = Run(tree, draw, f'grade-{name}', Path(scratch))
         return results.Grade(number, seed, run.check(wanted), notes)
 
 
@@ -184,7 +185,8 @@ def main():
     print(f'Building lab {number} in a tree of the grader\'s own ...',
           flush=True)
     done = grade(number, args.answer, seed,
-                 build.Tree(qemu.BUILD / 'grade' / 'tree'), out, args.check)
+                 build.Tree(qemu.BUILD / 'grade' / 'tree'), out.name,
+                 args.check)
     results.write(done, out)
     print(results.terminal(done))
     print(f'For tools: {out}/' + ', '.join(results.WRITERS))

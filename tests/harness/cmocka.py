@@ -19,7 +19,8 @@ from qemu import BUILD, ROOT
 OUT = BUILD / 'host'
 HOSTCC = os.environ.get('HOSTCC') or 'gcc'
 FLAGS = ('-std=gnu17 -O1 -g -Wall -Wextra -fno-omit-frame-pointer '
-         '-fsanitize=address,undefined -fno-sanitize-recover=all -I.').split()
+         '-fsanitize=address,undefined -fno-sanitize-recover=all -I. '
+         '-idirafter user/include').split()
 KERNEL_FLAGS = ['-ffreestanding', '-fno-builtin', '-DDBG=1',
                 *(f'-D{name}=tint_{name}' for name in
                   ('memcpy', 'memmove', 'memset', 'memcmp'))]

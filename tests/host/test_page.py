@@ -112,6 +112,28 @@ def test_a_click_on_a_request_lights_up_its_whole_road(opened):
     assert opened.js("document.getElementById('road').innerText") == ''
 
 
+@pytest.mark.parametrize('queued', [True, False])
+def test_only_what_was_in_line_is_shown_in_line(browser, tmp_path, queued):
+    """A request may wait elsewhere, too: for its thread, for its pages."""
+    ms = 10**6
+    records = [synthetic.record(1, 'SWITCH', 20, 1 << 8),
+               synthetic.record(1 * ms, 'IRP_BUILT', 7, synthetic.WRITE)]
+    if queued:
+        records.append(synthetic.record(2 * ms, 'IRP_QUEUED', 7))
+    records += [synthetic.record(9 * ms, 'DMA_START', 7),
+                synthetic.record(20 * ms, 'IRP_COMPLETE', 7)]
+    browser.open(write_page(tmp_path / 'trace.html', synthetic.start()
+                            + synthetic.thread(20, 16, 'test')
+                            + synthetic.batch(0, records)))
+    browser.key('n')
+    text = browser.js("document.getElementById('road').innerText")
+    assert ('in the queue' in text) == queued, text
+    kinds = browser.js("""[...data.lanes.find(
+        lane => lane.title == 'requests (IRPs)').rows[0].k].map(
+        kind => data.kinds[kind])""")
+    assert ('queued' in kinds) == queued and 'device' in kinds, kinds
+
+
 def test_the_keyboard_does_all_of_it(opened):
     t0, t1 = view(opened)
     opened.key('+')

@@ -44,7 +44,7 @@ def graded(tree, tmp_path, request):
         path.write_text(text)
         seed = random.SystemRandom().getrandbits(48)
         name = boot.test_name(request).replace('/', '-')
-        return grade.grade(lab, answer, seed, tree, tmp_path / name, only)
+        return grade.grade(lab, answer, seed, tree, name, only)
     yield run
     shutil.rmtree(tmp_path, ignore_errors=True)
 
@@ -177,7 +177,7 @@ def test_an_answer_that_does_not_count(graded, line):
 
 def test_a_link_to_the_reference(tree, tmp_path):
     (tmp_path / 'kernel').symlink_to(qemu.ROOT / 'kernel')
-    done = grade.grade(1, tmp_path, 1, tree, tmp_path / 'out')
+    done = grade.grade(1, tmp_path, 1, tree, 'link')
     assert done.status == 2 and 'no plain file' in str(done.notes)
 
 

@@ -290,6 +290,7 @@ def test_a_replay_goes_back_to_what_was_interrupted(fixtures):
         ]))[1])
     assert 'Breakpoint 1, ide_start_io' in said['start']
     assert 'Breakpoint 2, ide_isr' in said['isr']
+    assert '[ISR]' in said['isr']       # although it interrupted a DPC
     interrupted = re.search(r'vector 0x50 interrupted (\S+) in ring',
                             said['isr']).group(1)
     assert f'<{interrupted}>' in said['back'], (said['isr'], said['back'])

@@ -13,7 +13,7 @@ import sys
 
 import pytest
 
-from proof import case
+from proof import case, guest
 
 from harness import boot
 
@@ -110,6 +110,26 @@ def test_hidden_threads_fail_the_second_verdict(proof):
 
 def test_threads_that_look_like_the_programs_own_fail_it(proof):
     assert proof('nothread', cheat='crew', writes=5).held == 3
+
+
+def thread(ident, program='nothread', switches=1, reason=guest.QUEUE):
+    return guest.Thread(ident, program, guest.WAITING, reason, 0, switches, 0)
+
+
+@pytest.mark.parametrize('exact, now, held', [
+    (True, [thread(40)], []),                           # takes the packets
+    (True, [thread(40), thread(44)], [44]),
+    (False, [thread(40), thread(44)], []),              # who knows its pool?
+    (False, [thread(40, reason=3), thread(44, reason=3)], [44]),
+    (True, [thread(12, 'sh', 9), thread(40)], []),      # started the program
+    (True, [thread(12, 'sh', 9), thread(16, 'sh', 2)], [16]),
+    (True, [thread(16, 'sh')], []),                     # has not run
+    (True, [thread(40, 'System')], [40])])
+def test_whose_threads_are_held(exact, now, held):
+    looked = case.Case.__new__(case.Case)
+    looked.exact, looked.out = exact, case.Outcome()
+    looked.look_at_threads(now, {12: thread(12, 'sh'), 16: thread(16, 'sh')})
+    assert [found.id for found in looked.out.holders] == held
 
 
 def test_the_command_says_it(cheats, fixtures):

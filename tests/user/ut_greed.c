@@ -135,7 +135,8 @@ static int be_greedy(const char *name)
     event = given->StandardOutput;
     sleeper = new_thread(sleep_long, NULL, 0);
     nt_open_file("CON", FILE_READ_DATA, FILE_OPEN, 0, &console);
-    bind(disk = open_disk(0), port, &disk);
+    disk = open_disk(0);
+    bind(disk, port, &disk);
     for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++) {
         if (strcmp(kinds[i].name, name) != 0)
             continue;

@@ -260,8 +260,8 @@ class Case:
         has to be told; and whoever else has run since the prompt, the shell's
         one thread aside. Of nothread it is known that it has one thread."""
         others = 0
-        shell = next((thread for thread in before.values()
-                      if thread.program == 'sh'), None)
+        shell = min((thread.id for thread in before.values()
+                     if thread.program == 'sh'), default=None)
         for thread in now:
             old = before.get(thread.id)
             same = old and (old.switches, old.stack) == (thread.switches,
@@ -271,7 +271,7 @@ class Case:
                       and thread.program != 'System')
             if thread.irp:
                 self.out.holders.append(thread)
-            elif same or packet or (shell and thread.id == shell.id):
+            elif same or packet or thread.id == shell:
                 continue
             elif (thread.program == 'System' or others or old
                   or thread.state != guest.WAITING):
@@ -326,7 +326,9 @@ class Case:
                   f'{out.busiest}: somebody polled first')
         for clock in out.clocks:
             fault(f'{clock} may interrupt: what is behind it is no disk')
-        # Somebody whom the list does not show?
-        if not out.held and out.switches > (
-                FEW if self.exact else max(self.writes, MANY) - 1):
+        # Somebody whom the list does not show? Of an unknown program's few
+        # writes nobody knows how many switches they need.
+        if not out.held and (
+                out.switches > FEW if self.exact else
+                out.switches >= self.writes >= MANY):
             out.held = out.switches

@@ -15,6 +15,7 @@ import gdb
 ROOT = Path(__file__).resolve().parents[3]
 BUILD = ROOT / os.environ.get('BUILD', 'build')
 POINTER = 8
+VECTORS = 256
 MASK = (1 << 64) - 1
 CR0_PAGING = 1 << 31
 LOWEST_KERNEL = 0xFFFF800000000000

@@ -9,7 +9,6 @@ from .threads import thread_name
 
 PRIORITIES = 32
 GATE = 16                       # bytes of an IDT entry
-VECTORS = 256
 
 
 def irql_of(prcb):
@@ -120,10 +119,10 @@ WinDbg: !idt."""
     chains = guest.static('kernel/ke/interrupt.c', 'chains')
     last = chains.type.range()[1]
     wanted = value_of(argument) if argument else None
-    if wanted is not None and wanted >= VECTORS:
-        raise Garbage(f'vectors end at {VECTORS - 1:#x}')
+    if wanted is not None and wanted >= guest.VECTORS:
+        raise Garbage(f'vectors end at {guest.VECTORS - 1:#x}')
     yield f'Dumping IDT: {table:016x}'
-    for vector in range(VECTORS) if wanted is None else [wanted]:
+    for vector in range(guest.VECTORS) if wanted is None else [wanted]:
         raw = guest.memory(table + vector * GATE, GATE)
         entry = int.from_bytes(raw[0:2] + raw[6:12], 'little')
         owners = [f'{name} (KINTERRUPT {where:016x})'

@@ -257,8 +257,10 @@ def ask():
     """True: Enter; false: the user stays here."""
     try:
         print('-- Enter goes on, q stays here with gdb: ', end='', flush=True)
-        # gdb keeps Ctrl-C from a reader until that has a line.
-        while not select.select([sys.stdin], [], [], 0.2)[0]:
+        # On a terminal Ctrl-C would wait for the line, too: gdb notes it, and
+        # raises it in the next command that it executes.
+        while sys.stdin.isatty() and \
+                not select.select([sys.stdin], [], [], 0.2)[0]:
             gdb.execute('python pass')
         answer = input()
     except (EOFError, KeyboardInterrupt):

@@ -21,7 +21,6 @@ PUSHED = ['r15', 'r14', 'r13', 'r12', 'rbx']     # somewhere, by C
 MARK, MARKED = 'k_gs_base', 0x7FACADE
 KEPT = ['rip', 'rsp', 'eflags', 'cs', 'ss', 'cr0', 'cr3', 'cr8', MARK]
 FRAME_WORDS = 22                # of a KTRAP_FRAME
-VECTORS = 256
 RIP, CS, RSP = 17, 18, 20       # words of it
 SEGMENTS = {0x08: (0, 0x10), 0x2B: (0x23,)}     # CS: what SS may then be
 FLAGS_LIMIT = 1 << 22
@@ -108,7 +107,7 @@ def find_frame(sp):
         _, cs, flags, _, ss = (guest.word(sp + (i + n) * 8) for n in range(5))
         vector = guest.word(sp + (i - 2) * 8) if i >= 2 else 0
         if ss in SEGMENTS.get(cs, ()) and flags & 2 and \
-                flags < FLAGS_LIMIT and vector < VECTORS:
+                flags < FLAGS_LIMIT and vector < guest.VECTORS:
             return sp + (i - RIP) * 8
     raise Garbage('no trap frame')
 
