@@ -289,6 +289,7 @@ _Noreturn void kernel_main(uint32_t magic, uint32_t info)
     ke_init_export();
 
     ps_init();
+    io_cancel_of_threads = ps_cancel_io;
     nt_version = TINT_VERSION;
     ke_set_services(nt_services, NT_SERVICE_COUNT);
     ke_hook = (ke_hooks){ .user_fault = ps_user_fault,

@@ -58,7 +58,6 @@ NTSTATUS con_driver_entry(DRIVER_OBJECT *driver);
 // io.c
 NTSTATUS con_read_write(DEVICE_OBJECT *device, IRP *irp);
 NTSTATUS con_device_control(DEVICE_OBJECT *device, IRP *irp);
-NTSTATUS con_cleanup(DEVICE_OBJECT *device, IRP *irp);
 void con_dpc(KDPC *dpc, DEVICE_OBJECT *device, IRP *irp, void *context);
 
 // uart.c

@@ -51,7 +51,6 @@ NTSTATUS con_driver_entry(DRIVER_OBJECT *driver)
     driver->MajorFunction[IRP_MJ_READ] = con_read_write;
     driver->MajorFunction[IRP_MJ_WRITE] = con_read_write;
     driver->MajorFunction[IRP_MJ_DEVICE_CONTROL] = con_device_control;
-    driver->MajorFunction[IRP_MJ_CLEANUP] = con_cleanup;
     NTSTATUS status = STATUS_SUCCESS;
     for (size_t i = 0; i < ARRAY_SIZE(places) && NT_SUCCESS(status); i++) {
         status = create_port(driver, &places[i]);

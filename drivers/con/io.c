@@ -28,20 +28,14 @@ static void cancel(DEVICE_OBJECT *device, IRP *irp)
     io_complete(irp, STATUS_CANCELLED, 0);
 }
 
-// Takes the oldest request (of file, unless NULL) off a list, if there is one.
-// The cancel lock is held.
-static IRP *take(LIST_ENTRY *list, const FILE_OBJECT *file)
+// Takes the oldest request off a list, if there is one. Cancel lock held.
+static IRP *take(LIST_ENTRY *list)
 {
-    RTL_FOR_EACH(entry, list)
-    {
-        IRP *irp = CONTAINING_RECORD(entry, IRP, Tail.ListEntry);
-        if (!file || IoGetCurrentIrpStackLocation(irp)->FileObject == file) {
-            RemoveEntryList(entry);
-            IoSetCancelRoutine(irp, NULL);
-            return irp;
-        }
-    }
-    return NULL;
+    if (IsListEmpty(list))
+        return NULL;
+    IRP *irp = CONTAINING_RECORD(RemoveHeadList(list), IRP, Tail.ListEntry);
+    IoSetCancelRoutine(irp, NULL);
+    return irp;
 }
 
 // Hands the next piece of the write whose turn it is to the ISR. A
@@ -63,7 +57,7 @@ static void next_write(con_port *port)
 {
     KIRQL irql;
     IoAcquireCancelSpinLock(&irql);
-    IRP *irp = port->writing ? NULL : take(&port->writes, NULL);
+    IRP *irp = port->writing ? NULL : take(&port->writes);
     if (irp) {
         port->writing = irp;
         port->written = 0;
@@ -81,7 +75,7 @@ static void hand_out(con_port *port)
         KIRQL irql;
         uint32_t count = 0;
         IoAcquireCancelSpinLock(&irql);
-        IRP *irp = port->tail != port->head ? take(&port->reads, NULL) : NULL;
+        IRP *irp = port->tail != port->head ? take(&port->reads) : NULL;
         if (irp) {
             char *to = irp->SystemBuffer;
             while (count < length_of(irp) && port->tail != port->head)
@@ -126,28 +120,6 @@ NTSTATUS con_read_write(DEVICE_OBJECT *device, IRP *irp)
     else
         hand_out(port);
     return STATUS_PENDING;
-}
-
-// IRP_MJ_CLEANUP: nobody can take the results of this file's reads any more.
-//
-// IRQL:    <= DISPATCH_LEVEL
-// Returns: STATUS_SUCCESS
-NTSTATUS con_cleanup(DEVICE_OBJECT *device, IRP *irp)
-{
-    ASSERT_IRQL(<=, DISPATCH_LEVEL);
-
-    con_port *port = device->DeviceExtension;
-    const FILE_OBJECT *file = IoGetCurrentIrpStackLocation(irp)->FileObject;
-    IRP *pending;
-    do {
-        KIRQL irql;
-        IoAcquireCancelSpinLock(&irql);
-        pending = take(&port->reads, file);
-        IoReleaseCancelSpinLock(irql);
-        if (pending)
-            io_complete(pending, STATUS_CANCELLED, 0);
-    } while (pending);
-    return io_complete(irp, STATUS_SUCCESS, 0);
 }
 
 // ---- Ctrl-C ---------------------------------------------------------------

@@ -14,6 +14,7 @@ OBJECT_TYPE io_file_type = {
 
 KSPIN_LOCK io_files_lock;
 LIST_ENTRY io_files;             // guarded by io_files_lock
+bool (*io_cancel_of_threads)(const io_filter *filter);
 
 // Makes the FILE_OBJECT for the stack of a device, and keeps the reference to
 // that. name: what the namespace left of the name.
@@ -98,8 +99,8 @@ static void tell_driver(FILE_OBJECT *file, uint8_t major)
 
 // A process closed its last handle. Others have some left: of its requests
 // only those end that nothing but the port would have told about (CAN-12).
-// The last of all is the driver's cleanup, and the end of all that hangs here
-// or on the caller (CAN-11).
+// The last of all ends whatever hangs here or, as each request keeps the file,
+// on a thread, and is the driver's cleanup (CAN-11).
 static void close_file(EPROCESS *process, void *object, uint32_t handles)
 {
     FILE_OBJECT *file = object;
@@ -113,7 +114,8 @@ static void close_file(EPROCESS *process, void *object, uint32_t handles)
         return;
     file->Flags |= FO_CLEANUP_DONE;
     io_cancel(&file->io, &(io_filter){ 0 });
-    io_cancel(&KeGetCurrentThread()->io, &(io_filter){ .file = file });
+    if (ob_header(file)->PointerCount > 1)
+        io_cancel_of_threads(&(io_filter){ .file = file });
     tell_driver(file, IRP_MJ_CLEANUP);
 }
 

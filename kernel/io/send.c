@@ -52,6 +52,8 @@ static inline void link_irp(FILE_OBJECT *file, IRP *irp)
     __atomic_add_fetch(&counter->count, 1, __ATOMIC_SEQ_CST);
     KeAcquireSpinLockAtDpcLevel(&slot->lock);
     InsertTailList(&slot->irps, &irp->ThreadListEntry);
+    if (__builtin_expect(file->Flags & FO_CLEANUP_DONE, 0))
+        irp->Cancel = true;    // closed meanwhile, and cancelled all it found
     KeReleaseSpinLockFromDpcLevel(&slot->lock);
 }
 

@@ -312,14 +312,10 @@ static NTSTATUS cancel(HANDLE handle, IO_STATUS_BLOCK *iosb,
     request->filter.file = file;
     request->filter.process = &PsGetCurrentProcess()->Pcb;
     request->found = io_cancel(&file->io, &request->filter);
-    // With no lock held: cancelling completes (IRP-07).
-    ETHREAD *thread = NULL;
-    if (request->filter.thread)
-        request->found |= io_cancel(&PsGetCurrentThread()->Tcb.io,
-                                    &request->filter);
-    else
-        while ((thread = ps_next_thread(PsGetCurrentProcess(), thread)) != NULL)
-            request->found |= io_cancel(&thread->Tcb.io, &request->filter);
+    request->found |=
+        request->filter.thread
+            ? io_cancel(&KeGetCurrentThread()->io, &request->filter)
+            : ps_cancel_io(&request->filter);
     bool done = request->found || request->filter.thread;    // CAN-01
     return nt_put_iosb(iosb, done ? STATUS_SUCCESS : STATUS_NOT_FOUND, 0);
 }

@@ -14,7 +14,6 @@
 
 #include "kernel/ps/psp.h"
 
-#include "kernel/io/io.h"
 #include "kernel/ps/ps.h"
 #include "kernel/rtl/rtl.h"
 
@@ -289,33 +288,39 @@ NTSTATUS ps_reference_by_id(uint64_t id, OBJECT_TYPE *type, void **object)
     return found ? STATUS_SUCCESS : STATUS_INVALID_CID;
 }
 
-// The thread of a process that was made after another one of it, which NULL
-// stands before; for walks with no lock held.
+// Asks what any thread of filter->process, or of all, has pending, and the
+// filter matches, to end: thread after thread in the order of their ids, as no
+// lock may be held where a request is completed (IRP-07).
 //
 // IRQL:    == PASSIVE_LEVEL
-// Returns: NULL behind the last
-// Owns:    takes over the reference to last; the caller, one to the result
-ETHREAD *ps_next_thread(const EPROCESS *process, ETHREAD *last)
+// Returns: whether there was one
+bool ps_cancel_io(const io_filter *filter)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    uint64_t after = last ? last->Cid.UniqueThread : 0;
-    ETHREAD *next = NULL;
-    KIRQL old;
-    KeAcquireSpinLock(&psp_lock, &old);
-    RTL_FOR_EACH(entry, &psp_threads) {
-        ETHREAD *thread = CONTAINING_RECORD(entry, ETHREAD, ThreadListEntry);
-        uint64_t id = thread->Cid.UniqueThread;
-        if (thread->process == process && id > after &&
-            (!next || id < next->Cid.UniqueThread))
-            next = thread;
+    bool found = false;
+    uint64_t after = 0;
+    for (;;) {
+        ETHREAD *next = NULL;
+        KIRQL old;
+        KeAcquireSpinLock(&psp_lock, &old);
+        RTL_FOR_EACH(entry, &psp_threads) {
+            ETHREAD *thread = CONTAINING_RECORD(entry, ETHREAD,
+                                                ThreadListEntry);
+            uint64_t id = thread->Cid.UniqueThread;
+            if ((!filter->process || thread->Tcb.Process == filter->process) &&
+                id > after && (!next || id < next->Cid.UniqueThread))
+                next = thread;
+        }
+        if (next)
+            ObReferenceObject(next);
+        KeReleaseSpinLock(&psp_lock, old);
+        if (!next)
+            return found;
+        after = next->Cid.UniqueThread;
+        found |= io_cancel(&next->Tcb.io, filter);
+        ObDereferenceObject(next);
     }
-    if (next)
-        ObReferenceObject(next);
-    KeReleaseSpinLock(&psp_lock, old);
-    if (last)
-        ObDereferenceObject(last);
-    return next;
 }
 
 // Calls each for every thread; it must not block or take psp_lock.

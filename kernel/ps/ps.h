@@ -3,6 +3,7 @@
 #ifndef TINT_PS_PS_H
 #define TINT_PS_PS_H
 
+#include "kernel/io/io.h"
 #include "kernel/ke/ke.h"
 #include "kernel/mm/mm.h"
 #include "kernel/nt.h"
@@ -84,8 +85,8 @@ NTSTATUS ps_suspend_thread(ETHREAD *thread, uint32_t *before);
 _Noreturn void ps_exit_thread(NTSTATUS status);    // the current one
 // type: ps_thread_type or ps_process_type; *object gets a reference.
 NTSTATUS ps_reference_by_id(uint64_t id, OBJECT_TYPE *type, void **object);
-// The process's next thread, with a reference, instead of last; from NULL on.
-ETHREAD *ps_next_thread(const EPROCESS *process, ETHREAD *last);
+// The hook of io: asks what hangs on threads, and matches, to end.
+bool ps_cancel_io(const io_filter *filter);
 // Calls each() for every thread, a spin lock held at DISPATCH_LEVEL.
 void ps_for_each_thread(void (*each)(ETHREAD *thread, void *context),
                         void *context);

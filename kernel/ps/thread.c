@@ -12,7 +12,6 @@
 
 #include "kernel/ps/psp.h"
 
-#include "kernel/io/io.h"
 #include "kernel/ps/ps.h"
 #include "kernel/rtl/rtl.h"
 

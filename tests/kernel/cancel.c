@@ -311,6 +311,7 @@ KTEST(cancel_by_file_and_iosb, "CAN-05 CAN-06")
 typedef struct dying {
     ktest_thread thread;
     FILE_OBJECT *file;
+    KEVENT go;
 } dying;
 
 static void issue_and_end(void *context)
@@ -335,6 +336,35 @@ KTEST(ending_thread_cancels_and_waits, "CAN-08 CAN-11")
     ktest_complete(held[0], STATUS_SUCCESS);
     ktest_join(&d.thread);
     ktest_close(d.file);
+}
+
+static void issue_and_wait(void *context)
+{
+    dying *d = context;
+    io_send(d->file, ktest_build_read(d->file));
+    KeWaitForSingleObject(&d->go, Executive, KernelMode, false, NULL);
+    // Its handle went while this thread was on its way.
+    held_count = 0;
+    EXPECT(io_send(d->file, ktest_build_read(d->file)) == STATUS_PENDING);
+    EXPECT(held[0]->Cancel);
+    ktest_complete(held[0], STATUS_CANCELLED);
+}
+
+KTEST(last_close_cancels_what_others_wait_for, "CAN-11")
+{
+    dying d = { .file = ktest_open(0) };
+    KeInitializeEvent(&d.go, NotificationEvent, false);
+    held_count = 0;
+    ktest_driver.lower = hold;    // with a cancel routine
+    ktest_start(&d.thread, issue_and_wait, &d, KTEST_ABOVE);
+    EXPECT(ktest_is_waiting(&d.thread) && !held[0]->Cancel);
+    ObReferenceObject(d.file);
+    ktest_close(d.file);
+    EXPECT(ktest_logged("c"));
+    ktest_driver.lower = hold_stubbornly;
+    KeSetEvent(&d.go, 0);
+    ktest_join(&d.thread);
+    ObDereferenceObject(d.file);
 }
 
 KTEST(last_close_cancels_what_waits, "CAN-11")
