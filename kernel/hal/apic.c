@@ -48,18 +48,19 @@ void hal_send_ipi(uint32_t apic_id, uint32_t command)
     // An interrupt between the two halves might send an IPI of its own.
     uint64_t flags;
     __asm__ volatile("pushfq; popq %0; cli" : "=r"(flags)::"memory");
-    // The register takes no new command while one is on its way.
-    while (halp_lapic[LAPIC_COMMAND_LOW] & COMMAND_PENDING)
-        __asm__ volatile("pause");
     halp_lapic[LAPIC_COMMAND_HIGH] = apic_id << ID_SHIFT;
     halp_lapic[LAPIC_COMMAND_LOW] = COMMAND_ASSERT | command;
+    // The register takes no new command while one is on its way: so nobody
+    // ever finds one in it.
+    while (halp_lapic[LAPIC_COMMAND_LOW] & COMMAND_PENDING)
+        __asm__ volatile("pause");
     __asm__ volatile("pushq %0; popfq" ::"r"(flags) : "memory", "cc");
 }
 
-// Sends vector to this processor.
+// Sends vector to this processor; the other half says nothing then.
 //
 // IRQL:    any level
 void hal_send_self_ipi(uint8_t vector)
 {
-    hal_send_ipi(0, COMMAND_SELF | vector);
+    halp_lapic[LAPIC_COMMAND_LOW] = COMMAND_ASSERT | COMMAND_SELF | vector;
 }

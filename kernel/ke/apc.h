@@ -37,8 +37,8 @@ struct KAPC {
 typedef struct KAPC_STATE {
     LIST_ENTRY ApcListHead[2];   // by KPROCESSOR_MODE
     bool KernelApcInProgress;    // a normal kernel APC's NormalRoutine runs
-    volatile bool KernelApcPending;
-    volatile bool UserApcPending;
+    bool KernelApcPending;
+    bool UserApcPending;
 } KAPC_STATE;
 
 // Prepares an APC; its kind follows from normal and mode (APC-01).

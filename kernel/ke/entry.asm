@@ -283,13 +283,14 @@ ki_return_to_user:
         call    ki_user_exit
         jmp     ki_trap_exit
 
-; NTSTATUS ki_probe_user(void *address)
-; Can ring 3 write there? Writes what is there, in one step: nothing that
+; NTSTATUS ki_probe_user(void *first, void *last)
+; Can ring 3 write these bytes? Writes what is there, in one step: nothing that
 ; another thread stores meanwhile is lost.
 ; IRQL:    <= APC_LEVEL
 ki_probe_user:
         STAC
         lock or byte [rdi], 0
+        lock or byte [rsi], 0
         xor     eax, eax
         CLAC
         ret
@@ -324,14 +325,17 @@ ki_put_user_pair:
         CLAC
         ret
 
-; From rsi to rdi: the general registers of a frame or a context.
+; From rsi to rdi: the general registers of a frame or a context, two at a
+; time; the last one is rax. Ring 3's xmm0 has been saved, or will be loaded.
 %macro  COPY_REGISTERS 0
 %assign at 0
-%rep    CONTEXT_RIP / 8
+%rep    CONTEXT_RIP / 16
+        movdqu  xmm0, [rsi + at]
+        movdqu  [rdi + at], xmm0
+%assign at at + 16
+%endrep
         mov     rax, [rsi + at]
         mov     [rdi + at], rax
-%assign at at + 8
-%endrep
 %endmacro
 
 ; NTSTATUS ki_save_context(CONTEXT *to, const KTRAP_FRAME *from)
@@ -339,6 +343,7 @@ ki_put_user_pair:
 ; IRQL:    <= APC_LEVEL
 ki_save_context:
         STAC
+        fxsave64 [rdi + CONTEXT_FPU]
         COPY_REGISTERS
         mov     rax, [rsi + FRAME_RIP]
         mov     rcx, [rsi + FRAME_EFLAGS]
@@ -346,7 +351,6 @@ ki_save_context:
         mov     [rdi + CONTEXT_RIP], rax
         mov     [rdi + CONTEXT_EFLAGS], rcx
         mov     [rdi + CONTEXT_RSP], rdx
-        fxsave64 [rdi + CONTEXT_FPU]
         xor     eax, eax
         CLAC
         ret

@@ -70,7 +70,9 @@ static inline void KeAcquireSpinLock(KSPIN_LOCK *lock, KIRQL *old)
 static inline void KeReleaseSpinLock(KSPIN_LOCK *lock, KIRQL old)
 {
     KeReleaseSpinLockFromDpcLevel(lock);
-    KeLowerIrql(old);
+    ASSERT_RULE("IRQL-03", old <= KeGetCurrentIrql());
+    if (old != DISPATCH_LEVEL)    // which it is now
+        ki_set_irql(old);
 }
 
 // ---- The interrupt flag, for the few leaves at HIGH -----------------------

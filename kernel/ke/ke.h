@@ -39,13 +39,19 @@ _Noreturn void ke_idle(void);
 static inline bool ke_is_user_range(const void *address, size_t length)
 {
     uintptr_t start = (uintptr_t)address;
-    bool begins = start - MM_LOWEST_USER_ADDRESS <=
-                  MM_HIGHEST_USER_ADDRESS - MM_LOWEST_USER_ADDRESS;
-    // What is short ends before the hole does that is behind ring 3's half.
-    if (__builtin_constant_p(length) && length - 1 < PAGE_SIZE)
-        return begins;
     return length == 0 ||
-           (begins && length <= MM_HIGHEST_USER_ADDRESS + 1 - start);
+           (start - MM_LOWEST_USER_ADDRESS <=
+                MM_HIGHEST_USER_ADDRESS - MM_LOWEST_USER_ADDRESS &&
+            length <= MM_HIGHEST_USER_ADDRESS + 1 - start);
+}
+
+// Enough before the routines below touch something short: all in the lower
+// half that is not ring 3's faults, and the hole behind it is larger.
+static inline bool ke_may_touch(const void *address, size_t length)
+{
+    if (__builtin_constant_p(length) && length - 1 < PAGE_SIZE)
+        return (intptr_t)address >= 0;
+    return ke_is_user_range(address, length);
 }
 
 // Copy between ring 0 and ring 3, any length. Addresses outside ring 3, and
@@ -58,54 +64,51 @@ static inline NTSTATUS ke_copy_from_user(void *to, const void *from,
                                          size_t length)
 {
     ASSERT_IRQL(<=, APC_LEVEL);
-    return ke_is_user_range(from, length) ? ki_copy_user(to, from, length)
-                                          : STATUS_ACCESS_VIOLATION;
+    return ke_may_touch(from, length) ? ki_copy_user(to, from, length)
+                                      : STATUS_ACCESS_VIOLATION;
 }
 static inline NTSTATUS ke_copy_to_user(void *to, const void *from,
                                        size_t length)
 {
     ASSERT_IRQL(<=, APC_LEVEL);
-    return ke_is_user_range(to, length) ? ki_copy_user(to, from, length)
-                                        : STATUS_ACCESS_VIOLATION;
+    return ke_may_touch(to, length) ? ki_copy_user(to, from, length)
+                                    : STATUS_ACCESS_VIOLATION;
 }
 // Reads one value / writes one value of ring 3.
 #define ke_get_user(to, from) ke_copy_from_user((to), (from), sizeof(*(to)))
 #define ke_put_user(to, from) ke_copy_to_user((to), (from), sizeof(*(to)))
 
 // What every request and every packet needs, and so is short: says whether
-// ring 3 can write there, of at most a page; reads a word; stores one; stores
-// two, the second one first.
-NTSTATUS ki_probe_user(void *address);
+// ring 3 can write two bytes; reads a word; stores one; stores two, the second
+// one first.
+NTSTATUS ki_probe_user(void *first, void *last);
 NTSTATUS ki_get_user(void *to, const void *from);
 NTSTATUS ki_put_user(void *to, uint64_t value);
 NTSTATUS ki_put_user_pair(void *to, uint64_t first, uint64_t second);
 
+// Says whether ring 3 can write length bytes, at most a page.
 static inline NTSTATUS ke_probe_user(void *to, size_t length)
 {
-    if (!ke_is_user_range(to, length))
-        return STATUS_ACCESS_VIOLATION;
-    NTSTATUS status = ki_probe_user(to);
-    if (NT_SUCCESS(status) && BYTE_OFFSET(to) + length > PAGE_SIZE)
-        status = ki_probe_user((char *)to + length - 1);
-    return status;
+    return ke_may_touch(to, length) ? ki_probe_user(to, (char *)to + length - 1)
+                                    : STATUS_ACCESS_VIOLATION;
 }
 
 static inline NTSTATUS ke_get_user_word(void *to, const void *from)
 {
-    return ke_is_user_range(from, sizeof(uint64_t)) ? ki_get_user(to, from)
-                                                    : STATUS_ACCESS_VIOLATION;
+    return ke_may_touch(from, sizeof(uint64_t)) ? ki_get_user(to, from)
+                                                : STATUS_ACCESS_VIOLATION;
 }
 
 static inline NTSTATUS ke_put_user_word(void *to, uint64_t value)
 {
-    return ke_is_user_range(to, sizeof(value)) ? ki_put_user(to, value)
-                                               : STATUS_ACCESS_VIOLATION;
+    return ke_may_touch(to, sizeof(value)) ? ki_put_user(to, value)
+                                           : STATUS_ACCESS_VIOLATION;
 }
 
 static inline NTSTATUS ke_put_user_pair(void *to, uint64_t first,
                                         uint64_t second)
 {
-    return ke_is_user_range(to, 2 * sizeof(first))
+    return ke_may_touch(to, 2 * sizeof(first))
                ? ki_put_user_pair(to, first, second)
                : STATUS_ACCESS_VIOLATION;
 }

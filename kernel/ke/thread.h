@@ -119,13 +119,14 @@ struct KPRCB {
     volatile uint32_t current_id;    // of CurrentThread, for onlookers
     uint32_t apic_id;
 
-    // This processor's own; touched with interrupts off, or at DISPATCH.
+    // This processor's own; touched with interrupts off, or at DISPATCH. What
+    // is not volatile is looked at once behind each lock, cli, sti or CR8.
     uint32_t interrupt_depth;
-    volatile bool dpc_requested;     // an interrupt queued one: drain on exit
-    volatile bool dpc_active;        // the drain loop runs
-    volatile bool timer_expired;     // the clock came: look at the heap
+    bool dpc_requested;          // an interrupt queued one: drain on exit
+    volatile bool dpc_active;    // the drain loop runs
+    bool timer_expired;          // the clock came: look at the heap
     volatile bool quantum_expired;
-    volatile bool reschedule;        // ready_summary beats the current thread
+    bool reschedule;             // ready_summary beats the current thread
     volatile uint64_t halted_since;  // TSC; 0: not halted
     volatile bool tlb_stale;         // flush it after that
     void *dpc_stack;
@@ -171,10 +172,11 @@ static inline KPRCB *KeGetCurrentPrcb(void)
     return prcb;
 }
 
+// A thread stays itself: the compiler need not ask again.
 static inline KTHREAD *KeGetCurrentThread(void)
 {
     KTHREAD *thread;
-    __asm__ volatile("mov %%gs:8, %0" : "=r"(thread));
+    __asm__("mov %%gs:8, %0" : "=r"(thread));
     return thread;
 }
 

@@ -69,7 +69,10 @@ void ki_trace_aside(uint32_t event, uint32_t aux, uint32_t id);
 // costs no more than the look at the mask.
 static FORCEINLINE void ki_trace(TRACE_EVENT event, uint32_t aux, uint32_t id)
 {
-    if (!(ki_trace_mask >> event & 1))
+    bool wanted;    // the compiler would load the mask first
+    __asm__ volatile("testl %2, %1" : "=@ccnz"(wanted)
+                     : "m"(ki_trace_mask), "ri"(1u << event));
+    if (!wanted)
         return;
     if (KI_TRACE_DEFAULT >> event & 1)
         ki_trace_write(event, aux, id);

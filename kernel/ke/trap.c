@@ -185,14 +185,14 @@ static DECLSPEC_NOINLINE void drain(KPRCB *prcb)
     prcb->dpc_time += hal_read_tsc() - prcb->isr_time - start;
 }
 
-// Interrupts off, and off again; leaves at DISPATCH_LEVEL.
-static DECLSPEC_NOINLINE void deliver(KPROCESSOR_MODE mode, KTRAP_FRAME *frame)
+// Interrupts off, and off again; leaves at this IRQL.
+static inline void deliver(KPROCESSOR_MODE mode, KTRAP_FRAME *frame, KIRQL irql)
 {
     ki_set_irql(APC_LEVEL);
     ki_enable();
     KiDeliverApc(mode, frame);
+    ki_set_irql(irql);    // a kernel APC that has come now has its IPI
     ki_disable();
-    ki_set_irql(DISPATCH_LEVEL);
 }
 
 // From DISPATCH_LEVEL to irql, interrupts off before and after; does on the
@@ -214,7 +214,7 @@ void ki_lower_irql(KIRQL irql)
         } else if (!thread->ApcState.KernelApcPending) {
             break;
         } else if (irql < APC_LEVEL && thread->SpecialApcDisable == 0) {
-            deliver(KernelMode, NULL);
+            deliver(KernelMode, NULL, DISPATCH_LEVEL);
         } else {
             if (irql == APC_LEVEL)
                 hal_send_self_ipi(HAL_VECTOR_APC);
@@ -244,8 +244,6 @@ void ki_run_held_back(KIRQL irql)
 void ki_user_exit(KTRAP_FRAME *frame)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    while (KeGetCurrentThread()->ApcState.UserApcPending) {
-        deliver(UserMode, frame);
-        ki_lower_irql(PASSIVE_LEVEL);
-    }
+    while (KeGetCurrentThread()->ApcState.UserApcPending)
+        deliver(UserMode, frame, PASSIVE_LEVEL);
 }

@@ -103,7 +103,7 @@ void ki_call_user_apc(KTRAP_FRAME *frame, const KAPC *apc)
     ASSERT_IRQL(==, APC_LEVEL);
     uint64_t top = frame->Rsp - RED_ZONE;
     CONTEXT *at = (void *)((top - sizeof(*at)) & ~(uint64_t)63);
-    if (!ke_is_user_range(at, sizeof(*at)) ||
+    if (!ke_may_touch(at, sizeof(*at)) ||
         !NT_SUCCESS(ki_save_context(at, frame))) {
         KeLowerIrql(PASSIVE_LEVEL);
         ke_hook.user_fault(STATUS_STACK_OVERFLOW);

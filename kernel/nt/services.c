@@ -84,7 +84,7 @@ NTSTATUS nt_probe_output(void *to, size_t length)
         return STATUS_ACCESS_VIOLATION;
     char *at = to, *end = at + length;
     for (; at < end; at = (char *)PAGE_ALIGN_DOWN(at) + PAGE_SIZE)
-        NT_TRY(ki_probe_user(at));
+        NT_TRY(ki_probe_user(at, at));
     return STATUS_SUCCESS;
 }
 

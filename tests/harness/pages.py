@@ -17,10 +17,13 @@ class Range:
 
 
 def registers(machine):
-    """{name: value} of the control registers and EFER."""
-    text = machine.hmp('info registers')
+    """{name: value} of the control registers, EFER and CPL: those of a
+    processor that is in ring 3, if there is one."""
+    all_of_them = machine.hmp('info registers -a').split('CPU#')[1:]
+    text = next((text for text in all_of_them if 'CPL=3' in text),
+                all_of_them[0])
     return {name: int(value, 16) for name, value in
-            re.findall(r'\b(CR[0-4]|EFER)=([0-9a-f]+)', text)}
+            re.findall(r'\b(CR[0-4]|EFER|CPL)=([0-9a-f]+)', text)}
 
 
 def mapped(machine, cr3, size):
