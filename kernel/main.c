@@ -290,6 +290,7 @@ _Noreturn void kernel_main(uint32_t magic, uint32_t info)
 
     ps_init();
     io_cancel_of_threads = ps_cancel_io;
+    io_for_each_thread = ps_for_each_thread;
     nt_version = TINT_VERSION;
     ke_set_services(nt_services, NT_SERVICE_COUNT);
     ke_hook = (ke_hooks){ .user_fault = ps_user_fault,

@@ -5,7 +5,8 @@
 // sets the event, and queues the user APC or the packet. The direct road, for
 // port-bound requests: the DPC sets the event and queues the IRP itself; the
 // thread that takes the packet stores the status. A thread that is gone when
-// its port-bound request completes makes the apc road end in the direct one.
+// its port-bound request completes makes the apc road end in the direct one, or
+// in another thread of its process.
 
 #include "kernel/io/iop.h"
 
@@ -162,11 +163,42 @@ static FORCEINLINE void complete_directly(IRP *irp)
     queue_packet(irp);
 }
 
-// The asking thread ended with our APC in its queue; only port-bound requests
-// outlive their thread.
+static void rundown_apc(KAPC *apc);
+
+typedef struct borrowing {
+    IRP *irp;                    // not ours any more when it is done
+    bool done;
+} borrowing;
+
+// From ps_for_each_thread: a thread of the process that still takes APCs.
+static void try_to_borrow(ETHREAD *object, void *context)
+{
+    KTHREAD *thread = (KTHREAD *)object;    // with which it begins
+    borrowing *b = context;
+    if (b->done || thread->Process != b->irp->Thread->Process)
+        return;
+    KAPC *apc = &b->irp->Tail.Apc;
+    KeInitializeApc(apc, thread, complete_apc, rundown_apc, NULL, KernelMode,
+                    NULL);
+    b->done = KeInsertQueueApc(apc, NULL, NULL, IO_NO_INCREMENT);
+}
+
+// The asking thread is gone; only port-bound requests outlive it. Whoever waits
+// for the event must find the status stored (IRP-09): another thread of the
+// process does it. Else it can wait for whoever takes the packet.
+static void complete_for_another(IRP *irp)
+{
+    borrowing b = { .irp = irp };
+    if (irp->UserEvent)
+        io_for_each_thread(try_to_borrow, &b);
+    if (!b.done)
+        complete_directly(irp);
+}
+
+// The thread ended with our APC in its queue.
 static void rundown_apc(KAPC *apc)
 {
-    complete_directly(CONTAINING_RECORD(apc, IRP, Tail.Apc));
+    complete_for_another(CONTAINING_RECORD(apc, IRP, Tail.Apc));
 }
 
 // Sends a request that was pending on its road.
@@ -184,7 +216,7 @@ static inline void complete_pending(IRP *irp, KPRIORITY boost)
     KeInitializeApc(&irp->Tail.Apc, irp->Thread, complete_apc, rundown_apc,
                     NULL, KernelMode, NULL);
     if (!KeInsertQueueApc(&irp->Tail.Apc, NULL, NULL, boost))
-        complete_directly(irp);
+        complete_for_another(irp);
 }
 
 // ---- Up the stack ---------------------------------------------------------

@@ -15,6 +15,8 @@ OBJECT_TYPE io_file_type = {
 KSPIN_LOCK io_files_lock;
 LIST_ENTRY io_files;             // guarded by io_files_lock
 bool (*io_cancel_of_threads)(const io_filter *filter);
+void (*io_for_each_thread)(void (*each)(ETHREAD *thread, void *context),
+                           void *context);
 
 // Makes the FILE_OBJECT for the stack of a device, and keeps the reference to
 // that. name: what the namespace left of the name.

@@ -123,6 +123,9 @@ typedef struct io_filter {        // NULL: any
 bool io_cancel(ke_io_slot *slot, const io_filter *filter);
 // The same for the slots of all threads, or of filter->process's. PASSIVE.
 extern bool (*io_cancel_of_threads)(const io_filter *filter);    // main.c
+// ps_for_each_thread
+extern void (*io_for_each_thread)(void (*each)(ETHREAD *thread, void *context),
+                                  void *context);
 // A dying thread: cancels what hangs on it and waits until that is done.
 // PASSIVE, special APCs enabled.
 void io_rundown_thread(void);

@@ -109,12 +109,15 @@ static void wait_for_request(KEVENT *done, KPROCESSOR_MODE mode,
 }
 
 // Two threads on one synchronous handle take turns, for the position's sake.
+// Whose turn it is cannot be suspended: the others may be of any process.
 static DECLSPEC_NOINLINE NTSTATUS send_synchronously(FILE_OBJECT *file,
                                                      IRP *irp)
 {
+    ke_hold_suspension();
     NTSTATUS status = KeWaitForSingleObject(
         &file->Lock, Executive, UserMode, file->Flags & FO_ALERTABLE_IO, NULL);
     if (status != STATUS_SUCCESS) {
+        ke_allow_suspension();
         io_discard_irp(irp);
         return STATUS_CANCELLED;
     }
@@ -137,6 +140,7 @@ static DECLSPEC_NOINLINE NTSTATUS send_synchronously(FILE_OBJECT *file,
     KeGetCurrentThread()->irp_id = 0;
     KeSetEvent(&file->Lock, IO_NO_INCREMENT);
     ObDereferenceObject(file);
+    ke_allow_suspension();
     return status;
 }
 

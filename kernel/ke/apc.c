@@ -259,6 +259,27 @@ void KeLeaveGuardedRegion(void)
     leave_region(thread, &thread->SpecialApcDisable);
 }
 
+// Holds back suspension, which is a normal kernel APC, and nothing else: for
+// who has what others wait for, but stays open to its end.
+//
+// IRQL:    <= APC_LEVEL
+void ke_hold_suspension(void)
+{
+    ASSERT_IRQL(<=, APC_LEVEL);
+    KeGetCurrentThread()->ApcState.KernelApcInProgress = true;
+}
+
+// Lets it come again, and one that was held back at once.
+//
+// IRQL:    == PASSIVE_LEVEL
+void ke_allow_suspension(void)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    KeGetCurrentThread()->ApcState.KernelApcInProgress = false;
+    KeEnterCriticalRegion();
+    KeLeaveCriticalRegion();    // which looks
+}
+
 // True inside either region; IRQL does not matter (REG-02).
 //
 // IRQL:    any level

@@ -68,6 +68,8 @@ void KeLeaveCriticalRegion(void);
 void KeEnterGuardedRegion(void);
 void KeLeaveGuardedRegion(void);
 bool KeAreApcsDisabled(void);
+void ke_hold_suspension(void);
+void ke_allow_suspension(void);
 bool KeAreAllApcsDisabled(void);
 bool KeTestAlertThread(KPROCESSOR_MODE mode);
 bool KeAlertThread(KTHREAD *thread, KPROCESSOR_MODE mode);

@@ -155,6 +155,14 @@ KTAP_UNUSED static HANDLE open_disk(uint32_t options)
     return disk;
 }
 
+KTAP_UNUSED static HANDLE open_console(uint32_t options)
+{
+    HANDLE file = NULL;
+    CHECK_OK(nt_open_file("CON", FILE_READ_DATA | SYNCHRONIZE, FILE_OPEN,
+                          options, &file));
+    return file;
+}
+
 KTAP_UNUSED static HANDLE new_port(uint32_t concurrency)
 {
     HANDLE port = NULL;

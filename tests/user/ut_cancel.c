@@ -14,14 +14,6 @@ static uint8_t buffer[SIZE] __attribute__((aligned(4096)));
 static IO_STATUS_BLOCK iosbs[WRITES];
 static uint32_t runs[WRITES];
 
-static HANDLE open_console(uint32_t options)
-{
-    HANDLE file = NULL;
-    CHECK_OK(nt_open_file("CON", FILE_READ_DATA | SYNCHRONIZE, FILE_OPEN,
-                          options, &file));
-    return file;
-}
-
 static void note(void *context, IO_STATUS_BLOCK *iosb, uint32_t reserved)
 {
     (void)reserved;
@@ -158,6 +150,38 @@ static void by_thread(void)
     NtClose(shared.go);
 }
 
+static NTSTATUS ask_and_end(void *argument)
+{
+    struct shared *shared = argument;
+    return NtReadFile(shared->file, shared->event, NULL, (void *)14,
+                      &iosbs[shared->i], buffer, 8, 0);
+}
+
+static void without_thread(void)
+{
+    IO_STATUS_BLOCK iosb;
+    void *key = NULL, *context = NULL;
+    HANDLE port = new_port(0);
+    struct shared shared = { open_console(0),
+                             new_event(NotificationEvent, false), NULL, 1 };
+    CHECK_OK(bind(shared.file, port, (void *)15));
+    rule("CAN-08: what is bound to a port outlives its thread");
+    CHECK_STATUS(join(new_thread(ask_and_end, &shared, 0)), STATUS_PENDING);
+    CHECK_STATUS(NtWaitForSingleObject(shared.event, false, MS(20)),
+                 STATUS_TIMEOUT);
+    rule("IRP-09: and who hears its event finds its status");
+    iosbs[1].Status = STATUS_PENDING;
+    CHECK_OK(NtCancelIoFileEx(shared.file, NULL, &iosb));
+    CHECK_OK(wait(shared.event));
+    CHECK_STATUS(iosbs[1].Status, STATUS_CANCELLED);
+    CHECK_OK(NtRemoveIoCompletion(port, &key, &context, &iosb, LONG));
+    CHECK(key == (void *)15 && context == (void *)14 &&
+          iosb.Status == STATUS_CANCELLED);
+    NtClose(shared.file);
+    NtClose(shared.event);
+    NtClose(port);
+}
+
 static NTSTATUS read_synchronously(void *file)
 {
     IO_STATUS_BLOCK iosb = { 0 };
@@ -239,6 +263,7 @@ int main(void)
     by_file();
     by_port();
     by_thread();
+    without_thread();
     synchronous();
     at_the_disk();
     return ktap_end();

@@ -12,14 +12,6 @@
 static uint8_t buffer[SIZE] __attribute__((aligned(4096)));
 static IO_STATUS_BLOCK iosbs[WRITES];
 
-static HANDLE open_console(uint32_t options)
-{
-    HANDLE file = NULL;
-    CHECK_OK(nt_open_file("CON", FILE_READ_DATA | SYNCHRONIZE, FILE_OPEN,
-                          options, &file));
-    return file;
-}
-
 struct call {
     HANDLE file, event;
     IO_STATUS_BLOCK iosb;

@@ -201,6 +201,56 @@ static void suspension(void)
     CHECK_STATUS(join(thread), 13);
 }
 
+static uint8_t sector[512];
+static volatile bool enough;
+
+static NTSTATUS write_on(void *file)
+{
+    IO_STATUS_BLOCK iosb;
+    while (!enough)
+        NtWriteFile(file, NULL, NULL, NULL, &iosb, sector, sizeof(sector), 0);
+    return STATUS_SUCCESS;
+}
+
+static NTSTATUS write_once(void *file)
+{
+    IO_STATUS_BLOCK iosb;
+    return NtWriteFile(file, NULL, NULL, NULL, &iosb, sector, sizeof(sector),
+                       0);
+}
+
+static NTSTATUS read_once(void *file)
+{
+    IO_STATUS_BLOCK iosb;
+    return NtReadFile(file, NULL, NULL, NULL, &iosb, sector, sizeof(sector),
+                      0);
+}
+
+static void suspended_in_its_turn(void)
+{
+    rule("who has its turn on a synchronous handle is suspended behind it");
+    HANDLE file = open_disk(FILE_SYNCHRONOUS_IO_NONALERT);
+    HANDLE writer = new_thread(write_on, file, 0);
+    for (uint32_t round = 0; round < 100 && !ktap_failures; round++) {
+        int64_t moment = -(int64_t)(5000 + 777 * (round % 13));
+        NtDelayExecution(false, &moment);
+        CHECK_OK(NtSuspendThread(writer, NULL));
+        CHECK_OK(join(new_thread(write_once, file, 0)));
+        CHECK_OK(NtResumeThread(writer, NULL));
+    }
+    enough = true;
+    CHECK_OK(join(writer));
+    rule("and one that waits is open to its end");
+    HANDLE console = open_console(FILE_SYNCHRONOUS_IO_NONALERT);
+    writer = new_thread(read_once, console, 0);
+    CHECK_STATUS(NtWaitForSingleObject(writer, false, MS(20)), STATUS_TIMEOUT);
+    CHECK_OK(NtSuspendThread(writer, NULL));
+    CHECK_OK(NtTerminateThread(writer, 14));
+    CHECK_STATUS(join(writer), 14);
+    NtClose(console);
+    NtClose(file);
+}
+
 static void information(void)
 {
     THREAD_BASIC_INFORMATION basic, other;
@@ -374,6 +424,7 @@ int main(void)
     ends();
     suspension();
     suspended_suspender();
+    suspended_in_its_turn();
     information();
     creation();
     storage();
