@@ -70,7 +70,8 @@ static bool matches(const IRP *irp, const io_filter *filter)
            (!filter->process || irp->Thread->Process == filter->process) &&
            (!filter->iosb || irp->UserIosb == filter->iosb) &&
            (!filter->synchronous || irp->flags & IRP_SYNCHRONOUS) &&
-           (!filter->without_event || !irp->UserEvent);
+           (!filter->by_packet || (!irp->UserEvent && !irp->UserApcRoutine &&
+                                    irp->UserApcContext));
 }
 
 static uint64_t count_requests(ke_io_slot *slot)

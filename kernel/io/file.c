@@ -108,8 +108,11 @@ static void close_file(EPROCESS *process, void *object, uint32_t handles)
     FILE_OBJECT *file = object;
     if (handles) {
         // An EPROCESS begins with its KPROCESS, as any dispatcher object does.
-        io_cancel(&file->io, &(io_filter){ .process = (KPROCESS *)process,
-                                           .without_event = true });
+        const io_filter filter = { .file = file, .by_packet = true,
+                                   .process = (KPROCESS *)process };
+        io_cancel(&file->io, &filter);
+        if (file->CompletionPort)    // what was sent before it was bound
+            io_cancel_of_threads(&filter);
         return;
     }
     if (file->Flags & FO_CLEANUP_DONE)

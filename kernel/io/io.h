@@ -114,7 +114,7 @@ typedef struct io_filter {        // NULL: any
     const KPROCESS *process;
     const IO_STATUS_BLOCK *iosb;
     bool synchronous;            // only those that their thread waits for
-    bool without_event;
+    bool by_packet;              // only those that nothing else tells of
 } io_filter;
 
 // Asks the pending requests that hang on a file's or a thread's slot and match
