@@ -98,6 +98,9 @@ void io_discard_irp(IRP *irp);
 // handle (CMP-06).
 // Returns: what the service returns, CMP-02..CMP-04
 NTSTATUS io_send(FILE_OBJECT *file, IRP *irp);
+// One thread at a time on a synchronous handle. PASSIVE.
+NTSTATUS io_begin_turn(FILE_OBJECT *file, bool alertable);
+void io_end_turn(FILE_OBJECT *file);
 // The same for many at once, asynchronous; *sent: how many were accepted.
 NTSTATUS io_send_array(FILE_OBJECT *file, IRP **irps, uint32_t count,
                        uint32_t *sent);

@@ -64,7 +64,7 @@ void io_discard_irp(IRP *irp)
     iop_discard_irp(irp);
 }
 
-// Counts the free IRPs and packets that are kept for the next request.
+// Counts the free IRPs, packets and APCs that are kept for the next request.
 //
 // IRQL:    any level
 void io_count_kept(uint64_t *blocks, uint64_t *bytes)
@@ -73,8 +73,10 @@ void io_count_kept(uint64_t *blocks, uint64_t *bytes)
     for (uint32_t i = 0; i < KeNumberProcessors; i++) {
         uint64_t irps = ki_processor[i]->irps.depth;
         uint64_t packets = ki_processor[i]->packets.depth;
-        *blocks += irps + packets;
-        *bytes += irps * IO_KEPT_IRP_BYTES + packets * sizeof(iop_mini_packet);
+        uint64_t apcs = ki_processor[i]->apcs.depth;
+        *blocks += irps + packets + apcs;
+        *bytes += irps * IO_KEPT_IRP_BYTES + packets * sizeof(iop_mini_packet) +
+                  apcs * sizeof(KAPC);
     }
 }
 

@@ -108,18 +108,40 @@ static void wait_for_request(KEVENT *done, KPROCESSOR_MODE mode,
     KeWaitForSingleObject(done, Executive, KernelMode, false, NULL);
 }
 
-// Two threads on one synchronous handle take turns, for the position's sake.
-// Whose turn it is cannot be suspended: the others may be of any process.
+// Waits for one's turn on a synchronous handle, whose threads take turns for
+// the position's sake. Until io_end_turn the thread cannot be suspended: the
+// others may be of any process.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: STATUS_SUCCESS; STATUS_CANCELLED: something ended the wait
+NTSTATUS io_begin_turn(FILE_OBJECT *file, bool alertable)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    ke_hold_suspension();
+    if (KeWaitForSingleObject(&file->Lock, Executive, UserMode, alertable,
+                              NULL) == STATUS_SUCCESS)
+        return STATUS_SUCCESS;
+    ke_allow_suspension();
+    return STATUS_CANCELLED;
+}
+
+// Hands it on.
+//
+// IRQL:    == PASSIVE_LEVEL
+void io_end_turn(FILE_OBJECT *file)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    KeSetEvent(&file->Lock, IO_NO_INCREMENT);
+    ke_allow_suspension();
+}
+
 static DECLSPEC_NOINLINE NTSTATUS send_synchronously(FILE_OBJECT *file,
                                                      IRP *irp)
 {
-    ke_hold_suspension();
-    NTSTATUS status = KeWaitForSingleObject(
-        &file->Lock, Executive, UserMode, file->Flags & FO_ALERTABLE_IO, NULL);
+    NTSTATUS status = io_begin_turn(file, file->Flags & FO_ALERTABLE_IO);
     if (status != STATUS_SUCCESS) {
-        ke_allow_suspension();
         io_discard_irp(irp);
-        return STATUS_CANCELLED;
+        return status;
     }
     ObReferenceObject(file);    // the IRP's own goes with it
     IO_STACK_LOCATION *location = IoGetNextIrpStackLocation(irp);
@@ -138,9 +160,8 @@ static DECLSPEC_NOINLINE NTSTATUS send_synchronously(FILE_OBJECT *file,
         status = finish_inline(file, irp);
     }
     KeGetCurrentThread()->irp_id = 0;
-    KeSetEvent(&file->Lock, IO_NO_INCREMENT);
+    io_end_turn(file);
     ObDereferenceObject(file);
-    ke_allow_suspension();
     return status;
 }
 

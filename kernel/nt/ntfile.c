@@ -107,11 +107,9 @@ static NTSTATUS set_position(FILE_OBJECT *file, uint64_t offset)
 {
     if ((int64_t)offset < 0 || !file->DeviceObject->seekable)
         return STATUS_INVALID_PARAMETER;
-    if (KeWaitForSingleObject(&file->Lock, Executive, UserMode, false, NULL) !=
-        STATUS_SUCCESS)
-        return STATUS_CANCELLED;
+    NT_TRY(io_begin_turn(file, false));
     file->CurrentByteOffset = offset;
-    KeSetEvent(&file->Lock, IO_NO_INCREMENT);
+    io_end_turn(file);
     return STATUS_SUCCESS;
 }
 
