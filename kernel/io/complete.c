@@ -170,7 +170,9 @@ typedef struct borrowing {
     bool done;
 } borrowing;
 
-// From ps_for_each_thread: a thread of the process that still takes APCs.
+// From ps_for_each_thread: a thread of the process that still takes APCs. Its
+// lock is held, and the dispatcher's is taken behind it, as in psp_end_thread;
+// for that no lock may be held where requests are completed (IRP-07).
 static void try_to_borrow(ETHREAD *object, void *context)
 {
     KTHREAD *thread = (KTHREAD *)object;    // with which it begins

@@ -126,7 +126,7 @@ typedef struct io_filter {        // NULL: any
 bool io_cancel(ke_io_slot *slot, const io_filter *filter);
 // The same for the slots of all threads, or of filter->process's. PASSIVE.
 extern bool (*io_cancel_of_threads)(const io_filter *filter);    // main.c
-// ps_for_each_thread
+// ps_for_each_thread: calls each for every thread, a spin lock held.
 extern void (*io_for_each_thread)(void (*each)(ETHREAD *thread, void *context),
                                   void *context);
 // A dying thread: cancels what hangs on it and waits until that is done.

@@ -52,8 +52,11 @@ static inline void link_irp(FILE_OBJECT *file, IRP *irp)
     __atomic_add_fetch(&counter->count, 1, __ATOMIC_SEQ_CST);
     KeAcquireSpinLockAtDpcLevel(&slot->lock);
     InsertTailList(&slot->irps, &irp->ThreadListEntry);
-    if (__builtin_expect(file->Flags & FO_CLEANUP_DONE, 0))
-        irp->Cancel = true;    // closed meanwhile, and cancelled all it found
+    // close_file says so before it takes this lock to look for requests: it
+    // finds this one, or we see it here. Its own are not meant.
+    if (__builtin_expect(file->Flags & FO_CLEANUP_DONE, 0) &&
+        !(irp->flags & IRP_KERNEL_WAIT))
+        irp->Cancel = true;
     KeReleaseSpinLockFromDpcLevel(&slot->lock);
 }
 

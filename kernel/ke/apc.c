@@ -260,12 +260,14 @@ void KeLeaveGuardedRegion(void)
 }
 
 // Holds back suspension, which is a normal kernel APC, and nothing else: for
-// who has what others wait for, but stays open to its end.
+// who has what others wait for, but stays open to its end. Normal kernel APCs
+// wait for one in progress, as which this counts; it does not nest.
 //
 // IRQL:    <= APC_LEVEL
 void ke_hold_suspension(void)
 {
     ASSERT_IRQL(<=, APC_LEVEL);
+    ASSERT(!KeGetCurrentThread()->ApcState.KernelApcInProgress);
     KeGetCurrentThread()->ApcState.KernelApcInProgress = true;
 }
 

@@ -56,6 +56,14 @@ def cases():
                                int(cpus), cpu, id='-'.join(filter(None, name)))
 
 
+def test_kept_blocks_are_not_in_use(machine, scratch):
+    """The free kernel keeps blocks for the next request; the checked none."""
+    m = machine(kernel=boot.FREE, disks=[qemu.Disk(scratch(), 'ide')],
+                program=['ut_apc'], options=['then=poweroff'])
+    if m.wait(BOUND) != qemu.PASSED:
+        raise qemu.Failure(m.report('a kept block counts'))
+
+
 def one(head, key, default):
     return head.get(key, [default])[0]
 

@@ -428,8 +428,31 @@ static void continue_with(void)
     __asm__ volatile("ldmxcsr %0" : : "m"(*(const uint32_t[]){ 0x1F80 }));
 }
 
+static void nothing(void *a, void *b, void *c)
+{
+    (void)a, (void)b, (void)c;
+}
+
+// First of all: later the free kernel has kept what these would add.
+static void kept(void)
+{
+    SYSTEM_PERFORMANCE_INFORMATION before, after;
+    rule("pool blocks that are kept for later are not in use");
+    CHECK_OK(NtQuerySystemInformation(SystemPerformanceInformation, &before,
+                                      sizeof(before), NULL));
+    for (int i = 0; i < 50; i++)
+        CHECK_OK(NtQueueApcThread(NtCurrentThread(), nothing, NULL, NULL,
+                                  NULL));
+    CHECK_OK(NtTestAlert());
+    CHECK_OK(NtQuerySystemInformation(SystemPerformanceInformation, &after,
+                                      sizeof(after), NULL));
+    CHECK_EQ(after.PoolBlocks, before.PoolBlocks);
+    CHECK_EQ(after.PoolBytes, before.PoolBytes);
+}
+
 int main(void)
 {
+    kept();
     when();
     within();
     other_threads();
