@@ -99,6 +99,31 @@ static void no_interrupt(void **state)
     assert_int_equal(roads[0].marks[ROAD_DPC].time, 110);
 }
 
+// The second one ends, on this processor or the other, while the thread is at
+// the APC of the first: one delivery for both.
+static void queued_during_a_delivery(void **state)
+{
+    (void)state;
+    for (uint64_t late = 0; late < 2; late++) {
+        TRACE_RECORD records[] = {
+            RECORD(2, IRP_BUILT, 0, WRITE, 1),
+            RECORD(4, IRP_BUILT, 0, WRITE, 2),
+            RECORD(100, IRP_COMPLETE, 2, 0, 1), RECORD(110, APC_IN, 1, 0, 20),
+            RECORD(120, IRP_DONE, 1, 0, 1),
+            RECORD(130, DPC_IN, 2, 0, 0), RECORD(140, IRP_COMPLETE, 2, 0, 2),
+            RECORD(150, IRP_DONE, 1, 0, 2), RECORD(160, APC_OUT, 1, 0, 20),
+        };
+        TRACE_RECORD other = RECORD(140, IRP_COMPLETE, 2, 0, 2);
+        if (late)
+            records[6].Event = TRACE_IDLE_IN;
+        assert_int_equal(find(records, COUNT(records), late ? &other : NULL, 1),
+                         2);
+        assert_int_equal(roads[0].marks[ROAD_APC].time, 110);
+        assert_int_equal(roads[1].marks[ROAD_APC].time, 140);
+        assert_int_equal(roads[1].marks[ROAD_STORED].time, 150);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -106,6 +131,7 @@ int main(void)
         cmocka_unit_test(an_interrupt_inside_the_dpcs),
         cmocka_unit_test(begun_on_another_processor),
         cmocka_unit_test(no_interrupt),
+        cmocka_unit_test(queued_during_a_delivery),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

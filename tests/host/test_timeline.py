@@ -130,6 +130,26 @@ def test_in_the_gaps_only_the_disk_works(timeline):
                     if start < record.time < end]
 
 
+def test_one_delivery_for_two_requests():
+    """The second one's interrupt comes while the thread is at the APC of the
+    first: its own APC begins behind the DPC."""
+    r = synthetic.record
+    records = [r(1, 'SWITCH', 20, 1 << 8, 2), r(2, 'IRP_BUILT', 1, 4),
+               r(3, 'DMA_START', 1, 0, 2), r(4, 'IRP_BUILT', 2, 4),
+               r(5, 'DMA_START', 2, 0, 2), r(10, 'IRP_COMPLETE', 1, 0, 2),
+               r(20, 'APC_IN', 20, 0, 1), r(25, 'IRP_DONE', 1, 0, 1),
+               r(30, 'ISR_IN', 0x50, 0, 5), r(35, 'ISR_OUT', 0x50, 0, 5),
+               r(40, 'DPC_IN', 0, 0, 2), r(45, 'IRP_COMPLETE', 2, 0, 2),
+               r(50, 'DPC_OUT', 0, 0, 2), r(55, 'IRP_DONE', 2, 0, 1),
+               r(60, 'APC_OUT', 20, 0, 1)]
+    timeline = model.Timeline(stream.read(synthetic.start() + synthetic.thread(
+        20, 16, 'test') + synthetic.batch(0, records)))
+    first, second = timeline.irps.values()
+    assert first.marks['apc'].time == 20 and second.marks['apc'].time == 50
+    assert second.marks['apc'].slice is first.marks['apc'].slice
+    assert chrometrace.check(chrome.convert(timeline)) == []
+
+
 # ---- What is missing is told
 
 def one_write(lost=0, ring=synthetic.RING):

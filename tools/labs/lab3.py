@@ -345,6 +345,10 @@ def anything(draw, lists=2, operations=50):
         m = Model(draw)
         for port in range(2):
             m.create(port, draw.randrange(1, 4))
+        for n in order(draw):   # what is drawn may never come to a limit
+            m.remove(n, 0)
+        for _ in range(4):
+            m.post(0)
         for _ in range(operations):
             operate(m)
         yield m.finish()

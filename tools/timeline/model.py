@@ -278,8 +278,19 @@ class Timeline:
             irp.marks.setdefault('dpc', Mark(begun, cpu.number, 2, thread.id,
                                              dpc))
         if key == 'IRP_DONE' and thread.apc and not cpu.nested:
-            irp.marks.setdefault('apc', thread.apc)
+            irp.marks.setdefault('apc', self.begun(irp, thread.apc))
         irp.marks.setdefault(key, mark)
+
+    def begun(self, irp, delivery):
+        """When a delivery of APCs came to that of irp, which may have been
+        queued while it was running already."""
+        time = delivery.time
+        if 'IRP_COMPLETE' in irp.marks:
+            time = max(time, irp.marks['IRP_COMPLETE'].time)
+        dpc = irp.marks.get('dpc')
+        if dpc and dpc.cpu == delivery.cpu:     # it interrupted the delivery
+            time = max(time, dpc.slice.end or 0)
+        return dataclasses.replace(delivery, time=time)
 
     # ---- When all are read
 

@@ -121,7 +121,16 @@ static void add_interrupt(struct rtl_road *road, const struct context *context)
     set_mark(road, ROAD_DPC, dpc);
 }
 
-// The first time round an IRP's DMA is found, on whichever processor it began.
+// It may have been queued while its thread delivered others already.
+static void add_apc(struct rtl_road *road, struct rtl_mark apc)
+{
+    if (apc.time && apc.time < road->marks[ROAD_COMPLETE].time)
+        apc.time = road->marks[ROAD_COMPLETE].time;
+    set_mark(road, ROAD_APC, apc);
+}
+
+// The first time round an IRP's DMA and its end are found, on whichever
+// processors they were.
 static void add_record(struct rtl_road *road, const struct context *context,
                        const TRACE_RECORD *record, bool again)
 {
@@ -139,7 +148,8 @@ static void add_record(struct rtl_road *road, const struct context *context,
         set_mark(road, ROAD_COMPLETE, mark);
         break;
     case TRACE_IRP_DONE:
-        set_mark(road, ROAD_APC, context->apc);
+        if (again)
+            add_apc(road, context->apc);
         set_mark(road, ROAD_STORED, mark);
         break;
     }
