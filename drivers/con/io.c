@@ -113,12 +113,15 @@ NTSTATUS con_read_write(DEVICE_OBJECT *device, IRP *irp)
                        &irp->Tail.ListEntry);
     }
     IoReleaseCancelSpinLock(irql);
+    // Others' requests may be taken: nobody suspends or preempts us with one.
+    KIRQL old = KeRaiseIrqlToDpcLevel();
     if (cancelled)
         io_complete(irp, STATUS_CANCELLED, 0);
     else if (write)    // from here on irp may be gone
         next_write(port);
     else
         hand_out(port);
+    KeLowerIrql(old);
     return STATUS_PENDING;
 }
 
@@ -179,7 +182,7 @@ void con_dpc(KDPC *dpc, DEVICE_OBJECT *device, IRP *irp, void *context)
             port->writing = NULL;    // the next may go, on any processor
             next_write(port);
             complete_transfer(irp, whole ? STATUS_SUCCESS : STATUS_CANCELLED,
-                              done);
+                              whole ? done : 0);    // CAN-03
         }
     }
     EPROCESS *victim =

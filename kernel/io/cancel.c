@@ -39,8 +39,9 @@ static DRIVER_CANCEL *begin_cancel(IRP *irp)
 static bool call_cancel_routine(IRP *irp, DRIVER_CANCEL *routine, KIRQL irql)
 {
     if (routine) {
+        bool sent = irp->CurrentLocation <= irp->StackCount;
         irp->CancelIrql = irql;
-        routine(IoGetCurrentIrpStackLocation(irp)->DeviceObject, irp);
+        routine(sent ? irp->location->DeviceObject : NULL, irp);
     } else {
         IoReleaseCancelSpinLock(irql);
     }
@@ -89,6 +90,8 @@ static uint64_t count_requests(ke_io_slot *slot)
 // its routine is called with the list's lock let go. There are no more rounds
 // than there are requests now: whoever sends a new one for each would keep us
 // here for ever. The caller must keep the slot's owner from being deleted.
+// What a cancel routine is about to complete is nobody else's: it goes back to
+// DISPATCH only, as its owner could not even be ended were we suspended there.
 //
 // IRQL:    <= DISPATCH_LEVEL
 // Returns: whether there was one
@@ -100,7 +103,7 @@ bool io_cancel(ke_io_slot *slot, const io_filter *filter)
     IRP *found;
     do {
         DRIVER_CANCEL *routine = NULL;
-        KIRQL irql;
+        KIRQL irql, old = KeRaiseIrqlToDpcLevel();
         found = NULL;
         IoAcquireCancelSpinLock(&irql);
         KeAcquireSpinLockAtDpcLevel(&slot->lock);
@@ -120,6 +123,7 @@ bool io_cancel(ke_io_slot *slot, const io_filter *filter)
         }
         KeReleaseSpinLockFromDpcLevel(&slot->lock);
         call_cancel_routine(found, routine, irql);
+        KeLowerIrql(old);
     } while (found && --rounds);
     return matched;
 }

@@ -238,10 +238,12 @@ static inline bool walk_up(IRP *irp)
 {
     bool top;
     do {
-        const IO_STACK_LOCATION *done = irp->location++;
+        IO_STACK_LOCATION *done = irp->location++;
         irp->PendingReturned = done->Control & SL_PENDING_RETURNED;
         top = irp->CurrentLocation++ == irp->StackCount;
-        if (wants_call(done, irp)) {
+        bool call = wants_call(done, irp);
+        done->Control = 0;    // it may be sent again (IRP-02)
+        if (call) {
             DEVICE_OBJECT *device =
                 top ? NULL : IoGetCurrentIrpStackLocation(irp)->DeviceObject;
             if (done->CompletionRoutine(device, irp, done->Context) ==

@@ -242,10 +242,13 @@ void IoStartNextPacket(DEVICE_OBJECT *device, bool cancelable)
     KIRQL irql = DISPATCH_LEVEL;
     if (cancelable)
         IoAcquireCancelSpinLock(&irql);
+    // Found empty, the queue is anybody's who starts the next one (DVQ-03).
+    device->CurrentIrp = NULL;
     KDEVICE_QUEUE_ENTRY *entry = KeRemoveDeviceQueue(&device->DeviceQueue);
     IRP *irp = entry ? CONTAINING_RECORD(entry, IRP, Tail.DeviceQueueEntry)
                      : NULL;
-    device->CurrentIrp = irp;
+    if (irp)
+        device->CurrentIrp = irp;
     if (cancelable)
         IoReleaseCancelSpinLock(irql);
     if (irp)

@@ -119,8 +119,13 @@ bool KeRemoveQueueApc(KAPC *apc)
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
     KIRQL old = ki_lock_dispatcher();
     bool removed = apc->Inserted;
-    if (removed)
+    if (removed) {
+        KAPC_STATE *state = &apc->Thread->ApcState;
         unlink_apc(apc);
+        if (IsListEmpty(&state->ApcListHead[apc->ApcMode]))
+            *(apc->ApcMode == KernelMode ? &state->KernelApcPending
+                                         : &state->UserApcPending) = false;
+    }
     ki_unlock_dispatcher(old);
     return removed;
 }

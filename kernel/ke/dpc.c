@@ -177,10 +177,13 @@ void ki_retire_dpc_list(KPRCB *prcb)
     ASSERT_IRQL(==, DISPATCH_LEVEL);
     prcb->dpc_active = true;
     ki_trace(TRACE_DPC_IN, 0, 0);
+    uint64_t start = 0;
     do {
         prcb->dpc_requested = false;
         if (prcb->timer_expired) {
             prcb->timer_expired = false;
+            prcb->timer_rest = KI_FOREVER;
+            start = start ? start : hal_read_tsc();
             ki_enable();
             ki_expire_timers(prcb);
             ki_disable();
@@ -188,6 +191,13 @@ void ki_retire_dpc_list(KPRCB *prcb)
         while (run_one(&prcb->dpc))
             continue;
     } while (prcb->dpc_requested || prcb->timer_expired);
+    // As long as this took it is the threads' turn, whatever timer is due:
+    // more periodic ones than a period has time for must not have all of it.
+    if (start) {
+        uint64_t now = hal_read_tsc();
+        prcb->timer_rest = now + (now - start);
+        ki_arm_clock(prcb);
+    }
     ki_forget_pokes(prcb);
     ki_trace(TRACE_DPC_OUT, 0, 0);
     prcb->dpc_active = false;

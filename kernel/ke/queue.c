@@ -164,6 +164,7 @@ void ki_deactivate_queue(KQUEUE *queue)
     queue->CurrentCount--;
     release_waiters(queue);
     KeReleaseSpinLockFromDpcLevel(&queue->lock);
+    tell_direct_waiters(queue);
 }
 
 // Ends a running thread's association with its queue.

@@ -133,6 +133,7 @@ struct KPRCB {
     ki_dpc_queue dpc;
     volatile uint64_t clock_deadline;    // TSC, when the clock comes; ~0: never
     uint64_t quantum_deadline;   // TSC; ~0: nobody waits for this quantum
+    uint64_t timer_rest;         // TSC; no timer expires before: threads' turn
     uint64_t poke_deadline;      // TSC; ~0: no DPC of low urgency waits
     uint32_t poke_mask;          // processors to remind of one then
     struct ki_watchdog *watchdogs;       // grows only

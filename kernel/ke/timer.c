@@ -62,7 +62,7 @@ static uint64_t deadline(const ki_watchdog *watchdog)
 // When the first timer or watchdog of this processor is due.
 static uint64_t next_expiry(const KPRCB *prcb)
 {
-    uint64_t next = prcb->timer_deadline;
+    uint64_t next = MAX(prcb->timer_deadline, prcb->timer_rest);
     for (const ki_watchdog *w = prcb->watchdogs; w; w = w->next) {
         uint64_t due = deadline(w);
         next = MIN(next, due);
@@ -238,7 +238,7 @@ void ki_insert_timer(KTIMER *timer, uint64_t due)
         return;
     note_first(prcb);
     uint64_t flags = ki_disable_interrupts();
-    ki_clock_at_latest(prcb, prcb->timer_deadline);
+    ki_clock_at_latest(prcb, MAX(prcb->timer_deadline, prcb->timer_rest));
     ki_restore_interrupts(flags);
 }
 

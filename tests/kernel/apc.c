@@ -511,7 +511,7 @@ KTEST(user_apc_before_the_wait, "APC-10")
     EXPECT(KeWaitForSingleObject(&event, Executive, UserMode, true,
                                  &no_wait) == STATUS_USER_APC);
     EXPECT(KeRemoveQueueApc(&user.apc));
-    KeGetCurrentThread()->ApcState.UserApcPending = false;
+    EXPECT(!KeGetCurrentThread()->ApcState.UserApcPending);
 }
 
 // On the way to ring 3, which this thread only pretends to be on: nothing is
@@ -629,7 +629,7 @@ KTEST(alert_comes_before_a_user_apc, "APC-11")
     EXPECT(KeWaitForSingleObject(&event, Executive, UserMode, true,
                                  &no_wait) == STATUS_USER_APC);
     EXPECT(KeRemoveQueueApc(&user.apc));
-    thread->ApcState.UserApcPending = false;
+    EXPECT(!thread->ApcState.UserApcPending);
 }
 
 KTEST(alert_of_a_delay, "APC-11")
@@ -718,7 +718,7 @@ KTEST(critical_region_and_a_user_apc_before_the_wait, "APC-12 APC-10")
         EXPECT(KeWaitForSingleObject(&event, Executive, UserMode, !end,
                                      &no_wait) == STATUS_USER_APC);
         EXPECT(KeRemoveQueueApc(&user.apc));
-        thread->ApcState.UserApcPending = false;
+        EXPECT(!thread->ApcState.UserApcPending);
     }
 }
 

@@ -88,6 +88,24 @@ KTEST(cancel_without_a_routine, "CAN-09")
     IoFreeIrp(irp);
 }
 
+static void let_go(DEVICE_OBJECT *device, IRP *irp)
+{
+    cancel_device = device;
+    held_count++;
+    IoReleaseCancelSpinLock(irp->CancelIrql);
+}
+
+KTEST(cancel_of_what_was_never_sent, "CAN-09")
+{
+    held_count = 0;
+    cancel_device = ktest_lower;
+    IRP *irp = build();
+    IoSetCancelRoutine(irp, let_go);
+    EXPECT(IoCancelIrp(irp) && irp->Cancel && held_count == 1);
+    EXPECT(!cancel_device && KeGetCurrentIrql() == PASSIVE_LEVEL);
+    IoFreeIrp(irp);
+}
+
 static void other_cancel(DEVICE_OBJECT *device, IRP *irp)
 {
     (void)device, (void)irp;

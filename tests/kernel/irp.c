@@ -271,6 +271,18 @@ KTEST(more_processing_and_send_again, "IRP-06 IRP-02")
     IoFreeIrp(irp);
 }
 
+// The second time without a routine.
+KTEST(a_location_forgets_its_first_trip, "IRP-02")
+{
+    IRP *irp = build();
+    upper.result = STATUS_MORE_PROCESSING_REQUIRED;
+    IoCallDriver(ktest_upper, irp);
+    EXPECT(ktest_logged("u"));
+    EXPECT(IoCallDriver(ktest_lower, irp) == STATUS_SUCCESS);
+    EXPECT(ktest_logged("uo") && upper.calls == 1 && !originator.pending);
+    IoFreeIrp(irp);
+}
+
 KTEST(other_results_of_a_routine_go_on, "IRP-06")
 {
     static const NTSTATUS results[] = { STATUS_SUCCESS, STATUS_PENDING,

@@ -652,7 +652,6 @@ KTEST(queue_packet_or_user_apc, "IOCP-14")
     EXPECT(ke_remove_queue(&queue, UserMode, true, &no_wait, &entry, 1,
                            &taken) == STATUS_USER_APC);
     EXPECT(KeRemoveQueueApc(&apc));
-    thread->ApcState.UserApcPending = false;
     EXPECT(run_down() == 0);
 }
 

@@ -79,9 +79,10 @@ def test_both_witnesses_see_the_ticks(proof):
 
 def test_the_kernel_that_hides_its_ticks_claims_to_be_halted(run, cheats,
                                                              scratch):
-    """That is why it is not asked: its own trace shows no wake-up."""
+    """That is why it is not asked: its own trace shows no wake-up. It hides
+    those of one processor at a time."""
     from qemu import Disk
-    m = run('nothread', '--writes', '3', kernel=cheats['hidden'],
+    m = run('nothread', '--writes', '3', kernel=cheats['hidden'], cpus=1,
             disks=[Disk(scratch(), options='throttling.iops-total=2')])
     spans = re.search(r'every processor halted .* (\d+)\.\d %, in (\d+) spans?',
                       m.console)

@@ -161,9 +161,25 @@ static void many_requests(void)
     CHECK_OK(NtClose(console));
 }
 
+// All of them come each millisecond: more than a processor gets done in one.
+static void many_timers(void)
+{
+    uint32_t count = 0;
+    rule("periodic timers until there is no handle");
+    while (NT_SUCCESS(NtCreateTimer(&handles[count], ALL_ACCESS, NULL,
+                                    NotificationTimer)))
+        CHECK_OK(NtSetTimer(handles[count++], &(int64_t){ -1000000 }, NULL,
+                            NULL, false, 1, NULL));
+    CHECK(count > 1000);
+    for (uint32_t i = 0; i < 5; i++)
+        CHECK_OK(NtDelayExecution(false, MS(50)));
+    give_back(count);
+}
+
 int main(void)
 {
     full_table();
+    many_timers();
     many_threads();
     many_packets();
     many_requests();

@@ -82,11 +82,16 @@ static NTSTATUS take_memory_and_buffers(uint64_t n)
                                          large, sizeof(large), 0) : status;
 }
 
+static NTSTATUS take_result(uint64_t n)
+{
+    (void)n;
+    return NtWriteFile(disk, NULL, NULL, &iosb, &iosb, &byte, 0, 0);
+}
+
 static NTSTATUS take_memory_and_results(uint64_t n)
 {
     NTSTATUS status = take_memory(n);
-    return NT_ERROR(status) ? NtWriteFile(disk, NULL, NULL, &iosb, &iosb,
-                                          &byte, 0, 0) : status;
+    return NT_ERROR(status) ? take_result(n) : status;
 }
 
 // With their handles' table, which is full before memory is.
@@ -119,6 +124,7 @@ static const struct {
     { "threads", take_thread, 100 }, { "packets", take_packet, 10000 },
     { "apcs", take_apc, 10000 }, { "requests", take_request, 1000 },
     { "objects", take_object, 1000 }, { "processes", take_process, 20 },
+    { "results", take_result, 1000 },
     { "memory, buffers", take_memory_and_buffers, 5 },
     { "memory, results", take_memory_and_results, 5 },
 };
