@@ -41,7 +41,9 @@ STOPS = [
      r'PASSIVE_LEVEL\)  \[ring 3\]'),
     ('call', ['delete', 'break *ki_system_call', 'continue'], 'PASSIVE_LEVEL'),
     ('swapped', ['stepi', 'stepi', 'stepi'], 'PASSIVE_LEVEL'),
-    ('stub', ['delete', 'break *ki_stub_64', 'continue'], 'PASSIVE'),
+    # The UART interrupts who has just given it its first bytes.
+    ('stub', ['delete', 'break *ki_stub_64', 'continue'],
+     r'DISPATCH_LEVEL\)  \[kernel\]'),
     ('isr', ['delete', 'break con_isr', 'continue'],
      r'\(device 4\)  \[ISR\]\n.*vector 0x40 interrupted'),
     ('apc', ['delete', 'break complete_apc', 'continue'], 'APC_LEVEL'),
