@@ -21,7 +21,7 @@ static NTSTATUS create_port(DRIVER_OBJECT *driver, const struct place *place)
         return STATUS_NO_SUCH_DEVICE;
     NT_TRY(IoCreateDevice(driver, sizeof(con_port), place->name,
                           FILE_DEVICE_SERIAL_PORT, &device));
-    device->Flags |= DO_BUFFERED_IO;
+    device->Flags |= DO_BUFFERED_IO | DO_SHORT_SEND;
     con_port *port = device->DeviceExtension;
     port->device = device;
     port->base = place->base;

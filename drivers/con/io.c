@@ -89,7 +89,8 @@ static void hand_out(con_port *port)
 }
 
 // IRP_MJ_READ, which completes with what is there as soon as that is one byte,
-// and IRP_MJ_WRITE.
+// and IRP_MJ_WRITE. It may take up another one's request, too: by DO_SHORT_SEND
+// nobody suspends or preempts who has that in hand.
 //
 // IRQL:    <= DISPATCH_LEVEL
 // Returns: STATUS_PENDING, or STATUS_SUCCESS if there is nothing to move
@@ -113,15 +114,12 @@ NTSTATUS con_read_write(DEVICE_OBJECT *device, IRP *irp)
                        &irp->Tail.ListEntry);
     }
     IoReleaseCancelSpinLock(irql);
-    // Others' requests may be taken: nobody suspends or preempts us with one.
-    KIRQL old = KeRaiseIrqlToDpcLevel();
     if (cancelled)
         io_complete(irp, STATUS_CANCELLED, 0);
     else if (write)    // from here on irp may be gone
         next_write(port);
     else
         hand_out(port);
-    KeLowerIrql(old);
     return STATUS_PENDING;
 }
 
