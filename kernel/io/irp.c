@@ -16,6 +16,9 @@ IRP *IoAllocateIrp(int8_t stack_size)
     IRP *irp = io_take_irp(stack_size);
     if (irp) {
         io_initialize_irp(irp, stack_size);
+        irp->IoStatus.Status = STATUS_SUCCESS;
+        irp->Thread = NULL;
+        memset(&irp->Tail, 0, sizeof(irp->Tail));
         io_clear_locations(irp->stack, irp->location);
     }
     return irp;

@@ -164,9 +164,10 @@ static void deliver_kernel_apcs(KTHREAD *thread)
         original = take_apc(thread, KernelMode, &apc);
         if (!original)
             break;
+        bool special = !apc.NormalRoutine;    // whatever its routine sets
         apc.KernelRoutine(original, &apc.NormalRoutine, &apc.NormalContext,
                           &apc.SystemArgument1, &apc.SystemArgument2);
-        if (!apc.NormalRoutine)    // special, or suppressed (APC-05)
+        if (special || !apc.NormalRoutine)    // suppressed (APC-05)
             continue;
         thread->ApcState.KernelApcInProgress = true;
         ki_set_irql(DISPATCH_LEVEL);

@@ -347,19 +347,18 @@ void ke_yield(void)
 void ki_set_priority(KTHREAD *thread, KPRIORITY priority)
 {
     ASSERT_IRQL(==, DISPATCH_LEVEL);
-    if (thread->State == Ready && thread->Priority != priority) {
+    bool move = thread->State == Ready && thread->Priority != priority;
+    if (move)
         dequeue_ready(thread);
-        thread->Priority = priority;
+    thread->Priority = thread->hurries ? MAXIMUM_PRIORITY - 1 : priority;
+    if (move)
         ki_ready_thread(thread);
-        return;
-    }
-    thread->Priority = priority;
-    if (thread->State == Running)    // it may have become the worse one
+    else if (thread->State == Running)    // it may have become the worse one
         reschedule(ki_processor[thread->processor], KeGetCurrentPrcb());
 }
 
-// While on, nobody preempts the current thread: it holds what others wait for,
-// and might get no processor for long. Then it is back at its base priority.
+// While on, nobody preempts the current thread, whatever priority it is given:
+// it holds what others wait for. Then it is back at its base priority.
 //
 // IRQL:    == PASSIVE_LEVEL
 void ke_hurry(bool on)
@@ -367,7 +366,8 @@ void ke_hurry(bool on)
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     KIRQL old = ki_lock_dispatcher();
     KTHREAD *thread = KeGetCurrentThread();
-    ki_set_priority(thread, on ? MAXIMUM_PRIORITY - 1 : thread->BasePriority);
+    thread->hurries = on;
+    ki_set_priority(thread, thread->BasePriority);
     ki_unlock_dispatcher(old);
 }
 

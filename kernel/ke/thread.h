@@ -69,6 +69,7 @@ struct KTHREAD {
     uint8_t State;               // KTHREAD_STATE
     KPRIORITY Priority;
     KPRIORITY BasePriority;
+    bool hurries;                // stays above all others (ke_hurry)
     uint8_t processor;           // where it runs, or whose ready queue it is on
     uint8_t fpu_processor;       // who holds its newest FPU state, + 1
     uint32_t Affinity;

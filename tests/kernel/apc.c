@@ -160,6 +160,15 @@ static void note_arguments(void *context, void *a, void *b)
     normal_got[2] = b;
 }
 
+static void add_normal(KAPC *apc, KNORMAL_ROUTINE **normal, void **context,
+                       void **a, void **b)
+{
+    (void)apc, (void)context, (void)a, (void)b;
+    ktest_log('A');
+    EXPECT(*normal == NULL);
+    *normal = note_arguments;
+}
+
 KTEST(apc_kernel_routine_decides, "APC-05")
 {
     KAPC apc;
@@ -173,6 +182,11 @@ KTEST(apc_kernel_routine_decides, "APC-05")
                     KernelMode, NULL);
     EXPECT(KeInsertQueueApc(&apc, NULL, NULL, IO_NO_INCREMENT));
     EXPECT(ktest_logged("nS"));
+    // It takes the second half away; a special one has none to give.
+    KeInitializeApc(&apc, KeGetCurrentThread(), add_normal, NULL, NULL,
+                    KernelMode, NULL);
+    EXPECT(KeInsertQueueApc(&apc, NULL, NULL, IO_NO_INCREMENT));
+    EXPECT(ktest_logged("nSA"));
 }
 
 static int rounds;

@@ -125,3 +125,52 @@ KTEST(start_packet_by_key, "DVQ-03 DVQ-02")
     EXPECT(ktest_lower->CurrentIrp == NULL && !ktest_lower->DeviceQueue.Busy);
     free_irps();
 }
+
+// ---- Two processors at one device -----------------------------------------
+
+enum { ROUNDS = 100000 };
+
+static volatile uint32_t started[2];
+static uint64_t draws[2];
+static uint32_t not_current;
+
+static void note_start(DEVICE_OBJECT *device, IRP *irp)
+{
+    not_current += device->CurrentIrp != irp;
+    __atomic_store_n(&started[irp == irps[1]], 1, __ATOMIC_RELEASE);
+}
+
+// Sends its request again and again, after a drawn pause; each time it has had
+// the device, it hands it on.
+static void send_and_hand_on(void *context)
+{
+    uint32_t me = (uint32_t)(uintptr_t)context;
+    uint64_t state = draws[me];
+    for (uint32_t i = 0; i < ROUNDS; i++) {
+        started[me] = 0;
+        for (uint64_t pause = ktest_draw(&state) % 256; pause; pause--)
+            __asm__ volatile("");
+        IoStartPacket(ktest_lower, irps[me], NULL, NULL);
+        if (!ktest_spin_until(&started[me]))
+            return;
+        start_next();
+    }
+}
+
+KTEST(start_packet_on_two_processors, "DVQ-03")
+{
+    if (!ktest_has_processors(2))
+        return;
+    ktest_thread other;
+    allocate_irps();
+    ktest_driver.start_io = note_start;
+    not_current = 0;
+    for (int i = 0; i < 2; i++)
+        draws[i] = ktest_random();
+    ktest_start_on(&other, 1, send_and_hand_on, (void *)1);
+    send_and_hand_on(NULL);
+    ktest_join(&other);
+    EXPECT(not_current == 0);
+    EXPECT(ktest_lower->CurrentIrp == NULL && !ktest_lower->DeviceQueue.Busy);
+    free_irps();
+}

@@ -84,12 +84,18 @@ static IRP *build(void)
 KTEST(irp_fresh, "IRP-01")
 {
     uint64_t before = io_irp_count();
-    for (int8_t n = 1; n <= MAXIMUM_LOCATIONS; n++) {
+    for (int8_t i = 0; i < 2 * MAXIMUM_LOCATIONS; i++) {
+        int8_t n = i / 2 + 1;
         IRP *irp = IoAllocateIrp(n);
         EXPECT(irp->StackCount == n && irp->CurrentLocation == n + 1);
         EXPECT(IoGetNextIrpStackLocation(irp) == &irp->stack[n - 1]);
         EXPECT(!irp->PendingReturned && !irp->Cancel && !irp->CancelRoutine);
+        EXPECT(!irp->Thread && !irp->IoStatus.Status &&
+               !irp->Tail.DriverContext[3]);
         EXPECT(io_irp_count() == before + 1);
+        irp->Thread = KeGetCurrentThread();    // for who gets it next
+        irp->IoStatus.Status = STATUS_CANCELLED;
+        irp->Tail.DriverContext[3] = irp;
         IoFreeIrp(irp);
         EXPECT(io_irp_count() == before);
     }

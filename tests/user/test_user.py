@@ -9,6 +9,7 @@ only tells 0 from the rest. Lines in its head change its run:
     // options: port=direct      kernel options; each such line is one more run
     // cpus: 2                   processors; if not said 1 and 4, in stress 2
     // cpus: 1 qemu64            and of which of QEMU's models, not max
+    // memory: 64M               of the machine; 128M if not said
     // bus: nvme                 of the disks; one more run for each such line
     // helper: what for          no test of its own
 
@@ -30,7 +31,7 @@ import qemu
 from harness import boot
 
 HERE = Path(__file__).resolve().parent
-HEAD = re.compile(r'^// (args|disks|options|bus|cpus|helper):[ \t]*(.*)$', re.M)
+HEAD = re.compile(r'^// (args|disks|options|bus|cpus|memory|helper):[ \t]*(.*)$', re.M)
 # `make test LEVEL=user CPUS=8` runs them on so many instead.
 PROCESSORS = os.environ.get('CPUS', '').split() or (
     ['1', '2', '4'] if boot.STRESS else ['1', '4'])
@@ -77,7 +78,8 @@ def test_user(machine, scratch, name, head, options, bus, cpus, cpu):
         words[-1:] = ['stress'] if boot.STRESS else []
     m = machine(kernel=boot.CHECKED, disks=disks,
                 program=['leaks', name, *words],
-                cpus=cpus, cpu=cpu, options=[*options, 'then=poweroff'])
+                cpus=cpus, cpu=cpu, mem=one(head, 'memory', '128M'),
+                options=[*options, 'then=poweroff'])
     status = m.wait(BOUND)
     skip = re.search(r'^skip - (.*)$', m.console, re.M)
     if skip and status == qemu.FAILED:

@@ -1,6 +1,7 @@
 // ut_greed.c - one process takes all that there is, of each kind; others live.
 // cpus: 1
 // cpus: 4
+// memory: 40M
 //
 // The greedy process gets a status in the end, says so and keeps what it has.
 // Meanwhile a neighbour goes on with its I/O, its timers and its memory. Then
