@@ -16,6 +16,7 @@
 typedef enum POOL_TYPE { NonPagedPool, ex_pool_for_io } POOL_TYPE;
 
 #define EX_POOL_LARGE 4032u      // larger blocks are system pages
+#define EX_POOL_ACCOUNTS 256u    // two processes rarely share one
 
 // Four characters that name the owner.
 #define EX_TAG(a, b, c, d)                                        \

@@ -5,6 +5,9 @@
 // becomes empty goes back to mm unless it is the only one there. They lie in
 // the direct map, so no TLB is ever flushed for them. A block that no page has
 // room for is system pages. Each class has a lock, a leaf but for mm's.
+//
+// What a process has had allocated, and is not freed, is on its account. While
+// there is little memory, who has much gets no more.
 
 #include "kernel/ex/ex.h"
 
@@ -15,7 +18,10 @@
 typedef struct pool_block {
     uint32_t tag;          // 0: free
     uint32_t size;         // as asked for
-    struct pool_block *next;    // while it is free
+    union {
+        struct pool_block *next;    // while it is free
+        uint64_t account;           // [of] accounts, while it is not
+    };
     char body[];
 } pool_block;
 
@@ -36,6 +42,8 @@ enum { ALIGNMENT = 16, ROOM = PAGE_SIZE - sizeof(pool_page) };
 _Static_assert(EX_POOL_LARGE == ROOM - sizeof(pool_block), "one in a page");
 
 static pool_class classes[ROOM / ALIGNMENT + 1];    // [blocks of a page]
+
+static uint64_t accounts[EX_POOL_ACCOUNTS];         // bytes as asked for
 
 uint64_t ex_pool_bytes, ex_pool_blocks, ex_pool_pages;
 
@@ -122,10 +130,18 @@ static uint32_t large_pages(size_t size)
     return (uint32_t)BYTES_TO_PAGES(sizeof(pool_block) + size);
 }
 
+// Whether the process of a ring-3 thread leaves the last memory to the others.
+static bool has_much(const KTHREAD *thread)
+{
+    return thread->fpu && mm_available_frames() < MM_LAST_FRAMES &&
+           accounts[thread->Process->pool_account] >
+               MM_LAST_FRAMES / 2 * PAGE_SIZE;
+}
+
 // Allocates size bytes, 16-aligned, not cleared.
 //
 // IRQL:    <= DISPATCH_LEVEL
-// Returns: NULL when there is no memory
+// Returns: NULL when there is no memory, or little and the process has much
 // NT:      ExAllocatePoolWithTag (WDK). There are two types of pool,
 //          and both are never paged.
 void *ExAllocatePoolWithTag(POOL_TYPE type, size_t size, uint32_t tag)
@@ -133,6 +149,9 @@ void *ExAllocatePoolWithTag(POOL_TYPE type, size_t size, uint32_t tag)
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
     ASSERT(tag);
+    const KTHREAD *thread = KeGetCurrentThread();
+    if (has_much(thread))
+        return NULL;
     pool_block *block = size <= EX_POOL_LARGE
                             ? take_small(size, type)
                             : mm_allocate_system_pages(large_pages(size));
@@ -140,6 +159,8 @@ void *ExAllocatePoolWithTag(POOL_TYPE type, size_t size, uint32_t tag)
         return NULL;
     block->tag = tag;
     block->size = (uint32_t)size;
+    block->account = thread->Process->pool_account;
+    __atomic_fetch_add(&accounts[block->account], size, __ATOMIC_RELAXED);
     __atomic_fetch_add(&ex_pool_bytes, size, __ATOMIC_RELAXED);
     __atomic_fetch_add(&ex_pool_blocks, 1, __ATOMIC_RELAXED);
     return block->body;
@@ -158,6 +179,8 @@ void ExFreePoolWithTag(void *body, uint32_t tag)
     pool_block *block = CONTAINING_RECORD(body, pool_block, body);
     if (!block->tag || (tag && block->tag != tag))
         KeBugCheckEx(BAD_POOL_CALLER, (uintptr_t)body, tag, block->tag, 0);
+    __atomic_fetch_sub(&accounts[block->account], block->size,
+                       __ATOMIC_RELAXED);
     __atomic_fetch_sub(&ex_pool_bytes, block->size, __ATOMIC_RELAXED);
     __atomic_fetch_sub(&ex_pool_blocks, 1, __ATOMIC_RELAXED);
     if (block->size > EX_POOL_LARGE)

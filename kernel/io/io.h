@@ -55,14 +55,9 @@ NTSTATUS io_create_file(const char *name, ACCESS_MASK access,
 
 // Allocates an IRP for a request on file with the next stack location filled
 // in (major, FileObject). It takes over the caller's reference to file. NULL:
-// no pool, or too little for what the caller has. IRQL: <= APC_LEVEL
+// no pool. IRQL: <= DISPATCH_LEVEL
 static FORCEINLINE IRP *io_build_irp(FILE_OBJECT *file, uint8_t major)
 {
-    const KTHREAD *thread = KeGetCurrentThread();
-    const KQUEUE *port = file->CompletionPort;    // whose packets are IRPs, too
-    if (mm_is_too_much(thread->io.count + thread->Process->io.count +
-                       (port ? (uint32_t)port->Header.SignalState : 0)))
-        return NULL;
     const int8_t size = file->DeviceObject->StackSize;
     IRP *irp = io_take_irp(size);
     if (!irp)

@@ -115,8 +115,6 @@ NTSTATUS io_post(KQUEUE *port, void *key, void *context, NTSTATUS status,
                  uintptr_t information)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    if (mm_is_too_much((uint32_t)port->Header.SignalState))
-        return STATUS_INSUFFICIENT_RESOURCES;
     iop_mini_packet *post = allocate_post();
     if (!post)
         return STATUS_INSUFFICIENT_RESOURCES;

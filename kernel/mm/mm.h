@@ -41,12 +41,6 @@ uint64_t mm_available_frames(void);
 #define MM_LAST_FRAMES 256u    // are for those who have little
 #define MM_FRAMES_FOR_IO 32u   // of them: the very last
 
-// Whoever has so many things of a kind leaves the last memory to the others.
-static inline bool mm_is_too_much(uint64_t count)
-{
-    return count > MM_LAST_FRAMES && mm_available_frames() < MM_LAST_FRAMES;
-}
-
 // ---- Frames: any level up to DISPATCH --------------------------------------
 // Returns a frame with count 1, filled with zeros; 0 when there is none but
 // the last reserve ones.

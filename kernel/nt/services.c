@@ -32,12 +32,10 @@ NTSTATUS nt_capture_string(const STRING *string, char *to, size_t size)
 }
 
 // Copies the name of an object that is to be made or opened. name: OB_MAX_NAME
-// bytes; "" if there is none. Who has many handles leaves the last memory to
-// others.
+// bytes; "" if there is none.
 //
 // IRQL:    == PASSIVE_LEVEL
 // Returns: STATUS_SUCCESS
-//          STATUS_INSUFFICIENT_RESOURCES
 //          STATUS_INVALID_PARAMETER    Length is not that of the structure
 //          or as nt_capture_string
 NTSTATUS nt_capture_name(const OBJECT_ATTRIBUTES *attributes, char *name)
@@ -45,8 +43,6 @@ NTSTATUS nt_capture_name(const OBJECT_ATTRIBUTES *attributes, char *name)
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
     name[0] = 0;
-    if (mm_is_too_much(ob_current_table()->count))
-        return STATUS_INSUFFICIENT_RESOURCES;
     if (!attributes)
         return STATUS_SUCCESS;
     OBJECT_ATTRIBUTES copy;

@@ -151,6 +151,8 @@ static NTSTATUS create_object(const char *name, EPROCESS **result)
     process->ObjectTable.process = process;
     process->Pcb.handles = &process->ObjectTable;
     process->UniqueProcessId = psp_allocate_id();
+    process->Pcb.pool_account =
+        process->UniqueProcessId / ID_STEP % EX_POOL_ACCOUNTS;
     process->ExitStatus = STATUS_PENDING;
     process->holds = 1;
     const char *last = name;

@@ -62,6 +62,15 @@ static NTSTATUS take_packet(uint64_t n)
     return NtSetIoCompletion(port, (void *)n, NULL, 0, 0);
 }
 
+static NTSTATUS take_packets_of_many_ports(uint64_t n)
+{
+    static HANDLE one;
+    NTSTATUS status = n % 200 ? STATUS_SUCCESS
+                              : NtCreateIoCompletion(&one, ALL_ACCESS, NULL, 1);
+    return NT_ERROR(status) ? status
+                            : NtSetIoCompletion(one, (void *)n, NULL, 0, 0);
+}
+
 static NTSTATUS take_apc(uint64_t n)
 {
     return NtQueueApcThread(sleeper, never, (void *)n, NULL, NULL);
@@ -95,6 +104,24 @@ static NTSTATUS take_memory_and_results(uint64_t n)
     return NT_ERROR(status) ? take_result(n) : status;
 }
 
+static void never_done(void *context, IO_STATUS_BLOCK *result, uint32_t zero)
+{
+    (void)context, (void)result, (void)zero;
+}
+
+// Finished as well, but their thread never waits alertably.
+static NTSTATUS take_routine(uint64_t n)
+{
+    (void)n;
+    return NtWriteFile(console, NULL, never_done, NULL, &iosb, &byte, 0, 0);
+}
+
+static NTSTATUS take_memory_and_routines(uint64_t n)
+{
+    NTSTATUS status = take_memory(n);
+    return NT_ERROR(status) ? take_routine(n) : status;
+}
+
 // With their handles' table, which is full before memory is.
 static NTSTATUS take_object(uint64_t n)
 {
@@ -125,9 +152,12 @@ static const struct {
     { "threads", take_thread, 100 }, { "packets", take_packet, 10000 },
     { "apcs", take_apc, 10000 }, { "requests", take_request, 1000 },
     { "objects", take_object, 1000 }, { "processes", take_process, 20 },
+    { "ports", take_packets_of_many_ports, 10000 },
     { "results", take_result, 1000 },
     { "memory, buffers", take_memory_and_buffers, 5 },
     { "memory, results", take_memory_and_results, 5 },
+    { "routines", take_routine, 1000 },
+    { "memory, routines", take_memory_and_routines, 5 },
 };
 
 // ---- The greedy one ---------------------------------------------------------
@@ -141,7 +171,8 @@ static int be_greedy(const char *name)
     port = new_port(0);
     event = given->StandardOutput;
     sleeper = new_thread(sleep_long, NULL, 0);
-    nt_open_file("CON", FILE_READ_DATA, FILE_OPEN, 0, &console);
+    nt_open_file("CON", FILE_READ_DATA | FILE_WRITE_DATA, FILE_OPEN, 0,
+                 &console);
     disk = open_disk(0);
     bind(disk, port, &disk);
     for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++) {
