@@ -550,6 +550,35 @@ KTEST(queue_takes_and_passes_on_what_its_own_apc_brought, "IOCP-27 IOCP-09")
     EXPECT(queue.Header.SignalState == 1 && run_down() == 1);
 }
 
+static KEVENT proceed;
+
+static void block(void *context, void *a, void *b)
+{
+    (void)context, (void)a, (void)b;
+    EXPECT(ktest_wait(&proceed));
+}
+
+// A thread that blocks before it takes what its own APC brought leaves it to
+// the direct waiters to know of.
+KTEST(queue_thread_that_blocks_before_it_takes, "IOCP-27 IOCP-09")
+{
+    worker a, direct;
+    KAPC apc;
+    initialize(1);
+    KeInitializeEvent(&proceed, NotificationEvent, false);
+    start_direct(&direct, 'X');
+    start_worker(&a, 'A', 1, NULL);
+    KeInitializeApc(&apc, a.thread.thread, insert_apc, NULL, block, KernelMode,
+                    NULL);
+    EXPECT(KeInsertQueueApc(&apc, (void *)0, (void *)1, IO_NO_INCREMENT));
+    EXPECT(ktest_logged("X") && queue.CurrentCount == 0);
+    KeSetEvent(&proceed, IO_NO_INCREMENT);
+    EXPECT(ktest_logged("XAa"));
+    ktest_join(&direct.thread);
+    ktest_join(&a.thread);
+    EXPECT(run_down() == 0);
+}
+
 static void log_apc(KAPC *apc, KNORMAL_ROUTINE **normal, void **context,
                     void **a, void **b)
 {

@@ -107,6 +107,28 @@ static void by_port(void)
     NtClose(port);
 }
 
+// A write is cancelled half-way: some of it is out, and yet it is 0 bytes.
+static void on_its_way(void)
+{
+    HANDLE file = NULL, event = new_event(NotificationEvent, false);
+    IO_STATUS_BLOCK iosb;
+    uint32_t cancelled = 0;
+    rule("CAN-03: a cancelled write of the console has written 0 bytes");
+    CHECK_OK(nt_open_file("CON", FILE_WRITE_DATA, FILE_OPEN, 0, &file));
+    for (int i = 0; i < 20 && !cancelled; i++) {
+        iosbs[0].Information = 77;
+        CHECK_STATUS(NtWriteFile(file, event, NULL, NULL, &iosbs[0], buffer,
+                                 SIZE, 0), STATUS_PENDING);
+        CHECK_OK(NtCancelIoFile(file, &iosb));
+        CHECK_OK(wait(event));
+        cancelled += iosbs[0].Status == STATUS_CANCELLED;
+        CHECK_EQ(iosbs[0].Information, cancelled ? 0 : SIZE);
+    }
+    CHECK(cancelled);
+    NtClose(file);
+    NtClose(event);
+}
+
 struct shared {
     HANDLE file, event, go;
     uint32_t i;
@@ -262,6 +284,7 @@ int main(void)
 {
     by_file();
     by_port();
+    on_its_way();
     by_thread();
     without_thread();
     synchronous();
