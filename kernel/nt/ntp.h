@@ -64,11 +64,24 @@ static inline void nt_drop(void *pointer)
              FILE_OBJECT *: &io_file_type, ETHREAD *: &ps_thread_type,      \
              EPROCESS *: &ps_process_type)
 
+// ob_reference_by_handle for the services: a thread is mostly their own.
+static FORCEINLINE NTSTATUS nt_reference(HANDLE handle, ACCESS_MASK access,
+                                         OBJECT_TYPE *type, bool is_thread,
+                                         void **object)
+{
+    if (!is_thread || handle != NtCurrentThread())
+        return ob_reference_by_handle(handle, access, type, object, NULL);
+    *object = KeGetCurrentThread();
+    ObReferenceObject(*object);
+    return STATUS_SUCCESS;
+}
+
 // Declares object, which is what handle refers to; or returns.
 #define NT_REFERENCE(type, object, handle, access)                          \
     NT_OWNED type *object = NULL;                                           \
-    NT_TRY(ob_reference_by_handle((handle), (access), NT_TYPE_OF(type),     \
-                                  (void **)&object, NULL))
+    NT_TRY(nt_reference((handle), (access), NT_TYPE_OF(type),               \
+                        _Generic(object, ETHREAD *: true, default: false),  \
+                        (void **)&object))
 
 // Declares object, which is new and zeroed; or returns. Only files have names.
 #define NT_CREATE(type, object, attributes)                                 \
