@@ -72,7 +72,7 @@ MUTANTS = [
            '        ki_run_held_back(PASSIVE_LEVEL);', '        ;',
            stress=True),
     Mutant(2, 'suppressed-half-is-called', 'order',
-           'if (!apc.NormalRoutine)', 'if (!original->NormalRoutine)',
+           'if (special || !apc.NormalRoutine)', 'if (special)',
            stress=True),
     Mutant(2, 'waits-are-not-interrupted', 'waiting',
            '    if (wakes)\n', '    if (wakes && !kernel)\n'),
