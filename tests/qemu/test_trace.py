@@ -62,11 +62,11 @@ def test_a_ring_holds_many_writes(traced, scratch):
 
 
 def test_what_a_small_ring_loses_is_counted(traced, scratch):
-    """Little memory, small rings, and a program that only makes calls: the
+    """Little memory, a small ring, and a program that only makes calls: the
     ring goes round before anybody writes it out. What is there and what is
     missing is all there was."""
     data = traced('sh', '-c', 'nothread --writes 40 --size 512; ps',
-                  mem='48M', disks=[qemu.Disk(scratch(), 'nvme')])
+                  mem='48M', cpus=1, disks=[qemu.Disk(scratch(), 'nvme')])
     recording = stream.read(data)
     model.Timeline(recording)
     assert recording.missing
