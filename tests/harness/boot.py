@@ -34,8 +34,8 @@ def pytest_runtest_makereport(item, call):
     """A failed test shows what its machines said last, and where their logs
     are; one that failed with a Failure shows that text and no Python."""
     report = (yield).get_result()
-    if not report.failed or call.when != 'call':
-        return
+    if not report.failed or call.when != 'call' or not call.excinfo:
+        return                      # an xfail(strict) that passes raises nothing
     if isinstance(call.excinfo.value, Failure):
         places = [entry.lineno + 1 for entry in call.excinfo.traceback
                   if entry.path == item.path]
