@@ -103,6 +103,13 @@ bool KeInsertQueueApc(KAPC *apc, void *argument1, void *argument2,
     return inserted;
 }
 
+// The flag that says that a list may hold something to deliver.
+static inline bool *pending_flag(KAPC_STATE *state, KPROCESSOR_MODE mode)
+{
+    return mode == KernelMode ? &state->KernelApcPending
+                              : &state->UserApcPending;
+}
+
 static void unlink_apc(KAPC *apc)
 {
     RemoveEntryList(&apc->ApcListEntry);
@@ -123,8 +130,7 @@ bool KeRemoveQueueApc(KAPC *apc)
         KAPC_STATE *state = &apc->Thread->ApcState;
         unlink_apc(apc);
         if (IsListEmpty(&state->ApcListHead[apc->ApcMode]))
-            *(apc->ApcMode == KernelMode ? &state->KernelApcPending
-                                         : &state->UserApcPending) = false;
+            *pending_flag(state, apc->ApcMode) = false;
     }
     ki_unlock_dispatcher(old);
     return removed;
@@ -141,8 +147,7 @@ static inline KAPC *take_apc(KTHREAD *thread, KPROCESSOR_MODE mode, KAPC *copy)
     bool no_normal = mode == KernelMode &&
                      (thread->KernelApcDisable || state->KernelApcInProgress);
     KIRQL old = ki_lock_dispatcher();
-    *(mode == KernelMode ? &state->KernelApcPending
-                         : &state->UserApcPending) = false;
+    *pending_flag(state, mode) = false;
     KAPC *apc = IsListEmpty(head)
                     ? NULL
                     : CONTAINING_RECORD(head->Flink, KAPC, ApcListEntry);
