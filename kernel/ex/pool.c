@@ -6,8 +6,10 @@
 // the direct map, so no TLB is ever flushed for them. A block that no page has
 // room for is system pages. Each class has a lock, a leaf but for mm's.
 //
-// What a process has had allocated, and is not freed, is on its account. While
-// there is little memory, who has much gets no more.
+// What a process has had allocated, and is not freed, is on its account, but
+// for system pages that are no block (stacks). While there is little memory,
+// who has much gets no more. Accounts have no lock: each change is atomic, and
+// who reads one a moment too early gets a block more, of frames still there.
 
 #include "kernel/ex/ex.h"
 

@@ -64,7 +64,8 @@ static inline void nt_drop(void *pointer)
              FILE_OBJECT *: &io_file_type, ETHREAD *: &ps_thread_type,      \
              EPROCESS *: &ps_process_type)
 
-// ob_reference_by_handle for the services: a thread is mostly their own.
+// ob_reference_by_handle for the services: a thread is mostly their own, which
+// is in no table. is_thread: known when compiled, as types' addresses are not.
 static FORCEINLINE NTSTATUS nt_reference(HANDLE handle, ACCESS_MASK access,
                                          OBJECT_TYPE *type, bool is_thread,
                                          void **object)

@@ -31,7 +31,8 @@ import qemu
 from harness import boot
 
 HERE = Path(__file__).resolve().parent
-HEAD = re.compile(r'^// (args|disks|options|bus|cpus|memory|helper):[ \t]*(.*)$', re.M)
+HEAD = re.compile(r'^// (args|disks|options|bus|cpus|memory|helper):[ \t]*(.*)$',
+                  re.M)
 # `make test LEVEL=user CPUS=8` runs them on so many instead.
 PROCESSORS = os.environ.get('CPUS', '').split() or (
     ['1', '2', '4'] if boot.STRESS else ['1', '4'])
