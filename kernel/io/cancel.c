@@ -35,19 +35,6 @@ static DRIVER_CANCEL *begin_cancel(IRP *irp)
     return IoSetCancelRoutine(irp, NULL);
 }
 
-// Calls a cancel routine that was taken out, or lets the lock go.
-static bool call_cancel_routine(IRP *irp, DRIVER_CANCEL *routine, KIRQL irql)
-{
-    if (routine) {
-        bool sent = irp->CurrentLocation <= irp->StackCount;
-        irp->CancelIrql = irql;
-        routine(sent ? irp->location->DeviceObject : NULL, irp);
-    } else {
-        IoReleaseCancelSpinLock(irql);
-    }
-    return routine;
-}
-
 // Marks an IRP cancelled and calls its cancel routine, if it has one
 // (CAN-09). The caller must know that the IRP is not freed meanwhile.
 //
@@ -59,7 +46,7 @@ bool IoCancelIrp(IRP *irp)
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
     KIRQL irql;
     IoAcquireCancelSpinLock(&irql);
-    return call_cancel_routine(irp, begin_cancel(irp), irql);
+    return iop_call_cancel_routine(irp, begin_cancel(irp), irql);
 }
 
 // ---- By list --------------------------------------------------------------
@@ -109,10 +96,9 @@ bool io_cancel(ke_io_slot *slot, const io_filter *filter)
         KeAcquireSpinLockAtDpcLevel(&slot->lock);
         RTL_FOR_EACH(entry, &slot->irps) {
             IRP *irp = CONTAINING_RECORD(entry, IRP, ThreadListEntry);
-            if (!matches(irp, filter))
-                continue;
-            matched = true;
-            if (!irp->Cancel) {
+            bool ours = matches(irp, filter);
+            matched |= ours;
+            if (ours && !irp->Cancel) {
                 found = irp;
                 routine = begin_cancel(irp);
                 // Behind those that are still to ask: none is met twice.
@@ -122,7 +108,7 @@ bool io_cancel(ke_io_slot *slot, const io_filter *filter)
             }
         }
         KeReleaseSpinLockFromDpcLevel(&slot->lock);
-        call_cancel_routine(found, routine, irql);
+        iop_call_cancel_routine(found, routine, irql);
         KeLowerIrql(old);
     } while (found && --rounds);
     return matched;

@@ -44,6 +44,7 @@ void iop_finish_irp(IRP *irp, bool skip_packet);
 void iop_copy_output(IRP *irp);    // there is some
 void iop_discard_buffers(IRP *irp);
 void iop_give_back(IRP *irp);
+bool iop_call_cancel_routine(IRP *irp, DRIVER_CANCEL *routine, KIRQL irql);
 void iop_close_port(EPROCESS *process, void *object, uint32_t handles);
 
 // Stores what the request came to, in the address space of the asking process:

@@ -119,3 +119,21 @@ NTSTATUS IoCallDriver(DEVICE_OBJECT *device, IRP *irp)
     return device->DriverObject->MajorFunction[location->MajorFunction](
         device, irp);
 }
+
+// Calls a cancel routine that was taken out, or, NULL, lets the cancel lock go
+// itself; afterwards the caller is at irql (CAN-10).
+//
+// IRQL:    == DISPATCH_LEVEL
+// Returns: whether there was one
+bool iop_call_cancel_routine(IRP *irp, DRIVER_CANCEL *routine, KIRQL irql)
+{
+    ASSERT_IRQL(==, DISPATCH_LEVEL);
+    if (routine) {
+        bool sent = irp->CurrentLocation <= irp->StackCount;
+        irp->CancelIrql = irql;
+        routine(sent ? irp->location->DeviceObject : NULL, irp);
+    } else {
+        IoReleaseCancelSpinLock(irql);
+    }
+    return routine;
+}

@@ -174,13 +174,13 @@ static void deliver_kernel_apcs(KTHREAD *thread)
                           &apc.SystemArgument1, &apc.SystemArgument2);
         if (special || !apc.NormalRoutine)    // suppressed (APC-05)
             continue;
-        thread->ApcState.KernelApcInProgress = true;
+        thread->ApcState.KernelApcInProgress++;
         ki_set_irql(DISPATCH_LEVEL);
         ki_run_held_back(PASSIVE_LEVEL);    // specials may interrupt it
         apc.NormalRoutine(apc.NormalContext, apc.SystemArgument1,
                           apc.SystemArgument2);
         ki_set_irql(APC_LEVEL);
-        thread->ApcState.KernelApcInProgress = false;
+        thread->ApcState.KernelApcInProgress--;
         // Who comes while we look says so in KernelApcPending.
     } while (!IsListEmpty(&thread->ApcState.ApcListHead[KernelMode]));
     ki_trace(TRACE_APC_OUT, 0, thread->id);
@@ -272,14 +272,13 @@ void KeLeaveGuardedRegion(void)
 
 // Holds back suspension, which is a normal kernel APC, and nothing else: for
 // who has what others wait for, but stays open to its end. Normal kernel APCs
-// wait for one in progress, as which this counts; it does not nest.
+// wait for one in progress, as which this counts; it may be inside of one.
 //
 // IRQL:    <= APC_LEVEL
 void ke_hold_suspension(void)
 {
     ASSERT_IRQL(<=, APC_LEVEL);
-    ASSERT(!KeGetCurrentThread()->ApcState.KernelApcInProgress);
-    KeGetCurrentThread()->ApcState.KernelApcInProgress = true;
+    KeGetCurrentThread()->ApcState.KernelApcInProgress++;
 }
 
 // Lets it come again, and one that was held back at once.
@@ -288,7 +287,7 @@ void ke_hold_suspension(void)
 void ke_allow_suspension(void)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    KeGetCurrentThread()->ApcState.KernelApcInProgress = false;
+    KeGetCurrentThread()->ApcState.KernelApcInProgress--;
     KeEnterCriticalRegion();
     KeLeaveCriticalRegion();    // which looks
 }
@@ -405,7 +404,7 @@ void ke_rundown_apcs(KTHREAD *thread)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     thread->KernelApcDisable = 0;    // nothing is held back from the rundown
-    thread->ApcState.KernelApcInProgress = false;
+    thread->ApcState.KernelApcInProgress = 0;
     KIRQL old = ki_lock_dispatcher();
     thread->ApcQueueable = false;
     ki_unlock_dispatcher(old);

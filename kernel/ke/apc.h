@@ -36,7 +36,8 @@ struct KAPC {
 
 typedef struct KAPC_STATE {
     LIST_ENTRY ApcListHead[2];   // by KPROCESSOR_MODE
-    bool KernelApcInProgress;    // a normal kernel APC's NormalRoutine runs
+    uint8_t KernelApcInProgress; // NormalRoutines of kernel APCs that run, and
+                                 // ke_hold_suspension
     bool KernelApcPending;
     bool UserApcPending;
 } KAPC_STATE;

@@ -243,7 +243,9 @@ static void insert_inside(void *context, void *a, void *b)
     ktest_log('2');
     insert(&inner_special);
     ktest_log('3');
-    // Waiting inside is allowed, and lets no normal one in either.
+    // Nor does a turn on a handle, or a wait, inside let a normal one in.
+    ke_hold_suspension();
+    ke_allow_suspension();
     KeDelayExecutionThread(KernelMode, false, &moment);
     ktest_log('4');
 }

@@ -128,18 +128,20 @@ void __wrap_IoCompleteRequest(IRP *irp, KPRIORITY boost)
     __real_IoCompleteRequest(irp, boost);
 }
 
-// ---- IoCancelIrp ----------------------------------------------------------
+// ---- Cancel routines ------------------------------------------------------
 
-bool __real_IoCancelIrp(IRP *irp);
-bool __wrap_IoCancelIrp(IRP *irp);
+bool __real_iop_call_cancel_routine(IRP *irp, DRIVER_CANCEL *routine,
+                                    KIRQL irql);
+bool __wrap_iop_call_cancel_routine(IRP *irp, DRIVER_CANCEL *routine,
+                                    KIRQL irql);
 
 // The cancel routine has let the cancel lock go, at CancelIrql (CAN-10).
-bool __wrap_IoCancelIrp(IRP *irp)
+bool __wrap_iop_call_cancel_routine(IRP *irp, DRIVER_CANCEL *routine,
+                                    KIRQL irql)
 {
-    KIRQL before = KeGetCurrentIrql();
-    int32_t locks = held_by_caller();
-    bool called = __real_IoCancelIrp(irp);
-    ASSERT_RULE("CAN-10", held_by_caller() == locks);
-    ASSERT_RULE("CAN-10", KeGetCurrentIrql() == before);
+    int32_t others = held_by_caller() - 1;
+    bool called = __real_iop_call_cancel_routine(irp, routine, irql);
+    ASSERT_RULE("CAN-10", held_by_caller() == others);
+    ASSERT_RULE("CAN-10", KeGetCurrentIrql() == irql);
     return called;
 }

@@ -73,9 +73,11 @@ RULES = {
     'fatal_cancel_completes_with_the_lock': (
         'IRP-07', 'verify.c', 'held_by_caller() == 0', 'fatal_cancel'),
     'fatal_cancel_keeps_the_lock': (
-        'CAN-10', 'verify.c', 'held_by_caller() == locks', 'fatal_cancel'),
+        'CAN-10', 'verify.c', 'held_by_caller() == others', 'fatal_cancel'),
+    'fatal_cancel_by_list_keeps_the_lock': (
+        'CAN-10', 'verify.c', 'held_by_caller() == others', 'io_cancel'),
     'fatal_cancel_stays_raised': (
-        'CAN-10', 'verify.c', f'{IRQL} == before', 'fatal_cancel'),
+        'CAN-10', 'verify.c', f'{IRQL} == irql', 'fatal_cancel'),
     'fatal_cancel_releases_twice': (
         'IRQL-06', 'irql.h', '*lock', 'fatal_cancel'),
 }

@@ -415,6 +415,17 @@ KTEST(fatal_cancel_keeps_the_lock, "CAN-10")
     fatal_cancel(keep_the_lock);
 }
 
+// As NtCancelIoFile, a close and a thread's end do it.
+KTEST(fatal_cancel_by_list_keeps_the_lock, "CAN-10")
+{
+    ke_io_slot slot;
+    cancel = keep_the_lock;
+    KeInitializeSpinLock(&slot.lock);
+    InitializeListHead(&slot.irps);
+    InsertTailList(&slot.irps, &send_request()->ThreadListEntry);
+    io_cancel(&slot, &(io_filter){ 0 });
+}
+
 KTEST(fatal_cancel_stays_raised, "CAN-10")
 {
     fatal_cancel(release_at_another_level);
