@@ -21,6 +21,20 @@ static void read_disk(void)
                    (uint64_t)i * sizeof(buffer));
 }
 
+// Reads the console that it got, says so by its output, an event, and stays
+// or returns. A read with an event is not one that only a port tells of.
+static NTSTATUS ask(bool with_event, bool stays)
+{
+    static IO_STATUS_BLOCK iosb;
+    static uint8_t buffer[8];
+    RTL_USER_PROCESS_PARAMETERS *own = &NtCurrentPeb()->ProcessParameters;
+    HANDLE event = with_event ? new_event(NotificationEvent, false) : NULL;
+    CHECK_STATUS(NtReadFile(own->StandardInput, event, NULL, (void *)1, &iosb,
+                            buffer, sizeof(buffer), 0), STATUS_PENDING);
+    CHECK_OK(NtSetEvent(own->StandardOutput, NULL));
+    return stays ? sleep_for_ever(NULL) : STATUS_SUCCESS;
+}
+
 int main(int argc, char **argv)
 {
     HANDLE input = NtCurrentPeb()->ProcessParameters.StandardInput;
@@ -50,6 +64,24 @@ int main(int argc, char **argv)
         return NtSetIoCompletion(input, (void *)1, (void *)2, 3, 4);
     if (strcmp(what, "reads") == 0) {   // ends with I/O in flight
         read_disk();
+        return 0;
+    }
+    if (strcmp(what, "asks") == 0)      // and ends
+        return ask(true, false);
+    if (strcmp(what, "stays") == 0)
+        return ask(false, true);
+    if (strcmp(what, "owns") == 0) {    // memory at 2^40, full of 'F'
+        void *base = (void *)(1ull << 40);
+        size_t size = 4096;
+        CHECK_OK(NtAllocateVirtualMemory(NtCurrentProcess(), &base, &size,
+                                         MEM_COMMIT, PAGE_READWRITE));
+        memset(base, 'F', size);
+        NtSetEvent(input, NULL);
+        NtWaitForSingleObject(NtCurrentPeb()->ProcessParameters.StandardOutput,
+                              false, LONG);
+        for (size_t i = 0; i < size; i++)
+            if (((volatile char *)base)[i] != 'F')
+                return 1;
         return 0;
     }
     if (strcmp(what, "threads") == 0) { // main ends, the others sleep (THR-03)

@@ -146,6 +146,20 @@ KTAP_UNUSED static NTSTATUS run(int count, char *const *words)
     return status;
 }
 
+// Starts `child WHAT` with these as its input and output; NULL: our own.
+KTAP_UNUSED static HANDLE start_child(char *what, HANDLE input, HANDLE output)
+{
+    RTL_USER_PROCESS_PARAMETERS *own = &NtCurrentPeb()->ProcessParameters;
+    RTL_USER_PROCESS_PARAMETERS before = *own;
+    HANDLE process = NULL;
+    own->StandardInput = input ? input : before.StandardInput;
+    own->StandardOutput = output ? output : before.StandardOutput;
+    CHECK_OK(nt_start_program(2, (char *[]){ "child", what }, 0, &process,
+                              NULL));
+    *own = before;
+    return process;
+}
+
 KTAP_UNUSED static HANDLE open_disk(uint32_t options)
 {
     HANDLE disk = NULL;

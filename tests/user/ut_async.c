@@ -299,6 +299,36 @@ static void bound_in_flight(void)
     NtClose(port);
 }
 
+static void note_cancelled(void *context, IO_STATUS_BLOCK *iosb,
+                           uint32_t reserved)
+{
+    (void)reserved;
+    CHECK(context == (void *)1 && iosb == &iosbs[0]);
+    CHECK_STATUS(iosb->Status, STATUS_CANCELLED);
+    apc_runs[0]++;
+}
+
+// Of the console it is certain that they are in flight.
+static void bound_before_the_end(void)
+{
+    rule("IOCP-25: a packet for the one, its routine for the other");
+    HANDLE file = open_console(0), port = new_port(0);
+    IO_STATUS_BLOCK iosb = { 0 };
+    memset(apc_runs, 0, sizeof(apc_runs));
+    CHECK_STATUS(NtReadFile(file, NULL, NULL, (void *)3, &iosb, in[1], BLOCK,
+                            0), STATUS_PENDING);
+    CHECK_STATUS(NtReadFile(file, NULL, note_cancelled, (void *)1, &iosbs[0],
+                            in[0], BLOCK, 0), STATUS_PENDING);
+    CHECK_OK(bind(file, port, (void *)6));
+    CHECK_OK(NtCancelIoFile(file, &(IO_STATUS_BLOCK){ 0 }));
+    take(port, 6, (void *)3, STATUS_CANCELLED, 0);
+    CHECK_STATUS(NtDelayExecution(true, LONG), STATUS_USER_APC);
+    CHECK_EQ(apc_runs[0], 1);
+    expect_empty(port);
+    NtClose(file);
+    NtClose(port);
+}
+
 static NTSTATUS take_turns(void *disk)
 {
     static uint8_t buffers[4][BLOCK] __attribute__((aligned(4096)));
@@ -398,6 +428,7 @@ int main(void)
     by_apc();
     by_port();
     bound_in_flight();
+    bound_before_the_end();
     synchronous();
     return ktap_end();
 }

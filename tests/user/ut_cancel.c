@@ -210,26 +210,31 @@ static NTSTATUS read_synchronously(void *file)
     return NtReadFile(file, NULL, NULL, NULL, &iosb, buffer, 8, 0);
 }
 
-static void nothing(void *a, void *b, void *c)
+static volatile uint32_t apcs;
+
+static void count_apc(void *a, void *b, void *c)
 {
     (void)a, (void)b, (void)c;
+    apcs++;
 }
 
 static void synchronous(void)
 {
-    rule("APC-27: an alertable synchronous handle: an APC ends the request");
+    rule("APC-27: alertable synchronous: an APC ends the request, and runs");
     HANDLE file = open_console(FILE_SYNCHRONOUS_IO_ALERT);
     HANDLE thread = new_thread(read_synchronously, file, 0);
     until_waiting(thread, Executive);
-    CHECK_OK(NtQueueApcThread(thread, nothing, NULL, NULL, NULL));
+    CHECK_OK(NtQueueApcThread(thread, count_apc, NULL, NULL, NULL));
     CHECK_STATUS(join(thread), STATUS_CANCELLED);
+    CHECK_EQ(apcs, 1);
     NtClose(file);
-    rule("APC-27: the other kind goes on");
+    rule("APC-27: the other kind goes on, and runs none");
     file = open_console(FILE_SYNCHRONOUS_IO_NONALERT);
     thread = new_thread(read_synchronously, file, 0);
     until_waiting(thread, Executive);
-    CHECK_OK(NtQueueApcThread(thread, nothing, NULL, NULL, NULL));
+    CHECK_OK(NtQueueApcThread(thread, count_apc, NULL, NULL, NULL));
     CHECK_STATUS(NtWaitForSingleObject(thread, false, MS(30)), STATUS_TIMEOUT);
+    CHECK_EQ(apcs, 1);
     rule("CAN-04: another thread's synchronous request is cancelled as well");
     IO_STATUS_BLOCK iosb;
     CHECK_OK(NtCancelIoFileEx(file, NULL, &iosb));

@@ -157,17 +157,6 @@ static void at_the_disk(void)
 
 // ---- A process's last handle ------------------------------------------------
 
-static HANDLE child_with(HANDLE file)
-{
-    RTL_USER_PROCESS_PARAMETERS *own = &NtCurrentPeb()->ProcessParameters;
-    HANDLE before = own->StandardInput, process = NULL;
-    own->StandardInput = file;
-    CHECK_OK(nt_start_program(2, (char *[]){ "child", "wait" }, 0, &process,
-                              NULL));
-    own->StandardInput = before;
-    return process;
-}
-
 static volatile bool tired;
 
 static NTSTATUS ask_again(void *context)
@@ -198,6 +187,14 @@ static void asked_again(void)
     CHECK_OK(NtClose(call.file));
 }
 
+static uint32_t routines;
+
+static void note(void *context, IO_STATUS_BLOCK *iosb, uint32_t reserved)
+{
+    (void)context, (void)iosb, (void)reserved;
+    routines++;
+}
+
 static void last_of_a_process(void)
 {
     HANDLE file = open_console(0), port = new_port(0);
@@ -206,8 +203,10 @@ static void last_of_a_process(void)
     void *key = NULL, *context = NULL;
     CHECK_STATUS(NtReadFile(file, NULL, NULL, (void *)9, &iosbs[4], buffer, 8,
                             0), STATUS_PENDING);    // not bound yet
+    CHECK_STATUS(NtReadFile(file, NULL, note, (void *)8, &iosbs[5], buffer, 8,
+                            0), STATUS_PENDING);
     CHECK_OK(bind(file, port, (void *)5));
-    HANDLE child = child_with(file);
+    HANDLE child = start_child("wait", file, NULL);
     for (uint64_t i = 0; i < 4; i++)    // the odd ones have an event
         CHECK_STATUS(NtReadFile(file, i & 1 ? event : NULL, NULL,
                                 i == 3 ? NULL : (void *)(i + 1), &iosbs[i],
@@ -224,16 +223,75 @@ static void last_of_a_process(void)
     CHECK_STATUS(NtWaitForSingleObject(event, false, MS(20)), STATUS_TIMEOUT);
     CHECK_STATUS(NtRemoveIoCompletion(port, &key, &context, &iosb, POLL),
                  STATUS_TIMEOUT);
+    CHECK_OK(NtDelayExecution(true, POLL));    // no routine either
     rule("CAN-11: the last handle of all, closed by another's end");
     CHECK_OK(NtTerminateProcess(child, 2));
     CHECK_OK(wait(child));
     CHECK_OK(wait(event));
     CHECK_OK(NtRemoveIoCompletion(port, &key, &context, &iosb, LONG));
     CHECK(context == (void *)2 && iosb.Status == STATUS_CANCELLED);
+    CHECK_STATUS(NtDelayExecution(true, LONG), STATUS_USER_APC);
+    CHECK(routines == 1 && iosbs[5].Status == STATUS_CANCELLED);
     CHECK_STATUS(NtRemoveIoCompletion(port, &key, &context, &iosb, POLL),
                  STATUS_TIMEOUT);
     NtClose(child);
     NtClose(event);
+    NtClose(port);
+}
+
+static void without_a_port(void)
+{
+    HANDLE file = open_console(0);
+    volatile IO_STATUS_BLOCK *iosb = &iosbs[0];
+    iosb->Status = STATUS_PENDING;
+    rule("CAN-12: a file that is not bound: its requests go on");
+    HANDLE child = start_child("wait", file, NULL);
+    CHECK_STATUS(NtReadFile(file, NULL, NULL, (void *)1, &iosbs[0], buffer, 8,
+                            0), STATUS_PENDING);
+    CHECK_OK(NtClose(file));
+    NtDelayExecution(false, MS(20));
+    CHECK_STATUS(iosb->Status, STATUS_PENDING);
+    CHECK_OK(NtTerminateProcess(child, 2));
+    while (iosb->Status == STATUS_PENDING)
+        NtDelayExecution(false, MS(1));
+    CHECK_STATUS(iosb->Status, STATUS_CANCELLED);
+    CHECK_OK(wait(child));
+    NtClose(child);
+}
+
+// Two processes ask on one file.
+static void of_another_process(void)
+{
+    HANDLE file = open_console(0), port = new_port(0);
+    HANDLE asked = new_event(SynchronizationEvent, false);
+    IO_STATUS_BLOCK iosb = { 0 };
+    void *key = NULL, *context = NULL;
+    CHECK_OK(bind(file, port, (void *)5));
+    rule("CAN-11: a process's end cancels what it asked, the file lives on");
+    HANDLE child = start_child("asks", file, asked);
+    CHECK_OK(wait(asked));
+    CHECK_OK(wait(child));
+    CHECK_OK(process_status(child));
+    CHECK_OK(NtRemoveIoCompletion(port, &key, &context, &iosb, POLL));
+    CHECK(context == (void *)1 && iosb.Status == STATUS_CANCELLED);
+    NtClose(child);
+    rule("CAN-04: another process's requests on the same file are not meant");
+    child = start_child("stays", file, asked);
+    CHECK_OK(wait(asked));
+    CHECK_STATUS(NtCancelIoFileEx(file, NULL, &iosb), STATUS_NOT_FOUND);
+    CHECK_OK(NtCancelIoFile(file, &iosb));
+    CHECK_STATUS(NtRemoveIoCompletion(port, &key, &context, &iosb, MS(20)),
+                 STATUS_TIMEOUT);
+    rule("CAN-12: nor by one's own last close");
+    CHECK_OK(NtClose(file));
+    CHECK_STATUS(NtRemoveIoCompletion(port, &key, &context, &iosb, MS(20)),
+                 STATUS_TIMEOUT);
+    CHECK_OK(NtTerminateProcess(child, 2));
+    CHECK_OK(wait(child));
+    CHECK_OK(NtRemoveIoCompletion(port, &key, &context, &iosb, POLL));
+    CHECK(context == (void *)1 && iosb.Status == STATUS_CANCELLED);
+    NtClose(child);
+    NtClose(asked);
     NtClose(port);
 }
 
@@ -245,5 +303,7 @@ int main(void)
     at_the_disk();
     asked_again();
     last_of_a_process();
+    without_a_port();
+    of_another_process();
     return ktap_end();
 }

@@ -10,19 +10,6 @@ static HANDLE start(int count, char *const *words, uint32_t flags,
     return process;
 }
 
-// Starts a child whose standard input is object.
-static HANDLE start_with(HANDLE object, char *what)
-{
-    char *words[] = { "child", what };
-    RTL_USER_PROCESS_PARAMETERS *parameters =
-        &NtCurrentPeb()->ProcessParameters;
-    HANDLE input = parameters->StandardInput;
-    parameters->StandardInput = object;
-    HANDLE process = start(2, words, 0, NULL);
-    parameters->StandardInput = input;
-    return process;
-}
-
 static uint32_t hash(int count, char *const *words)
 {
     uint32_t value = 2166136261u;
@@ -90,7 +77,7 @@ static void death(void)
     char *wait_words[] = { "child", "wait" };
     HANDLE event = new_event(SynchronizationEvent, false);
     rule("a child is killed by its parent");
-    HANDLE child = start_with(event, "signal");
+    HANDLE child = start_child("signal", event, NULL);
     CHECK_OK(wait(event));
     CHECK_STATUS(process_status(child), STATUS_PENDING);
     CHECK_STATUS(NtWaitForSingleObject(child, false, POLL), STATUS_TIMEOUT);
@@ -144,9 +131,7 @@ static void death(void)
         NtClose(child);
     }
     rule("a process goes on without any handle to it");
-    char *set[] = { "child", "set" };
-    (void)set;
-    child = start_with(event, "set");
+    child = start_child("set", event, NULL);
     NtClose(child);
     CHECK_OK(wait(event));
     NtClose(event);
@@ -209,7 +194,7 @@ static void handles(void)
     HANDLE port = new_port(0);
     void *key = NULL, *context = NULL;
     IO_STATUS_BLOCK iosb = { 0 };
-    HANDLE child = start_with(port, "post");
+    HANDLE child = start_child("post", port, NULL);
     CHECK_OK(NtRemoveIoCompletion(port, &key, &context, &iosb, LONG));
     CHECK(key == (void *)1 && context == (void *)2 && iosb.Status == 3 &&
           iosb.Information == 4);
@@ -261,6 +246,17 @@ static void handles(void)
                  STATUS_INVALID_HANDLE);
     CHECK_OK(NtSetEvent(back, NULL));
     CHECK_OK(wait(event));
+    rule("a handle of another process is none here");
+    for (int i = 0; i < 100; i++)    // more than we have
+        CHECK_OK(NtDuplicateObject(NtCurrentProcess(), event, child, &there, 0,
+                                   0, DUPLICATE_SAME_ACCESS));
+    CHECK_STATUS(NtSetEvent(there, NULL), STATUS_INVALID_HANDLE);
+    CHECK_STATUS(NtWaitForSingleObject(there, false, POLL),
+                 STATUS_INVALID_HANDLE);
+    CHECK_STATUS(NtClose(there), STATUS_INVALID_HANDLE);
+    NtClose(back);
+    CHECK_OK(NtDuplicateObject(child, there, NtCurrentProcess(), &back, 0, 0,
+                               DUPLICATE_SAME_ACCESS));
     rule("a thread in a child");
     HANDLE thread = NULL;
     void *base = NULL;
@@ -275,6 +271,39 @@ static void handles(void)
     NtClose(child);
     NtClose(event);
     NtClose(back);
+}
+
+static void memory(void)
+{
+    HANDLE filled = new_event(NotificationEvent, false);
+    HANDLE look = new_event(NotificationEvent, false);
+    HANDLE disk = open_disk(0);
+    IO_STATUS_BLOCK iosb = { 0 };
+    char *base = (char *)(1ull << 40);    // where the child's is
+    size_t size = 4096;
+    rule("another process's memory is none here");
+    HANDLE child = start_child("owns", filled, look);
+    CHECK_OK(wait(filled));
+    CHECK_STATUS(NtWriteFile(disk, NULL, NULL, NULL, &iosb, base, 512, 0),
+                 STATUS_ACCESS_VIOLATION);
+    CHECK_STATUS(NtReadFile(disk, NULL, NULL, NULL, &iosb, base, 512, 0),
+                 STATUS_ACCESS_VIOLATION);
+    CHECK_STATUS(NtQuerySystemTime((int64_t *)base), STATUS_ACCESS_VIOLATION);
+    CHECK_STATUS(NtDelayExecution(false, (int64_t *)base),
+                 STATUS_ACCESS_VIOLATION);
+    rule("at the same address each has its own");
+    CHECK_OK(NtAllocateVirtualMemory(NtCurrentProcess(), (void **)&base, &size,
+                                     MEM_COMMIT, PAGE_READWRITE));
+    CHECK(base == (char *)(1ull << 40) && base[0] == 0 && base[4095] == 0);
+    memset(base, 'P', size);
+    CHECK_OK(NtSetEvent(look, NULL));
+    CHECK_OK(wait(child));
+    CHECK_OK(process_status(child));
+    CHECK(base[0] == 'P' && base[4095] == 'P');
+    NtClose(child);
+    NtClose(disk);
+    NtClose(filled);
+    NtClose(look);
 }
 
 static void opening(void)
@@ -332,6 +361,7 @@ int main(void)
     death();
     crashes();
     handles();
+    memory();
     opening();
     return ktap_end();
 }
