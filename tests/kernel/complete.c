@@ -194,6 +194,7 @@ KTEST(completion_queues_the_user_apc, "CMP-04 APC-10 APC-13")
 KTEST(immediate_statuses_and_the_routine, "CMP-02 CMP-03")
 {
     static const NTSTATUS finals[] = { STATUS_SUCCESS, STATUS_ALERTED,
+                                       KTEST_INFORMATIONAL,
                                        STATUS_BUFFER_OVERFLOW,
                                        STATUS_END_OF_FILE };
     ktest_driver.lower = finish_now;
@@ -279,6 +280,7 @@ static void immediate_statuses(void)
         NTSTATUS status;
         bool told;
     } cases[] = { { STATUS_SUCCESS, true }, { STATUS_ALERTED, true },
+                  { KTEST_INFORMATIONAL, true },
                   { STATUS_BUFFER_OVERFLOW, true },
                   { STATUS_END_OF_FILE, false } };
     marks = false;
@@ -304,6 +306,7 @@ KTEST(immediate_statuses_and_the_port, "CMP-02 CMP-03 CMP-07 IOCP-07")
 static void pended_statuses(void)
 {
     static const NTSTATUS finals[] = { STATUS_SUCCESS, STATUS_CANCELLED,
+                                       KTEST_INFORMATIONAL,
                                        STATUS_BUFFER_OVERFLOW,
                                        STATUS_END_OF_FILE };
     for (int at_once = 0; at_once <= 1; at_once++) {

@@ -44,11 +44,16 @@ KTEST(dpc_initialize, "DPC-01")
     EXPECT(dpc.DpcData == NULL);
 }
 
-KTEST(dpc_runs_before_insert_returns, "DPC-02 DPC-06")
+KTEST(dpc_runs_before_insert_returns, "DPC-02 DPC-06 DPC-08")
 {
     KDPC dpc;
     KIRQL old;
     KeInitializeDpc(&dpc, note, NULL);
+    for (KDPC_IMPORTANCE i = MediumImportance; i <= MediumHighImportance; i++) {
+        runs = 0;
+        KeSetImportanceDpc(&dpc, i);
+        EXPECT(KeInsertQueueDpc(&dpc, NULL, NULL) && runs == 1);
+    }
     runs = 0;
     EXPECT(KeInsertQueueDpc(&dpc, (void *)1, (void *)2));
     EXPECT(runs == 1 && seen1 == (void *)1 && seen2 == (void *)2);

@@ -47,6 +47,8 @@ bool ktest_has_processors(uint32_t count);
 
 // ---- Waiting, with a bound that only a lost wake-up reaches ---------------
 
+#define KTEST_INFORMATIONAL ((NTSTATUS)0x40000001)    // of that severity
+
 enum { KTEST_PRIORITY = 8, KTEST_ABOVE = 10, KTEST_BELOW = 6,
        KTEST_BOUND_SECONDS = 100 };
 

@@ -684,6 +684,31 @@ KTEST(queue_packet_or_user_apc, "IOCP-14")
     EXPECT(run_down() == 0);
 }
 
+// It has taken a packet from another one since: the APC comes first again.
+KTEST(queue_after_another_one, "IOCP-14")
+{
+    KQUEUE other;
+    LIST_ENTRY *entry;
+    uint32_t taken;
+    KAPC apc;
+    initialize(0);
+    KeInitializeQueue(&other, 0);
+    insert(0);
+    EXPECT(takes('a'));
+    KeInsertQueue(&other, &packets[1].entry);
+    EXPECT(ke_remove_queue(&other, KernelMode, false, &no_wait, &entry, 1,
+                           &taken) == STATUS_SUCCESS);
+    insert(2);
+    KeInitializeApc(&apc, KeGetCurrentThread(), log_apc, ke_keep_apc, never,
+                    UserMode, NULL);
+    EXPECT(KeInsertQueueApc(&apc, NULL, NULL, IO_NO_INCREMENT));
+    EXPECT(ke_remove_queue(&queue, UserMode, true, &no_wait, &entry, 1,
+                           &taken) == STATUS_USER_APC);
+    EXPECT(queue.Header.SignalState == 1 && KeRemoveQueueApc(&apc));
+    EXPECT(takes('c') && run_down() == 0);
+    EXPECT(KeRundownQueue(&other) == NULL);
+}
+
 KTEST(queue_wait_ends_for_an_alert, "APC-11")
 {
     worker w = { .letter = 'A', .packets = 2, .alertable = true,

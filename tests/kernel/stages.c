@@ -202,7 +202,7 @@ static void go_on(void)
         EXPECT(outcome.completions == 0 && cancel_now());
     if (at == BEFORE_APC) {
         EXPECT(outcome.completions == 1);
-        cancel_now();    // whether it is found depends on the road
+        EXPECT(cancel_now() == !io_direct_road);    // on a list till the APC
     }
     KeLowerIrql(old);
     if (two)

@@ -126,6 +126,14 @@ static void wait_inside(void *a, void *b, void *c)
     CHECK_EQ(runs, before + 3);
 }
 
+static void wait_plainly_inside(void *a, void *b, void *c)
+{
+    (void)a, (void)b, (void)c;
+    uint32_t before = runs;
+    CHECK_OK(NtDelayExecution(false, MS(1)));
+    CHECK_EQ(runs, before);
+}
+
 static void within(void)
 {
     rule("APC-19: one queued by a running one runs in the same wait");
@@ -136,6 +144,13 @@ static void within(void)
     rule("APC-22: an alertable wait inside runs the rest there");
     runs = 0;
     queue_to(NtCurrentThread(), wait_inside, 0);
+    for (int i = 0; i < 3; i++)
+        queue(1);
+    CHECK_STATUS(NtDelayExecution(true, LONG), STATUS_USER_APC);
+    CHECK_EQ(runs, 3);
+    rule("APC-22: what a plain wait inside holds back runs when it returns");
+    runs = 0;
+    queue_to(NtCurrentThread(), wait_plainly_inside, 0);
     for (int i = 0; i < 3; i++)
         queue(1);
     CHECK_STATUS(NtDelayExecution(true, LONG), STATUS_USER_APC);

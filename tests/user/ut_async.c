@@ -202,8 +202,13 @@ static void by_port(void)
     CHECK_OK(wait(disk));
     expect_empty(port);
     rule("CMP-07, IOCP-24: port and routine exclude each other");
+    iosbs[0].Information = 77;
+    memset(apc_runs, 0, sizeof(apc_runs));
     CHECK_STATUS(NtReadFile(disk, NULL, note, (void *)1, &iosbs[0],
                             in[0], BLOCK, 0), STATUS_INVALID_PARAMETER);
+    CHECK_OK(NtDelayExecution(true, MS(20)));
+    CHECK(apc_runs[0] == 0 && iosbs[0].Information == 77);    // not issued
+    expect_empty(port);
     rule("IOCP-20: event and packet");
     CHECK_STATUS(NtReadFile(disk, event, NULL, (void *)7, &iosbs[0], in[0],
                             BLOCK, 0), STATUS_PENDING);

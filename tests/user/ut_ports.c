@@ -349,6 +349,23 @@ static void binding(void)
     CHECK_OK(NtSetInformationFile(disk, &iosb, &modes, sizeof(modes), class));
     CHECK_OK(NtReadFile(disk, NULL, NULL, sector, &iosb, sector, 0, 0));
     CHECK_EQ(depth(port), 0);
+    rule("IOCP-22: FILE_SKIP_SET_EVENT_ON_HANDLE, but an explicit event is set");
+    HANDLE event = new_event(NotificationEvent, false);
+    HANDLE plain = open_disk(0);
+    modes.Flags = FILE_SKIP_SET_EVENT_ON_HANDLE;
+    CHECK_OK(NtReadFile(plain, NULL, NULL, NULL, &iosb, sector, 0, 0));
+    CHECK_OK(NtWaitForSingleObject(plain, false, POLL));
+    CHECK_OK(NtSetInformationFile(plain, &iosb, &modes, sizeof(modes), class));
+    CHECK_OK(NtReadFile(plain, event, NULL, NULL, &iosb, sector, 0, 0));
+    CHECK_OK(NtWaitForSingleObject(event, false, POLL));
+    CHECK_STATUS(NtReadFile(plain, event, NULL, NULL, &iosb, sector, 512, 0),
+                 STATUS_PENDING);
+    CHECK_OK(wait(event));
+    CHECK_OK(NtReadFile(plain, NULL, NULL, NULL, &iosb, sector, 0, 0));
+    CHECK_STATUS(NtWaitForSingleObject(plain, false, POLL), STATUS_TIMEOUT);
+    NtClose(plain);
+    NtClose(event);
+    rule("IOCP-23: a mode that there is not");
     modes.Flags = 0x80;
     CHECK_STATUS(NtSetInformationFile(disk, &iosb, &modes, sizeof(modes),
                                       class), STATUS_INVALID_PARAMETER);
