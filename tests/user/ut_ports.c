@@ -349,7 +349,7 @@ static void binding(void)
     CHECK_OK(NtSetInformationFile(disk, &iosb, &modes, sizeof(modes), class));
     CHECK_OK(NtReadFile(disk, NULL, NULL, sector, &iosb, sector, 0, 0));
     CHECK_EQ(depth(port), 0);
-    rule("IOCP-22: FILE_SKIP_SET_EVENT_ON_HANDLE, but an explicit event is set");
+    rule("IOCP-22: FILE_SKIP_SET_EVENT_ON_HANDLE, but not an explicit event");
     HANDLE event = new_event(NotificationEvent, false);
     HANDLE plain = open_disk(0);
     modes.Flags = FILE_SKIP_SET_EVENT_ON_HANDLE;
