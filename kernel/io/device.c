@@ -221,12 +221,10 @@ void IoStartPacket(DEVICE_OBJECT *device, IRP *irp, const uint32_t *key,
     else
         device->CurrentIrp = irp;
     // Queued, it may have been cancelled before it had its routine (CAN-10).
-    if (cancel && queued && irp->Cancel && IoSetCancelRoutine(irp, NULL)) {
-        irp->CancelIrql = irql;
-        cancel(device, irp);
-    } else if (cancel) {
-        IoReleaseCancelSpinLock(irql);
-    }
+    if (cancel)
+        iop_call_cancel_routine(irp, queued && irp->Cancel
+                                         ? IoSetCancelRoutine(irp, NULL)
+                                         : NULL, irql);
     if (!queued)
         device->DriverObject->DriverStartIo(device, irp);
     KeLowerIrql(old);

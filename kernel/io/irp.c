@@ -1,5 +1,5 @@
-// irp.c - making IRPs, freeing them, and handing them down to a driver;
-// complete.c is the way back.
+// irp.c - making IRPs, freeing them, and handing them to a driver, to do or to
+// cancel; complete.c is the way back.
 
 #include "kernel/io/iop.h"
 
@@ -120,8 +120,11 @@ NTSTATUS IoCallDriver(DEVICE_OBJECT *device, IRP *irp)
         device, irp);
 }
 
+// ---- Cancelled --------------------------------------------------------------
+
 // Calls a cancel routine that was taken out, or, NULL, lets the cancel lock go
-// itself; afterwards the caller is at irql (CAN-10).
+// itself; afterwards the caller is at irql (CAN-10). Nobody in this file calls
+// it: so the checked kernel sees every call (verify.c).
 //
 // IRQL:    == DISPATCH_LEVEL
 // Returns: whether there was one

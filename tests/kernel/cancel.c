@@ -346,6 +346,7 @@ KTEST(ending_thread_cancels_and_waits, "CAN-08 CAN-11")
     ktest_start(&d.thread, issue_and_end, &d, KTEST_ABOVE);
     ktest_join(&d.thread);
     EXPECT(ktest_logged("c"));
+    EXPECT(cancel_irql == DISPATCH_LEVEL);    // not to be suspended in there
 
     held_count = 0;
     ktest_driver.lower = hold_stubbornly;
@@ -392,5 +393,5 @@ KTEST(last_close_cancels_what_waits, "CAN-11")
     ktest_driver.lower = hold;    // with a cancel routine
     EXPECT(io_send(file, ktest_build_read(file)) == STATUS_PENDING);
     ktest_close(file);
-    EXPECT(ktest_logged("c"));
+    EXPECT(ktest_logged("c") && cancel_irql == DISPATCH_LEVEL);
 }
