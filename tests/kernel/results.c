@@ -211,7 +211,14 @@ typedef struct observer {
     KQUEUE *port;
     user_page page;
     bool linked, told;           // still on its list; packet or APC is there
+    bool linked_when_told;       // as the packet came
+    FILE_IO_COMPLETION_INFORMATION packet;
 } observer;
+
+static bool is_linked(const observer *o)
+{
+    return !IsListEmpty(o->port ? &o->file->io.irps : &o->issuer->io.irps);
+}
 
 static void observe(void *context)
 {
@@ -219,19 +226,26 @@ static void observe(void *context)
     ke_attach_process(&o->user->process);
     KeWaitForSingleObject(o->event, Executive, KernelMode, false, NULL);
     o->page = look(o->user);
-    o->linked = !IsListEmpty(o->port ? &o->file->io.irps
-                                     : &o->issuer->io.irps);
+    o->linked = is_linked(o);
     o->told = o->port ? o->port->Header.SignalState != 0
                       : !IsListEmpty(
                             &o->issuer->ApcState.ApcListHead[UserMode]);
+    if (o->port) {
+        uint32_t taken;
+        EXPECT(io_remove_completion(o->port, false, &ktest_bound, &o->packet,
+                                    1, &taken) == STATUS_SUCCESS);
+        o->linked_when_told = is_linked(o);
+    }
     ke_attach_process(&PsInitialSystemProcess->Pcb);
 }
 
+// event NULL: the file object is what is waited for.
 static void expect_order(observer *o, KEVENT *event, IRP *irp)
 {
-    o->event = event;
-    ObReferenceObject(event);
+    o->event = event ? event : &o->file->Event;
     irp->UserEvent = event;
+    if (event)
+        ObReferenceObject(event);
     reset(o->user);
     ktest_start(&o->thread, observe, o, KTEST_ABOVE);
     EXPECT(ktest_is_waiting(&o->thread));
@@ -240,7 +254,7 @@ static void expect_order(observer *o, KEVENT *event, IRP *irp)
     give_answer(held);
     ktest_join(&o->thread);
     EXPECT(is_stored(&o->page, STATUS_SUCCESS, true));
-    EXPECT(o->linked && !o->told);
+    EXPECT(o->linked && !o->told && !o->linked_when_told);
     EXPECT(IsListEmpty(&o->file->io.irps) &&
            IsListEmpty(&o->issuer->io.irps));
 }
@@ -255,7 +269,6 @@ static void prepare(void)
 
 static void event_and_packet(void)
 {
-    static const int64_t no_wait = 0;
     user u;
     if (!enter_user(&u))
         return;
@@ -268,13 +281,9 @@ static void event_and_packet(void)
     IRP *irp = build(o.file, &u);
     irp->UserApcContext = &u;
     expect_order(&o, event, irp);
-    EXPECT(o.port->Header.SignalState == 1);
-    FILE_IO_COMPLETION_INFORMATION entry;
-    uint32_t taken;
-    EXPECT(io_remove_completion(o.port, false, &no_wait, &entry, 1, &taken) ==
-           STATUS_SUCCESS);
-    EXPECT(entry.ApcContext == &u &&
-           entry.IoStatusBlock.Information == COPIED);
+    EXPECT(o.port->Header.SignalState == 0);
+    EXPECT(o.packet.ApcContext == &u &&
+           o.packet.IoStatusBlock.Information == COPIED);
     ktest_close(o.file);
     io_port_type.close(NULL, o.port, 0);
     ObDereferenceObject(o.port);
@@ -304,10 +313,14 @@ static void issue_with_routine(void *context)
     KEVENT *event = ktest_create_event();
     ke_attach_process(&o->user->process);
     o->issuer = KeGetCurrentThread();
+    LIST_ENTRY *apcs = &o->issuer->ApcState.ApcListHead[UserMode];
     IRP *irp = build(o->file, o->user);
+    expect_order(o, NULL, irp);
+    EXPECT(IsListEmpty(apcs));
+    irp = build(o->file, o->user);
     irp->UserApcRoutine = never;    // run down with this thread
     expect_order(o, event, irp);
-    EXPECT(!IsListEmpty(&o->issuer->ApcState.ApcListHead[UserMode]));
+    EXPECT(!IsListEmpty(apcs));
     ke_attach_process(&PsInitialSystemProcess->Pcb);
     ObDereferenceObject(event);
 }
