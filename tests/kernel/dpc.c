@@ -49,11 +49,6 @@ KTEST(dpc_runs_before_insert_returns, "DPC-02 DPC-06 DPC-08")
     KDPC dpc;
     KIRQL old;
     KeInitializeDpc(&dpc, note, NULL);
-    for (KDPC_IMPORTANCE i = MediumImportance; i <= MediumHighImportance; i++) {
-        runs = 0;
-        KeSetImportanceDpc(&dpc, i);
-        EXPECT(KeInsertQueueDpc(&dpc, NULL, NULL) && runs == 1);
-    }
     runs = 0;
     EXPECT(KeInsertQueueDpc(&dpc, (void *)1, (void *)2));
     EXPECT(runs == 1 && seen1 == (void *)1 && seen2 == (void *)2);
@@ -63,6 +58,11 @@ KTEST(dpc_runs_before_insert_returns, "DPC-02 DPC-06 DPC-08")
     EXPECT(KeInsertQueueDpc(&dpc, NULL, NULL));
     EXPECT(runs == 2);
     KeLowerIrql(old);
+    for (KDPC_IMPORTANCE i = MediumImportance; i <= MediumHighImportance; i++) {
+        runs = 0;
+        KeSetImportanceDpc(&dpc, i);
+        EXPECT(KeInsertQueueDpc(&dpc, NULL, NULL) && runs == 1);
+    }
 }
 
 KTEST(dpc_waits_until_below_dispatch, "DPC-03 DPC-04")

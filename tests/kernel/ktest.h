@@ -33,6 +33,8 @@ typedef struct ktest {
 #define EXPECT(condition)                                                  \
     ((condition) ? (void)0 : ktest_fail(#condition, __FILE__, __LINE__))
 
+#define KTEST_INFORMATIONAL ((NTSTATUS)0x40000001)    // of that severity
+
 void ktest_fail(const char *expression, const char *file, uint32_t line);
 // From seed=; the same in every run.
 uint64_t ktest_random(void);
@@ -46,8 +48,6 @@ uint32_t ktest_run(const char *pattern, uint64_t seed);
 bool ktest_has_processors(uint32_t count);
 
 // ---- Waiting, with a bound that only a lost wake-up reaches ---------------
-
-#define KTEST_INFORMATIONAL ((NTSTATUS)0x40000001)    // of that severity
 
 enum { KTEST_PRIORITY = 8, KTEST_ABOVE = 10, KTEST_BELOW = 6,
        KTEST_BOUND_SECONDS = 100 };

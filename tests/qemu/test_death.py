@@ -66,8 +66,7 @@ def check_image(path, before, operation):
         assert not written
 
 
-@pytest.mark.parametrize('bus, cpus', [('ide', 1), ('nvme', 2), *(
-    [('ide', 2), ('nvme', 1)] if boot.STRESS else [])])
+@pytest.mark.parametrize('bus, cpus', [('ide', 1), ('ide', 2), ('nvme', 2)])
 @pytest.mark.parametrize('port', ['apc', 'direct'])
 @pytest.mark.parametrize('operation', ['r', 'w'])
 def test_the_heir(machine, fixtures, tmp_path, operation, port, bus, cpus):

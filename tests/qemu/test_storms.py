@@ -16,7 +16,8 @@ BOUND = 300
 @pytest.mark.parametrize('cpus', [1, 2, 4])
 def test_storm(machine, scratch, cpus, seed):
     # An NVMe command moves 8 KiB then: cancels come between a request's.
-    disk = qemu.Disk(scratch(), *(['nvme', '', 'mdts=1'] if seed % 2 else []))
+    disk = (qemu.Disk(scratch(), 'nvme', device='mdts=1') if seed % 2
+            else qemu.Disk(scratch(), 'ide'))
     m = machine(kernel=boot.CHECKED, program=['true'], cpus=cpus,
                 options=['ktest=storm_*', f'seed={seed}', 'then=poweroff'],
                 disks=[disk])

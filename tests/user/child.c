@@ -21,18 +21,37 @@ static void read_disk(void)
                    (uint64_t)i * sizeof(buffer));
 }
 
-// Reads the console that it got, says so by its output, an event, and stays
-// or returns. A read with an event is not one that only a port tells of.
+// Reads the console that it got, says by its output, an event, that it is
+// through, and stays or returns what the read said. A read with an event is not
+// one that only a port tells of.
 static NTSTATUS ask(bool with_event, bool stays)
 {
     static IO_STATUS_BLOCK iosb;
     static uint8_t buffer[8];
     RTL_USER_PROCESS_PARAMETERS *own = &NtCurrentPeb()->ProcessParameters;
     HANDLE event = with_event ? new_event(NotificationEvent, false) : NULL;
-    CHECK_STATUS(NtReadFile(own->StandardInput, event, NULL, (void *)1, &iosb,
-                            buffer, sizeof(buffer), 0), STATUS_PENDING);
-    CHECK_OK(NtSetEvent(own->StandardOutput, NULL));
-    return stays ? sleep_for_ever(NULL) : STATUS_SUCCESS;
+    NTSTATUS status = NtReadFile(own->StandardInput, event, NULL, (void *)1,
+                                 &iosb, buffer, sizeof(buffer), 0);
+    NtSetEvent(own->StandardOutput, NULL);
+    return stays ? sleep_for_ever(NULL) : status;
+}
+
+// Has memory at 2^40, full of 'F'; sets its input, and when its output is set
+// looks whether it is still so.
+static int own_memory(void)
+{
+    RTL_USER_PROCESS_PARAMETERS *own = &NtCurrentPeb()->ProcessParameters;
+    void *base = (void *)(1ull << 40);
+    size_t size = 4096;
+    NtAllocateVirtualMemory(NtCurrentProcess(), &base, &size, MEM_COMMIT,
+                            PAGE_READWRITE);
+    memset(base, 'F', size);    // ends it if there is no memory
+    NtSetEvent(own->StandardInput, NULL);
+    NtWaitForSingleObject(own->StandardOutput, false, LONG);
+    for (size_t i = 0; i < size; i++)
+        if (((volatile char *)base)[i] != 'F')
+            return 1;
+    return 0;
 }
 
 int main(int argc, char **argv)
@@ -70,20 +89,8 @@ int main(int argc, char **argv)
         return ask(true, false);
     if (strcmp(what, "stays") == 0)
         return ask(false, true);
-    if (strcmp(what, "owns") == 0) {    // memory at 2^40, full of 'F'
-        void *base = (void *)(1ull << 40);
-        size_t size = 4096;
-        CHECK_OK(NtAllocateVirtualMemory(NtCurrentProcess(), &base, &size,
-                                         MEM_COMMIT, PAGE_READWRITE));
-        memset(base, 'F', size);
-        NtSetEvent(input, NULL);
-        NtWaitForSingleObject(NtCurrentPeb()->ProcessParameters.StandardOutput,
-                              false, LONG);
-        for (size_t i = 0; i < size; i++)
-            if (((volatile char *)base)[i] != 'F')
-                return 1;
-        return 0;
-    }
+    if (strcmp(what, "owns") == 0)
+        return own_memory();
     if (strcmp(what, "threads") == 0) { // main ends, the others sleep (THR-03)
         for (int i = 0; i < 8; i++)
             new_thread(sleep_for_ever, NULL, 0);
