@@ -602,3 +602,160 @@ KTEST(apc_waits_for_a_level_elsewhere, "APC-08 REG-03")
         EXPECT(n.thread == b.thread.thread);
     }
 }
+
+// ---- Who runs where ---------------------------------------------------------
+
+static KEVENT spread_now;
+static volatile uint32_t spread_count, spread_all;
+
+// At DISPATCH_LEVEL nobody else gets its processor.
+static void be_there(void *context)
+{
+    bool *met = context;
+    KIRQL old;
+    KeSetAffinityThread(KeGetCurrentThread(), (1ull << KeNumberProcessors) - 1);
+    EXPECT(ktest_wait(&spread_now));
+    KeRaiseIrql(DISPATCH_LEVEL, &old);
+    if (__atomic_add_fetch(&spread_count, 1, __ATOMIC_SEQ_CST) ==
+        KeNumberProcessors)
+        spread_all = 1;
+    *met = ktest_spin_until(&spread_all);
+    KeLowerIrql(old);
+}
+
+KTEST(threads_spread, "")
+{
+    ktest_thread threads[MAXIMUM_PROCESSORS];
+    bool met[MAXIMUM_PROCESSORS] = { 0 };
+    KeInitializeEvent(&spread_now, NotificationEvent, false);
+    spread_count = spread_all = 0;
+    for (uint32_t i = 0; i < KeNumberProcessors; i++)
+        ktest_start(&threads[i], be_there, &met[i], KTEST_BELOW);
+    for (uint32_t i = 0; i < KeNumberProcessors; i++)
+        EXPECT(ktest_until_waiting(&threads[i]));
+    KeSetEvent(&spread_now, IO_NO_INCREMENT);
+    for (uint32_t i = 0; i < KeNumberProcessors; i++) {
+        ktest_join(&threads[i]);
+        EXPECT(met[i]);
+    }
+}
+
+enum { TURNS = 1000 };
+
+static KEVENT turns[2];
+
+static void take_turns(void *context)
+{
+    (void)context;
+    for (int i = 0; i < TURNS; i++) {
+        EXPECT(ktest_wait(&turns[0]));
+        KeSetEvent(&turns[1], IO_NO_INCREMENT);
+    }
+}
+
+static void say_where(void *context)
+{
+    *(volatile uint32_t *)context = KeGetCurrentProcessorNumber() + 1;
+}
+
+// Threads of processor 0 that come and go are nothing to it; a thread that
+// would have to wait there is.
+KTEST(idle_processor_is_left_alone, "")
+{
+    if (!ktest_has_processors(2))
+        return;
+    ktest_thread other, third;
+    volatile uint32_t where = 0;
+    const KPRCB *idle = ki_processor[OTHER];
+    for (int i = 0; i < 2; i++)
+        KeInitializeEvent(&turns[i], SynchronizationEvent, false);
+    ktest_start(&other, take_turns, NULL, KTEST_BELOW);
+    EXPECT(until_halted(idle));
+    uint32_t before = idle->interrupt_count;
+    for (int i = 0; i < TURNS; i++) {
+        KeSetEvent(&turns[0], IO_NO_INCREMENT);
+        EXPECT(ktest_wait(&turns[1]));
+    }
+    ktest_join(&other);
+    EXPECT(idle->interrupt_count == before && idle->halted_since);
+    ktest_start_on(&third, OTHER, say_where, (void *)&where);
+    EXPECT(ktest_spin_until(&where) && where == OTHER + 1);
+    EXPECT(idle->interrupt_count != before);
+    ktest_join(&third);
+}
+
+KTEST(better_thread_preempts_elsewhere, "")
+{
+    if (!ktest_has_processors(2))
+        return;
+    for (int i = 0; i < 10; i++) {    // once may be a chance interrupt's
+        late l = { .ran = 0 };
+        busy b;
+        KeInitializeEvent(&l.event, NotificationEvent, false);
+        ktest_start_on(&l.thread, OTHER, wait_and_note, &l);
+        EXPECT(ktest_until_waiting(&l.thread));
+        KeSetPriorityThread(l.thread.thread, KTEST_ABOVE);
+        start_busy(&b, PASSIVE_LEVEL, false);
+        uint64_t flags = ki_disable_interrupts();
+        KeSetEvent(&l.event, IO_NO_INCREMENT);
+        bool ran = ktest_spin_until(&l.ran);
+        ki_restore_interrupts(flags);
+        EXPECT(ran);
+        stop_busy(&b);
+        ktest_join(&l.thread);
+    }
+}
+
+typedef struct roamer {
+    ktest_thread thread;
+    volatile uint32_t where, stop;    // where: a processor, and 1
+} roamer;
+
+static void roam(void *context)
+{
+    roamer *r = context;
+    while (!r->stop) {
+        KIRQL old = KeRaiseIrqlToDpcLevel();    // else it may be moved between
+        r->where = KeGetCurrentProcessorNumber() + 1;
+        KeLowerIrql(old);
+    }
+}
+
+static bool until_there(const roamer *r, uint32_t processor)
+{
+    for (int i = 0; i < ROUNDS && r->where != processor + 1; i++)
+        ktest_sleep(1);
+    return r->where == processor + 1;
+}
+
+KTEST(affinity_of_one_that_runs_elsewhere, "")
+{
+    if (!ktest_has_processors(2))
+        return;
+    roamer r = { .stop = 0 };
+    ktest_start_on(&r.thread, OTHER, roam, &r);
+    for (int i = 0; i < 10; i++) {
+        uint32_t to = i % 2 ? OTHER : 0;
+        EXPECT(until_there(&r, OTHER - to));
+        EXPECT(KeSetAffinityThread(r.thread.thread, 1ull << to) ==
+               1ull << (OTHER - to));
+        EXPECT(until_there(&r, to));
+    }
+    r.stop = 1;
+    ktest_join(&r.thread);
+}
+
+// It stands behind us; the other processor is idle and has to be told.
+KTEST(affinity_of_one_that_is_ready, "")
+{
+    if (!ktest_has_processors(2))
+        return;
+    roamer r = { .stop = 0 };
+    ktest_start(&r.thread, roam, &r, KTEST_BELOW);
+    ktest_spin(MOMENT);
+    EXPECT(!r.where && r.thread.thread->State == Ready);
+    KeSetAffinityThread(r.thread.thread, 1ull << OTHER);
+    EXPECT(ktest_spin_until(&r.where) && r.where == OTHER + 1);
+    r.stop = 1;
+    ktest_join(&r.thread);
+}

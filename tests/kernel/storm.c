@@ -8,8 +8,11 @@
 
 #include "tests/kernel/ktest.h"
 
+#include "kernel/ke/kep.h"
+
 enum {
     MAXIMUM_WORKERS = 8, OPERATIONS = 1500, DPCS = 8, PACKETS = 24,
+    QUEUE_LIMIT = 2,
     SHORT = -10000,              // 1 ms
 };
 
@@ -37,7 +40,7 @@ typedef struct worker {
     KTIMER timer;
     dpc_record timer_dpc;
     dpc_record dpcs[DPCS];
-    uint32_t timer_sets, timer_cancels;
+    uint32_t timer_sets, timer_cancels, timer_dpcs_removed;
 } worker;
 
 static worker workers[MAXIMUM_WORKERS];
@@ -47,12 +50,15 @@ static volatile uint32_t still_there;
 
 static KSEMAPHORE semaphore;
 static volatile uint32_t released, acquired;
+static KEVENT event;                   // of synchronization
+static volatile uint32_t events_set, events_taken;
 static KMUTANT mutant;
 static uint32_t guarded;               // by the mutant
 static volatile uint32_t guarded_should;
 static KQUEUE queue;
 static packet packets[PACKETS];
 static volatile uint32_t packets_in, packets_out;
+static volatile uint32_t queue_users;
 static volatile uint32_t apcs_sent, apcs_run, apcs_normal, apcs_normal_should,
     apcs_run_down;
 
@@ -98,9 +104,13 @@ static void queue_dpc(worker *w)
     }
 }
 
+// A timer whose DPC is still queued when it expires again queues none: so that
+// each set has one end, the one before is done with first.
 static void use_timer(worker *w)
 {
     int64_t due = -(int64_t)(ktest_draw(&w->random) % 20000);
+    w->timer_cancels += KeCancelTimer(&w->timer);
+    w->timer_dpcs_removed += KeRemoveQueueDpc(&w->timer_dpc.dpc);
     w->timer_sets++;
     w->timer_cancels += KeSetTimerEx(&w->timer, due, 0, &w->timer_dpc.dpc);
     if (ktest_draw(&w->random) % 2)
@@ -204,6 +214,16 @@ static void use_semaphore(worker *w)
     }
 }
 
+static void use_event(worker *w)
+{
+    if (ktest_draw(&w->random) % 2) {
+        if (KeSetEvent(&event, EVENT_INCREMENT) == 0)    // it was not set
+            COUNT(events_set);
+    } else if (wait_a_moment(&event) == STATUS_SUCCESS) {
+        COUNT(events_taken);
+    }
+}
+
 static void use_mutant(void)
 {
     if (wait_a_moment(&mutant) != STATUS_SUCCESS)
@@ -230,7 +250,15 @@ static void use_queue(worker *w)
     }
     LIST_ENTRY *entries[3];
     uint32_t taken;
-    ke_remove_queue(&queue, KernelMode, false, &moment, entries, 3, &taken);
+    if (ke_remove_queue(&queue, KernelMode, false, &moment, entries, 3,
+                        &taken) == STATUS_SUCCESS) {
+        // Until it waits for anything, who took counts as running (IOCP-09).
+        EXPECT(COUNT(queue_users) <= QUEUE_LIMIT);
+        uint64_t pauses = ktest_draw(&w->random) % 200;
+        while (pauses--)
+            __builtin_ia32_pause();
+        __atomic_sub_fetch(&queue_users, 1, __ATOMIC_SEQ_CST);
+    }
     for (uint32_t i = 0; i < taken; i++) {
         packet *got = CONTAINING_RECORD(entries[i], packet, entry);
         COUNT(packets_out);
@@ -240,36 +268,47 @@ static void use_queue(worker *w)
 
 // ---- The scheduler ----------------------------------------------------------
 
+// Somebody, wherever it is, and whatever it does.
 static void move(worker *w)
 {
+    KTHREAD *one =
+        workers[ktest_draw(&w->random) % worker_count].thread.thread;
     uint64_t all = (1ull << KeNumberProcessors) - 1;
     uint64_t mask = ktest_draw(&w->random) & all;
-    if (!mask)
-        mask = all;
-    KeSetAffinityThread(KeGetCurrentThread(), mask);
-    KIRQL old = KeRaiseIrqlToDpcLevel();
-    EXPECT(mask >> KeGetCurrentProcessorNumber() & 1);
-    KeLowerIrql(old);
-    worker *other = &workers[ktest_draw(&w->random) % worker_count];
-    KeSetPriorityThread(other->thread.thread,
-                        (KPRIORITY)(5 + ktest_draw(&w->random) % 8));
+    KeSetAffinityThread(one, mask ? mask : all);
+    KeSetPriorityThread(one, (KPRIORITY)(5 + ktest_draw(&w->random) % 8));
 }
 
-// Freeing system pages makes every processor flush its TLB.
-static void use_pages(void)
+// Whoever looks is where it may be, or about to leave. An affinity and the word
+// to look at it are one step under the dispatcher lock.
+static void look_where(void)
 {
-    uint64_t *pages = mm_allocate_system_pages(2);
+    KIRQL old = ki_lock_dispatcher();
+    const KPRCB *prcb = KeGetCurrentPrcb();
+    bool allowed = KeGetCurrentThread()->Affinity >> prcb->Number & 1;
+    bool good = allowed || prcb->reschedule;
+    ki_unlock_dispatcher(old);
+    EXPECT(good);
+}
+
+// Freeing system pages makes every processor flush its TLB. Content is drawn:
+// through a stale entry another one would be found, at the same address.
+static void use_pages(worker *w)
+{
+    volatile uint64_t *pages = mm_allocate_system_pages(2);
+    uint64_t content = ktest_draw(&w->random);
     if (!pages)
         return;
-    *pages = (uint64_t)(uintptr_t)pages;
+    *pages = content;
     ke_yield();
-    EXPECT(*pages == (uint64_t)(uintptr_t)pages);
-    mm_free_system_pages(pages, 2);
+    EXPECT(*pages == content);
+    mm_free_system_pages((void *)pages, 2);
 }
 
 static void operate(worker *w)
 {
     uint64_t what = ktest_draw(&w->random) % 100;
+    look_where();
     if (what < 30)
         queue_dpc(w);
     else if (what < 45)
@@ -277,8 +316,10 @@ static void operate(worker *w)
                         .thread.thread);
     else if (what < 55)
         use_semaphore(w);
-    else if (what < 65)
+    else if (what < 60)
         use_mutant();
+    else if (what < 66)
+        use_event(w);
     else if (what < 80)
         use_queue(w);
     else if (what < 88)
@@ -286,7 +327,7 @@ static void operate(worker *w)
     else if (what < 94)
         move(w);
     else if (what < 97)
-        use_pages();
+        use_pages(w);
     else
         bother_mayfly(w);
 }
@@ -318,11 +359,13 @@ static void check_counts(void)
         worker *w = &workers[i];
         for (int d = 0; d < DPCS; d++)
             check_dpc(&w->dpcs[d], w->dpcs[d].inserted - w->dpcs[d].removed);
-        // A timer whose DPC is still queued when it expires again queues none.
-        EXPECT(w->timer_dpc.ran <= w->timer_sets - w->timer_cancels);
+        check_dpc(&w->timer_dpc, w->timer_sets - w->timer_cancels -
+                                     w->timer_dpcs_removed);
         EXPECT(w->timer_dpc.ran > 0);
     }
     EXPECT(released == acquired + (uint32_t)semaphore.Header.SignalState);
+    EXPECT(events_set == events_taken + (uint32_t)event.Header.SignalState &&
+           events_taken > 0);
     EXPECT(guarded == guarded_should && guarded > 0);
     uint32_t left = 0;
     LIST_ENTRY *first = KeRundownQueue(&queue), *entry = first;
@@ -338,18 +381,20 @@ static void prepare(void)
     worker_count = MIN(2 + 2 * KeNumberProcessors, (uint32_t)MAXIMUM_WORKERS);
     still_there = worker_count;
     released = acquired = guarded = guarded_should = 0;
+    events_set = events_taken = queue_users = 0;
     packets_in = packets_out = apcs_sent = apcs_run = apcs_run_down = 0;
     apcs_normal = apcs_normal_should = 0;
     KeInitializeEvent(&begin, NotificationEvent, false);
     KeInitializeEvent(&all_done, NotificationEvent, false);
     KeInitializeSemaphore(&semaphore, 0, INT32_MAX);
     ke_initialize_mutant(&mutant, false);
-    KeInitializeQueue(&queue, 2);
+    KeInitializeEvent(&event, SynchronizationEvent, false);
+    KeInitializeQueue(&queue, QUEUE_LIMIT);
     memset((void *)packets, 0, sizeof(packets));
     for (uint32_t i = 0; i < worker_count; i++) {
         worker *w = &workers[i];
         w->random = ktest_random() | 1;
-        w->timer_sets = w->timer_cancels = 0;
+        w->timer_sets = w->timer_cancels = w->timer_dpcs_removed = 0;
         KeInitializeTimerEx(&w->timer, SynchronizationTimer);
         prepare_dpc(w, &w->timer_dpc, false);
         for (int d = 0; d < DPCS; d++)
