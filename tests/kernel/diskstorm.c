@@ -1,7 +1,7 @@
 // diskstorm.c - cancels at random moments, with the real disk: each request
 // completes exactly once, and all that it held comes back.
 //
-// A worker sends reads and collects what comes of them, on either road; the
+// A worker sends reads and writes and collects what comes of them, on either road; the
 // cancellers pick a file or a thread whenever they like, at any level up to
 // DISPATCH. The seed decides what is tried, the disk and the processors when.
 
@@ -22,6 +22,10 @@ typedef struct disk_worker {
     FILE_OBJECT *file;
     KQUEUE *port;                // NULL: events
     KEVENT *events[REQUESTS];
+    struct disk_outcome {
+        volatile uint32_t completions;
+        IO_STATUS_BLOCK iosb;
+    } outcomes[REQUESTS];
     uint32_t cancelled;
 } disk_worker;
 
@@ -41,8 +45,8 @@ static void open_disk(disk_worker *w)
 {
     FILE_OBJECT *file = NULL;
     w->port = NULL;
-    EXPECT(io_create_file(DISK_NAME, FILE_READ_DATA, FILE_OPEN, 0, &file,
-                          NULL) == STATUS_SUCCESS);
+    EXPECT(io_create_file(DISK_NAME, FILE_READ_DATA | FILE_WRITE_DATA,
+                          FILE_OPEN, 0, &file, NULL) == STATUS_SUCCESS);
     if (ktest_draw(&w->random) % 3) {
         EXPECT(io_create_port(0, &w->port) == STATUS_SUCCESS);
         EXPECT(io_bind_port(file, w->port, w) == STATUS_SUCCESS);
@@ -67,7 +71,16 @@ static void close_disk(disk_worker *w)
     }
 }
 
-static void send_read(disk_worker *w, uint64_t i)
+static NTSTATUS count_outcome(DEVICE_OBJECT *device, IRP *irp, void *context)
+{
+    (void)device;
+    struct disk_outcome *outcome = context;
+    outcome->iosb = irp->IoStatus;
+    __atomic_add_fetch(&outcome->completions, 1, __ATOMIC_SEQ_CST);
+    return STATUS_SUCCESS;
+}
+
+static void send_request(disk_worker *w, uint64_t i)
 {
     static uint8_t pages[BUFFER_PAGES * PAGE_SIZE]
         __attribute__((aligned(PAGE_SIZE)));
@@ -78,6 +91,11 @@ static void send_read(disk_worker *w, uint64_t i)
     MmBuildMdlForNonPagedPool(irp->MdlAddress, pages, length);
     irp->MdlAddress->from_pool = true;
     IO_STACK_LOCATION *stack = IoGetNextIrpStackLocation(irp);
+    if (ktest_draw(&w->random) % 3 == 0)
+        stack->MajorFunction = IRP_MJ_WRITE;    // its parameters are the same
+    w->outcomes[i] = (struct disk_outcome){ 0 };
+    IoSetCompletionRoutine(irp, count_outcome, &w->outcomes[i], true, true,
+                           true);
     stack->Parameters.Read.Length = length;
     stack->Parameters.Read.ByteOffset =
         ktest_draw(&w->random) % (DISK_BYTES / SECTOR) * SECTOR;
@@ -88,6 +106,17 @@ static void send_read(disk_worker *w, uint64_t i)
         ObReferenceObject(w->events[i]);
     }
     EXPECT(io_send(w->file, irp) == STATUS_PENDING);
+}
+
+static void check_outcome(disk_worker *w, uint64_t i)
+{
+    const struct disk_outcome *outcome = &w->outcomes[i];
+    bool gone = outcome->iosb.Status == STATUS_CANCELLED;
+    EXPECT(outcome->completions == 1);
+    EXPECT(gone ? outcome->iosb.Information == 0
+                : outcome->iosb.Status == STATUS_SUCCESS &&
+                      outcome->iosb.Information > 0);
+    w->cancelled += gone;
 }
 
 static void collect_packets(disk_worker *w)
@@ -102,14 +131,14 @@ static void collect_packets(disk_worker *w)
             return;
         }
         uint64_t n = (uintptr_t)entry.ApcContext - 1;
-        bool gone = entry.IoStatusBlock.Status == STATUS_CANCELLED;
         EXPECT(n < REQUESTS && entry.KeyContext == w);
-        if (n < REQUESTS)
-            seen[n]++;
-        EXPECT(gone ? entry.IoStatusBlock.Information == 0
-                    : entry.IoStatusBlock.Status == STATUS_SUCCESS &&
-                          entry.IoStatusBlock.Information > 0);
-        w->cancelled += gone;
+        if (n >= REQUESTS)
+            continue;
+        seen[n]++;
+        const IO_STATUS_BLOCK *iosb = &w->outcomes[n].iosb;
+        EXPECT(entry.IoStatusBlock.Status == iosb->Status &&
+               entry.IoStatusBlock.Information == iosb->Information);
+        check_outcome(w, n);
     }
     for (uint32_t i = 0; i < REQUESTS; i++)
         EXPECT(seen[i] == 1);
@@ -122,6 +151,7 @@ static void collect_events(disk_worker *w)
     for (uint32_t i = 0; i < REQUESTS; i++) {
         EXPECT(ktest_wait(w->events[i]));
         ObDereferenceObject(w->events[i]);
+        check_outcome(w, i);
     }
 }
 
@@ -132,7 +162,7 @@ static void disk_work(void *context)
     for (int round = 0; round < ROUNDS; round++) {
         open_disk(w);
         for (uint64_t i = 0; i < REQUESTS; i++) {
-            send_read(w, i);
+            send_request(w, i);
             spin(&w->random, MAXIMUM_SPINS / 10);
         }
         if (ktest_draw(&w->random) % 4 == 0) {

@@ -10,7 +10,7 @@
 
 #include "tests/kernel/driver.h"
 
-enum { STAGE_IRQL = 5, KEY = 11, PACKET = 12 };
+enum { DRAWN = 200, STAGE_IRQL = 5, KEY = 11, PACKET = 12 };
 
 typedef enum stage {
     BEFORE_QUEUE,     // in a dispatch routine; the device is idle
@@ -268,7 +268,34 @@ static void one_road(ending how, NTSTATUS expected)
     }
 }
 
-static void all_stages(void)
+// A request that is at the device ends there, unless the driver lets go; one
+// that is in line never gets there.
+static void one_stage(ending how)
+{
+    bool cancelled = at == BEFORE_LINE || at == IN_LINE ||
+                     (lets_go && at <= BEFORE_DPC);
+    if (at == IN_ISR && !lets_go && KeNumberProcessors == 1)
+        return;    // nobody could cancel meanwhile
+    one_road(how, cancelled ? STATUS_CANCELLED : STATUS_SUCCESS);
+}
+
+static void each_stage(void)
+{
+    for (at = 0; at < STAGES; at++)
+        for (ending how = 0; how < ENDINGS; how++)
+            one_stage(how);
+}
+
+static void drawn_stages(void)
+{
+    for (int i = 0; i < DRAWN; i++) {
+        at = (stage)(ktest_random() % STAGES);
+        lets_go = ktest_random() % 2;
+        one_stage((ending)(ktest_random() % ENDINGS));
+    }
+}
+
+static void at_the_device(void (*stages)(void))
 {
     bool before = io_direct_road;
     ktest_driver.upper = stage_upper;
@@ -277,16 +304,7 @@ static void all_stages(void)
     IoInitializeDpcRequest(ktest_lower, stage_dpc);
     ktest_connect(&line, STAGE_IRQL, 0);
     line.isr = stage_isr;
-    for (at = 0; at < STAGES; at++) {
-        // A request that is at the device ends there, unless the driver lets
-        // go; one that is in line never gets there.
-        bool cancelled = at == BEFORE_LINE || at == IN_LINE ||
-                         (lets_go && at <= BEFORE_DPC);
-        if (at == IN_ISR && !lets_go && KeNumberProcessors == 1)
-            continue;    // nobody could cancel meanwhile
-        for (ending how = 0; how < ENDINGS; how++)
-            one_road(how, cancelled ? STATUS_CANCELLED : STATUS_SUCCESS);
-    }
+    stages();
     ktest_disconnect(&line);
     io_direct_road = before;
 }
@@ -294,12 +312,18 @@ static void all_stages(void)
 KTEST(cancel_at_each_stage, "CAN-05 CAN-09 CAN-10 DVQ-04 IOCP-01")
 {
     lets_go = false;
-    all_stages();
+    at_the_device(each_stage);
 }
 
 KTEST(cancel_at_each_stage_of_a_driver_that_lets_go,
       "CAN-05 CAN-09 CAN-10 DVQ-04 IOCP-01")
 {
     lets_go = true;
-    all_stages();
+    at_the_device(each_stage);
+}
+
+// Any stage may follow any other.
+KTEST(storm_of_stages, "CAN-05 CAN-09 CAN-10 DVQ-04 IOCP-01")
+{
+    at_the_device(drawn_stages);
 }

@@ -14,7 +14,7 @@ CASES = [(cpus, seed) for cpus, seeds in {1: SEEDS, 2: SEEDS, 4: SEEDS,
                                           **ODD}.items()
          for seed in range(1, seeds + 1)]
 STORMS = {'storm_of_everything', 'storm_of_cancels_apc',
-          'storm_of_cancels_direct'}
+          'storm_of_cancels_direct', 'storm_of_stages'}
 BOUND = 600 if boot.STRESS else 300
 
 
