@@ -1,9 +1,10 @@
 // diskstorm.c - cancels at random moments, with the real disk: each request
 // completes exactly once, and all that it held comes back.
 //
-// A worker sends reads and writes and collects what comes of them, on either road; the
-// cancellers pick a file or a thread whenever they like, at any level up to
-// DISPATCH. The seed decides what is tried, the disk and the processors when.
+// A worker sends reads and writes and collects what comes of them, on either
+// road; the cancellers pick a file or a thread whenever they like, at any level
+// up to DISPATCH. The seed decides what is tried, the disk and the processors
+// when.
 
 #include "tests/kernel/ktest.h"
 

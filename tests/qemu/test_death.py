@@ -89,15 +89,16 @@ def test_the_heir(machine, fixtures, tmp_path, operation, port, bus, cpus):
     check_image(disk, before, operation)
 
 
+@pytest.mark.parametrize('bus', ['ide', 'nvme'])
 @pytest.mark.parametrize('operation', ['r', 'w'])
-def test_the_disk_is_given_up(machine, fixtures, tmp_path, operation):
-    """The disk never goes on: the channel is reset, and with that QEMU lets
-    go what it held, into memory that must still be the victim's."""
+def test_the_disk_is_given_up(machine, fixtures, tmp_path, operation, bus):
+    """The disk never goes on: it is reset, and with that QEMU lets go what it
+    held, into memory that must still be the victim's."""
     disk = tmp_path / 'disk.img'
     before = old_content(9)
     disk.write_bytes(before)
     m = machine(kernel=fixtures.checked, initrd=fixtures.initrd, mem=MEMORY,
-                disks=[qemu.Disk(disk)], options=['iotimeout=2'])
+                disks=[qemu.Disk(disk, bus)], options=['iotimeout=2'])
     shell = Shell(m)
     m.hmp(f'block_set_io_throttle disk0 {HOLD}')
     shell.start(f'heir {operation} kill', 'filled')

@@ -36,22 +36,74 @@ static NTSTATUS ask(bool with_event, bool stays)
     return stays ? sleep_for_ever(NULL) : status;
 }
 
-// Has memory at 2^40, full of 'F'; sets its input, and when its output is set
-// looks whether it is still so.
+// A page at CHILD_PAGE; who touches it finds out if there is none.
+static volatile char *allocate_page(void)
+{
+    void *base = CHILD_PAGE;
+    size_t size = CHILD_PAGE_SIZE;
+    NtAllocateVirtualMemory(NtCurrentProcess(), &base, &size, MEM_COMMIT,
+                            PAGE_READWRITE);
+    return base;
+}
+
+// The same, cancelled by itself, with an IOSB at CHILD_PAGE; and stays.
+static NTSTATUS cancel_own(void)
+{
+    static uint8_t buffer[8];
+    RTL_USER_PROCESS_PARAMETERS *own = &NtCurrentPeb()->ProcessParameters;
+    IO_STATUS_BLOCK iosb;
+    NtReadFile(own->StandardInput, NULL, NULL, (void *)1,
+               (IO_STATUS_BLOCK *)allocate_page(), buffer, sizeof(buffer), 0);
+    NtCancelIoFile(own->StandardInput, &iosb);
+    NtSetEvent(own->StandardOutput, NULL);
+    return sleep_for_ever(NULL);
+}
+
+// Fills its page; sets its input, and when its output is set looks whether the
+// page is still so.
 static int own_memory(void)
 {
     RTL_USER_PROCESS_PARAMETERS *own = &NtCurrentPeb()->ProcessParameters;
-    void *base = (void *)(1ull << 40);
-    size_t size = 4096;
-    NtAllocateVirtualMemory(NtCurrentProcess(), &base, &size, MEM_COMMIT,
-                            PAGE_READWRITE);
-    memset(base, 'F', size);    // ends it if there is no memory
+    volatile char *page = allocate_page();
+    memset((void *)page, 'F', CHILD_PAGE_SIZE);
     NtSetEvent(own->StandardInput, NULL);
     NtWaitForSingleObject(own->StandardOutput, false, LONG);
-    for (size_t i = 0; i < size; i++)
-        if (((volatile char *)base)[i] != 'F')
+    for (size_t i = 0; i < CHILD_PAGE_SIZE; i++)
+        if (page[i] != 'F')
             return 1;
     return 0;
+}
+
+static void write_for_ever(void *page)
+{
+    const uint64_t mask = 2;    // the second processor, if there is one
+    NtSetInformationThread(NtCurrentThread(), ThreadAffinityMask, &mask,
+                           sizeof(mask));
+    for (;;)
+        ++*(volatile char *)page;
+}
+
+// Takes the page away from under a thread that writes to it and calls nobody:
+// that ends the process, if its processor hears of it.
+static NTSTATUS take_page(bool protects)
+{
+    volatile char *page = allocate_page();
+    void *base = CHILD_PAGE;
+    size_t size = protects ? CHILD_PAGE_SIZE : 0;
+    uint32_t old;
+    const uint64_t mask = 1;
+    NtSetInformationThread(NtCurrentThread(), ThreadAffinityMask, &mask,
+                           sizeof(mask));
+    new_thread((NTSTATUS(*)(void *))(void *)write_for_ever, (void *)page, 0);
+    while (!*page)
+        NtYieldExecution();
+    NTSTATUS status =
+        protects ? NtProtectVirtualMemory(NtCurrentProcess(), &base, &size,
+                                          PAGE_READONLY, &old)
+                 : NtFreeVirtualMemory(NtCurrentProcess(), &base, &size,
+                                       MEM_RELEASE);
+    NtDelayExecution(false, LONG);
+    return status;
 }
 
 int main(int argc, char **argv)
@@ -89,6 +141,10 @@ int main(int argc, char **argv)
         return ask(true, false);
     if (strcmp(what, "stays") == 0)
         return ask(false, true);
+    if (strcmp(what, "cancels") == 0)
+        return cancel_own();
+    if (strcmp(what, "unmaps") == 0 || strcmp(what, "protects") == 0)
+        return take_page(*what == 'p');
     if (strcmp(what, "owns") == 0)
         return own_memory();
     if (strcmp(what, "threads") == 0) { // main ends, the others sleep (THR-03)

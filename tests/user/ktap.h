@@ -146,6 +146,10 @@ KTAP_UNUSED static NTSTATUS run(int count, char *const *words)
     return status;
 }
 
+// Where child has a page of its own.
+#define CHILD_PAGE      ((void *)(1ull << 40))
+#define CHILD_PAGE_SIZE 4096u
+
 // Starts `child WHAT` with these as its input and output; NULL: our own.
 KTAP_UNUSED static HANDLE start_child(char *what, HANDLE input, HANDLE output)
 {

@@ -295,6 +295,36 @@ static void of_another_process(void)
     NtClose(port);
 }
 
+static void taken_by_another_process(void)
+{
+    HANDLE file = open_console(0), port = new_port(0);
+    HANDLE asked = new_event(SynchronizationEvent, false);
+    IO_STATUS_BLOCK iosb = { 0 };
+    void *key = NULL, *context = NULL;
+    char *base = CHILD_PAGE;    // where the child's IOSB is
+    size_t size = CHILD_PAGE_SIZE;
+    CHECK_OK(bind(file, port, (void *)5));
+    rule("who takes the packet of another process's request gets no IOSB");
+    CHECK_OK(NtAllocateVirtualMemory(NtCurrentProcess(), (void **)&base, &size,
+                                     MEM_COMMIT, PAGE_READWRITE));
+    memset(base, 'P', size);
+    HANDLE child = start_child("cancels", file, asked);
+    CHECK_OK(wait(asked));
+    CHECK_OK(NtRemoveIoCompletion(port, &key, &context, &iosb, LONG));
+    CHECK(context == (void *)1 && iosb.Status == STATUS_CANCELLED);
+    for (size_t i = 0; i < size; i++)
+        if (!CHECK(base[i] == 'P'))
+            break;
+    CHECK_OK(NtTerminateProcess(child, 2));
+    CHECK_OK(wait(child));
+    NtClose(child);
+    NtClose(asked);
+    NtClose(port);
+    NtClose(file);
+    size = 0;
+    NtFreeVirtualMemory(NtCurrentProcess(), (void **)&base, &size, MEM_RELEASE);
+}
+
 int main(void)
 {
     in_a_call(FILE_SYNCHRONOUS_IO_NONALERT);
@@ -305,5 +335,6 @@ int main(void)
     last_of_a_process();
     without_a_port();
     of_another_process();
+    taken_by_another_process();
     return ktap_end();
 }

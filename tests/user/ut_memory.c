@@ -224,8 +224,21 @@ static void in_flight(void)
     NtClose(event);
 }
 
+static void under_another_thread(void)
+{
+    static char *const how[] = { "unmaps", "protects" };
+    rule("a page that goes while another processor writes to it");
+    for (int i = 0; i < 10; i++) {
+        HANDLE child = start_child(how[i % 2], NULL, NULL);
+        CHECK_OK(wait(child));
+        CHECK_STATUS(process_status(child), STATUS_ACCESS_VIOLATION);
+        NtClose(child);
+    }
+}
+
 int main(void)
 {
+    under_another_thread();
     allocation();
     protection();
     in_flight();

@@ -279,8 +279,8 @@ static void memory(void)
     HANDLE look = new_event(NotificationEvent, false);
     HANDLE disk = open_disk(0);
     IO_STATUS_BLOCK iosb = { 0 };
-    char *base = (char *)(1ull << 40);    // where the child's is
-    size_t size = 4096;
+    char *base = CHILD_PAGE;
+    size_t size = CHILD_PAGE_SIZE;
     rule("another process's memory is none here");
     HANDLE child = start_child("owns", filled, look);
     CHECK_OK(wait(filled));
@@ -294,7 +294,7 @@ static void memory(void)
     rule("at the same address each has its own");
     CHECK_OK(NtAllocateVirtualMemory(NtCurrentProcess(), (void **)&base, &size,
                                      MEM_COMMIT, PAGE_READWRITE));
-    CHECK(base == (char *)(1ull << 40) && base[0] == 0 && base[4095] == 0);
+    CHECK(base == CHILD_PAGE && base[0] == 0 && base[4095] == 0);
     memset(base, 'P', size);
     CHECK_OK(NtSetEvent(look, NULL));
     CHECK_OK(wait(child));
