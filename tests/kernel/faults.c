@@ -26,6 +26,8 @@ static bool draw(uint32_t most)
 void __wrap_ki_dispatch_device(uint8_t vector)
 {
     bool chosen = KeGetCurrentIrql() == ktest_fault.irql;
+    if (chosen)
+        ktest_fault.vector = vector;
     if (chosen && draw(ktest_fault.lose)) {
         ktest_fault.lost++;
         hal_end_of_interrupt();

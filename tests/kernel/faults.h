@@ -10,6 +10,7 @@ typedef struct ktest_faults {
     uint32_t lose, repeat;       // one in so many; 0: none
     uint64_t state;              // of the random numbers; not 0
     uint32_t lost, repeated;     // so far
+    uint8_t vector;              // of the newest
 } ktest_faults;
 
 extern volatile ktest_faults ktest_fault;
