@@ -19,6 +19,8 @@ MIB = 1 << 20
 STRESS = bool(os.environ.get('STRESS'))
 # `make test LEVEL=qemu CPUS=4`: on so many, where a test does not say it.
 PROCESSORS = int((os.environ.get('CPUS') or '1').split()[0])
+# `make test LEVEL=qemu CHECKED=1`: the checked kernel, where either will do.
+EITHER_CHECKED = bool(os.environ.get('CHECKED'))
 
 
 def test_name(request):

@@ -8,8 +8,9 @@ packets leave in order (IOCP-02), at most `limit` of a port's threads run
 (IOCP-09), one that blocks elsewhere gives its place back and takes it again
 without asking (IOCP-10), the newest waiter gets a packet, and gets it at once
 (IOCP-11), waiters of a closed port return (IOCP-12), only an alertable call
-runs APCs (IOCP-13), and whether packet or APC comes first depends on whether
-the thread has taken from this port before (IOCP-14).
+runs APCs (IOCP-13), whether packet or APC comes first depends on whether the thread
+has taken from this port before (IOCP-14), and a thread that ends gives its
+place back.
 """
 import dataclasses
 
@@ -27,7 +28,7 @@ class Call:
     alertable: bool
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)     # two are never the same one
 class Worker:
     port: object = None         # it is associated with
     call: Call = None           # it is blocked in
@@ -47,7 +48,8 @@ class Port:
 
 
 class Model:
-    def __init__(self):
+    def __init__(self, processors):
+        self.processors = processors
         self.workers = {}
         self.ports = {}
         self.results = []       # of the present operation
@@ -81,7 +83,7 @@ class Model:
     # ---- The operations
 
     def create(self, port, limit):
-        self.ports[port] = Port(limit)
+        self.ports[port] = Port(limit or self.processors)
 
     def close(self, port):
         closed = self.ports.pop(port)
@@ -141,6 +143,13 @@ class Model:
             w.call = None
             self.back(w, USER_APC)
 
+    def kill(self, n):
+        w = self.workers.pop(n, None)
+        if w and w.port:
+            if w.call:
+                w.port.waiters.remove(w)
+            self.hand_out(w.port)
+
     def depth(self, port, seen):
         if seen != len(self.ports[port].packets):
             raise Mismatch(f'{seen} packets queued, '
@@ -167,10 +176,11 @@ def lists(text):
     return found
 
 
-def replay(operations):
-    """Does the same on the model; the number of results that were compared.
-    Raises Mismatch, with the operations up to the difference."""
-    model, compared = Model(), 0
+def replay(operations, processors):
+    """Does the same on the model, with so many processors; the number of
+    results that were compared. Raises Mismatch, with the operations up to the
+    difference."""
+    model, compared = Model(processors), 0
     for n, (line, got) in enumerate(operations):
         name, *arguments = line.split()
         model.results = []

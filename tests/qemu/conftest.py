@@ -41,6 +41,7 @@ class Fixtures:
         self.build = build
         self.kernel = build / 'tint.elf'
         self.checked = build / 'tint-chk.elf'
+        self.either = self.checked if boot.EITHER_CHECKED else self.kernel
         self.initrd = build / 'initrd.tar'
         self.files = build / 'input'
 
@@ -76,10 +77,11 @@ def tidy(tmp_path):
 
 @pytest.fixture
 def run(machine, fixtures):
-    """Boots the free kernel with a program, waits for the end, and gives the
-    machine; fails unless QEMU's status is the one expected."""
+    """Boots a kernel (the free one; with CHECKED=1 the checked one) with a
+    program, waits for the end, and gives the machine; fails unless QEMU's
+    status is the one expected."""
     def until_the_end(*program, expect=qemu.PASSED, bound=120, **options):
-        options.setdefault('kernel', fixtures.kernel)
+        options.setdefault('kernel', fixtures.either)
         options.setdefault('initrd', fixtures.initrd)
         m = machine(program=program, **options)
         m.expect_status(expect, bound)

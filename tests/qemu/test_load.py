@@ -37,7 +37,7 @@ def test_all_arrives_once(machine, fixtures, scratch, cpus, threads, depth,
     disk = scratch(SIZE)
     writes = WRITES if bus == 'nvme' else WRITES // 4
     shell = Shell(machine(
-        kernel=fixtures.kernel, initrd=fixtures.initrd, cpus=cpus, mem=MEMORY,
+        kernel=fixtures.either, initrd=fixtures.initrd, cpus=cpus, mem=MEMORY,
         options=[f'port={port}'], disks=[qemu.Disk(disk, bus)]))
     before = shell.steady()
     said = shell.run(f'load 0 {writes} {depth} {threads} {SEED}', BOUND)

@@ -26,7 +26,7 @@ def test_lists(machine, fixtures, cpus, seed, lists):
     assert sorted(done) == list(range(seed, seed + lists))
     for number, operations in done.items():
         try:
-            compared = portmodel.replay(operations)
+            compared = portmodel.replay(operations, cpus)
         except portmodel.Mismatch as difference:
             raise qemu.Failure(m.report(
                 f'list {number}, repeat: portlist {number} 1 {OPERATIONS} '

@@ -19,7 +19,7 @@ COLUMNS, LINES = 80, 24
 
 
 def start(machine, scratch, fixtures, bus='ide', cpus=2, **options):
-    return machine(kernel=fixtures.kernel, initrd=fixtures.initrd, cpus=cpus,
+    return machine(kernel=fixtures.either, initrd=fixtures.initrd, cpus=cpus,
                    disks=[qemu.Disk(scratch(), bus,
                                     'throttling.iops-total=3')], **options)
 

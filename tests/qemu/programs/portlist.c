@@ -39,7 +39,7 @@ typedef struct worker {
     HANDLE port;
     uint32_t count, taken;
     const int64_t *timeout;
-    bool alertable;
+    bool alertable, old;         // old: by NtRemoveIoCompletion
     NTSTATUS status;
     FILE_IO_COMPLETION_INFORMATION entries[BATCH];
     volatile uint32_t apcs;
@@ -93,6 +93,15 @@ static void spin(const worker *w)
     NtYieldExecution();
 }
 
+static void remove_one(worker *w)
+{
+    FILE_IO_COMPLETION_INFORMATION *entry = &w->entries[0];
+    w->status = NtRemoveIoCompletion(w->port, &entry->KeyContext,
+                                     &entry->ApcContext, &entry->IoStatusBlock,
+                                     w->timeout);
+    w->taken = w->status == STATUS_SUCCESS;
+}
+
 static NTSTATUS work(void *argument)
 {
     worker *w = argument;
@@ -104,9 +113,12 @@ static NTSTATUS work(void *argument)
             continue;
         case REMOVE:
             w->taken = 0;
-            w->status = NtRemoveIoCompletionEx(w->port, w->entries, w->count,
-                                               &w->taken, w->timeout,
-                                               w->alertable);
+            if (w->old)
+                remove_one(w);
+            else
+                w->status = NtRemoveIoCompletionEx(w->port, w->entries,
+                                                   w->count, &w->taken,
+                                                   w->timeout, w->alertable);
             break;
         case BLOCK:
             w->status = NtWaitForSingleObject(w->event, false, NULL);
@@ -120,25 +132,46 @@ static NTSTATUS work(void *argument)
     }
 }
 
-static void start_workers(void)
+static void start_worker(worker *w)
 {
-    for (uint32_t i = 0; i < WORKERS; i++) {
-        worker *w = &workers[i];
-        *w = (worker){ .order = NONE };
-        NtCreateEvent(&w->event, ALL_ACCESS, NULL, SynchronizationEvent,
-                      false);
-        NtCreateThreadEx(&w->thread, ALL_ACCESS, NULL, NtCurrentProcess(),
-                         (void *)work, w, THREAD_CREATE_FLAGS_CREATE_SUSPENDED,
-                         0);
-        THREAD_BASIC_INFORMATION basic;
-        NtQueryInformationThread(w->thread, ThreadBasicInformation, &basic,
-                                 sizeof(basic), NULL);
-        w->id = basic.ClientId.UniqueThread;
-        set_priority(w->thread, WORKER_PRIORITY);
-        NtResumeThread(w->thread, NULL);
-        while (!w->started)      // else an APC would run first of all
-            NtDelayExecution(false, MOMENT);
-    }
+    *w = (worker){ .order = NONE };
+    NtCreateEvent(&w->event, ALL_ACCESS, NULL, SynchronizationEvent, false);
+    NtCreateThreadEx(&w->thread, ALL_ACCESS, NULL, NtCurrentProcess(),
+                     (void *)work, w, THREAD_CREATE_FLAGS_CREATE_SUSPENDED, 0);
+    THREAD_BASIC_INFORMATION basic;
+    NtQueryInformationThread(w->thread, ThreadBasicInformation, &basic,
+                             sizeof(basic), NULL);
+    w->id = basic.ClientId.UniqueThread;
+    set_priority(w->thread, WORKER_PRIORITY);
+    NtResumeThread(w->thread, NULL);
+    while (!w->started)      // else an APC would run first of all
+        NtDelayExecution(false, MOMENT);
+}
+
+static void wait_for_end(worker *w)
+{
+    NtWaitForSingleObject(w->thread, false, NULL);
+    NtClose(w->thread);
+    NtClose(w->event);
+}
+
+// ---- Packets ----------------------------------------------------------------
+
+// All fields of a packet tell its number, which is not 0.
+static void post(HANDLE port, uint64_t n)
+{
+    NtSetIoCompletion(port, (void *)n, (void *)~n, (NTSTATUS)(n * 2654435761u),
+                      n << 32);
+}
+
+// The number; 0: a field is not what was posted.
+static uint64_t number_of(const FILE_IO_COMPLETION_INFORMATION *entry)
+{
+    uint64_t n = (uintptr_t)entry->KeyContext;
+    bool good = (uintptr_t)entry->ApcContext == ~n &&
+                entry->IoStatusBlock.Status == (NTSTATUS)(n * 2654435761u) &&
+                entry->IoStatusBlock.Information == n << 32;
+    return good ? n : 0;
 }
 
 // ---- Until nothing moves ----------------------------------------------------
@@ -196,7 +229,7 @@ static void report(void)
         LOG("  got %u %08X %u", i, (uint32_t)w->status, w->apcs);
         w->apcs = 0;
         for (uint32_t e = 0; e < w->taken; e++)
-            LOG(" %llu", (unsigned long long)w->entries[e].KeyContext);
+            LOG(" %llu", (unsigned long long)number_of(&w->entries[e]));
         w->taken = 0;
         LOG("\n");
     }
@@ -233,6 +266,7 @@ static void remove_some(uint32_t port)
     w->port = ports[port];
     w->count = 1 + draw(BATCH);
     w->alertable = draw(3) == 0;
+    w->old = w->count == 1 && !w->alertable && draw(2) == 0;
     w->pausing = kind <= 1;
     w->timeout = kind == 0 ? MS(0) : kind == 1 ? MS(1) : NULL;
     LOG("remove %u %u %u %u %u\n", (uint32_t)(w - workers), port, w->count,
@@ -256,9 +290,18 @@ static void block_or_release(bool release)
 
 static void create(uint32_t port)
 {
-    uint32_t limit = 1 + draw(3);
+    uint32_t limit = draw(4);    // 0: the number of processors
     NtCreateIoCompletion(&ports[port], ALL_ACCESS, NULL, limit);
     LOG("create %u %u\n", port, limit);
+}
+
+// Ends a worker, whatever it is in, and has another take its place.
+static void kill(worker *w)
+{
+    LOG("kill %u\n", (uint32_t)(w - workers));
+    NtTerminateThread(w->thread, STATUS_UNSUCCESSFUL);
+    wait_for_end(w);
+    start_worker(w);
 }
 
 static void operate(void)
@@ -266,7 +309,7 @@ static void operate(void)
     uint32_t port = draw(10) < 7 ? 0 : 1, what = draw(100), depth = 0;
     if (what < 40) {
         LOG("post %u %llu\n", port, (unsigned long long)++next_value);
-        NtSetIoCompletion(ports[port], (void *)next_value, NULL, 0, 0);
+        post(ports[port], next_value);
     } else if (what < 78) {
         remove_some(port);
     } else if (what < 82) {
@@ -277,6 +320,8 @@ static void operate(void)
         worker *w = &workers[draw(WORKERS)];
         LOG("apc %u\n", (uint32_t)(w - workers));
         NtQueueApcThread(w->thread, count_apc, w, NULL, NULL);
+    } else if (what < 97) {
+        kill(&workers[draw(WORKERS)]);
     } else if (what < 98) {
         NtQueryIoCompletion(ports[port], &depth);
         LOG("depth %u %u\n", port, depth);
@@ -302,9 +347,7 @@ static void end_list(void)
     }
     for (uint32_t i = 0; i < WORKERS; i++) {
         give(&workers[i], END);
-        NtWaitForSingleObject(workers[i].thread, false, NULL);
-        NtClose(workers[i].thread);
-        NtClose(workers[i].event);
+        wait_for_end(&workers[i]);
     }
 }
 
@@ -323,7 +366,8 @@ int main(int argc, char **argv)
         state = (n + 1) * 0x9E3779B97F4A7C15ull;
         next_value = 0;
         LOG("list %llu\n", (unsigned long long)n);
-        start_workers();
+        for (uint32_t i = 0; i < WORKERS; i++)
+            start_worker(&workers[i]);
         for (uint32_t port = 0; port < PORTS; port++)
             create(port);
         for (uint64_t i = 0; i < operations; i++)
