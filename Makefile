@@ -41,6 +41,7 @@
 ##   CHECK=1 RECORD=1  bench: hold rows 1 and 2 to their record; write the record
 ##   WHERE=1           bench: where the instructions go, for docs/INSTRUCTIONS.md
 ##   LEVEL=host        test: one of lint host kernel user qemu labs
+##   CHECKED=1         test: tests/qemu on the checked kernel where either will do
 ##   T=expression      test: only tests whose name matches (pytest -k)
 ##   N=1 TO=folder     lab: which, and where it goes (build/lab1)
 ##   LAB=folder        grade: the answer; ONLY=name: that check; OUT=folder:
@@ -356,9 +357,9 @@ test: $(if $(filter-out host,$(or $(LEVEL),all)),all $(PLUGIN))
 stress: all $(PLUGIN)
 	@echo 'stress: the tests with their full numbers of seeds and rounds (STRESS=1)'
 	@STRESS=1 $(PYTEST) -m pytest -q $(TESTS) $(if $(T),-k '$(T)')
-	@for cpus in $(if $(LEVEL)$(CPUS)$(T),,2 4); do \
-	     echo "stress: all of tests/qemu on $$cpus processors"; \
-	     CPUS=$$cpus $(PYTEST) -m pytest -q tests/qemu || exit 1; done
+	@for how in $(if $(LEVEL)$(CPUS)$(CHECKED)$(T),,CPUS=2 CPUS=4 CHECKED=1); do \
+	     echo "stress: all of tests/qemu with $$how"; \
+	     env $$how $(PYTEST) -m pytest -q tests/qemu || exit 1; done
 lint: $(KERNELS)
 	@$(PYTHON) tests/lint/lint.py
 rules:

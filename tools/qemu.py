@@ -3,6 +3,7 @@
 The launcher (run.py) and the tests build every command line here, so that
 both boot the same machine. Only the standard library is needed.
 """
+import contextlib
 import ctypes
 import dataclasses
 import json
@@ -323,7 +324,10 @@ class Machine:
                                     for key, value in arguments.items()}
         self.monitor.sendall(json.dumps(message).encode() + b'\n')
         while True:
-            line = self.replies.readline()
+            try:
+                line = self.replies.readline()
+            except ConnectionError:
+                line = ''
             if not line:
                 raise Failure(f'QEMU closed QMP during {command}')
             reply = json.loads(line)
@@ -332,6 +336,12 @@ class Machine:
             if 'error' in reply:
                 raise Failure(f'QMP {command}: {reply["error"]["desc"]}')
             self.events.append(reply)
+
+    def inject_nmi(self):
+        """An NMI for every processor. TINT may have stopped QEMU before it can
+        say that it was done."""
+        with contextlib.suppress(Failure):
+            self.qmp('inject-nmi')
 
     def hmp(self, command):
         """Runs one command of the human monitor and returns its answer."""

@@ -14,8 +14,6 @@ enum { WORKERS = 3, CANCELLERS = 2, ROUNDS = 60, REQUESTS = 8, STORMS = 20,
        BUFFER_PAGES = 64, SECTOR = 512, DISK_BYTES = 8 << 20,
        MAXIMUM_SPINS = 20000 };
 
-#define DISK_NAME "\\??\\PhysicalDrive0"
-
 typedef struct disk_worker {
     ktest_thread thread;
     uint64_t random;
@@ -46,7 +44,7 @@ static void open_disk(disk_worker *w)
 {
     FILE_OBJECT *file = NULL;
     w->port = NULL;
-    EXPECT(io_create_file(DISK_NAME, FILE_READ_DATA | FILE_WRITE_DATA,
+    EXPECT(io_create_file(KTEST_DISK, FILE_READ_DATA | FILE_WRITE_DATA,
                           FILE_OPEN, 0, &file, NULL) == STATUS_SUCCESS);
     if (ktest_draw(&w->random) % 3) {
         EXPECT(io_create_port(0, &w->port) == STATUS_SUCCESS);
@@ -250,6 +248,8 @@ static void disk_storms(bool direct)
 {
     bool before = io_direct_road;
     uint32_t cancelled = 0;
+    if (!ktest_has_disk())
+        return;
     io_direct_road = direct;
     for (int i = 0; i < STORMS && !cancelled; i++)
         cancelled = disk_storm();

@@ -16,7 +16,7 @@ const int64_t ktest_bound = -(int64_t)KTEST_BOUND_SECONDS * UNITS_PER_SECOND;
 static const ktest *current;     // the test that runs, and its number
 static uint32_t number;
 static uint32_t failures;        // of it
-static uint32_t missing;         // processors that it asked for in vain; 0
+static char missing[24];         // what it asked for in vain
 static uint64_t random_state, random_seed;
 
 static void put(const char *text)
@@ -70,8 +70,8 @@ void ktest_sleep(uint32_t ms)
 
 static void say_result(void)
 {
-    if (missing && !failures) {
-        say("ok %u - %s # SKIP needs %u processors # %s\n", number,
+    if (*missing && !failures) {
+        say("ok %u - %s # SKIP needs %s # %s\n", number,
             current->name, missing, current->rules);
         return;
     }
@@ -85,8 +85,20 @@ static void say_result(void)
 bool ktest_has_processors(uint32_t count)
 {
     if (KeNumberProcessors < count)
-        missing = count;
+        rtl_snprintf(missing, sizeof(missing), "%u processors", count);
     return KeNumberProcessors >= count;
+}
+
+bool ktest_has_disk(void)
+{
+    FILE_OBJECT *file;
+    NTSTATUS status = io_create_file(KTEST_DISK, FILE_READ_DATA, FILE_OPEN, 0,
+                                     &file, NULL);
+    if (NT_SUCCESS(status))
+        ktest_close(file);
+    else
+        rtl_snprintf(missing, sizeof(missing), "a disk");
+    return NT_SUCCESS(status);
 }
 
 // ---- Helper threads -------------------------------------------------------
@@ -308,7 +320,7 @@ static void expect_same_state(void)
 
 static void run_one(void)
 {
-    failures = missing = 0;
+    failures = *missing = 0;
     random_state = random_seed;    // alone it does the same
     ktest_log_reset();
     ktest_driver_reset();

@@ -7,7 +7,8 @@
 // The test thread and its helpers share processor 0, so priorities decide
 // who runs: a helper above KTEST_PRIORITY has run until it blocks whenever the
 // test goes on, one below runs only while the test waits. No test sleeps. What
-// takes several processors asks for them and is skipped where they are not.
+// takes several processors, or a disk, asks for it and is skipped where it is
+// not.
 
 #ifndef TINT_TESTS_KERNEL_KTEST_H
 #define TINT_TESTS_KERNEL_KTEST_H
@@ -46,6 +47,9 @@ uint32_t ktest_run(const char *pattern, uint64_t seed);
 // Whether there are so many processors; if not the test is to return, and is
 // reported as skipped.
 bool ktest_has_processors(uint32_t count);
+// The same for a disk, the first.
+bool ktest_has_disk(void);
+#define KTEST_DISK "\\??\\PhysicalDrive0"
 
 // ---- Waiting, with a bound that only a lost wake-up reaches ---------------
 

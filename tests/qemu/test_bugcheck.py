@@ -172,7 +172,7 @@ def test_an_nmi_is_a_bugcheck(machine, fixtures, checked, program, sign):
     m.expect(sign)
     while sign == 'waiting' and 'HLT=1' not in m.hmp('info registers'):
         pass
-    m.qmp('inject-nmi')
+    m.inject_nmi()
     m.expect_status(qemu.BUGCHECK)
     assert stop(m) == ('0x00000080', 'NMI_HARDWARE_FAILURE')
     if sign == 'waiting':

@@ -38,7 +38,7 @@ def test_an_nmi_on_all_is_one_bugcheck(machine, fixtures, program):
     m = machine(kernel=fixtures.checked, initrd=fixtures.initrd,
                 program=program, cpus=4)
     m.expect({'waiter': 'waiting', 'busy': 'computing'}[program[0]])
-    m.qmp('inject-nmi')
+    m.inject_nmi()
     m.expect_status(qemu.BUGCHECK)
     assert len(re.findall(r'^\*\*\* STOP ', m.console, re.M)) == 1
     assert re.search(r'^  processor [0-3], thread \d+, IRQL \d+$', m.console,

@@ -35,3 +35,10 @@ def test_storm(machine, scratch, cpus, seed):
     wrong = [text for passed, _, text in results.values() if not passed]
     if status != qemu.PASSED or wrong or set(results) != STORMS:
         raise qemu.Failure(m.report('\n'.join([again, *wrong])))
+
+
+def test_without_a_disk(machine):
+    m = machine(kernel=boot.CHECKED, program=['true'],
+                options=['ktest=storm_of_c*', 'then=poweroff'])
+    m.expect_status(qemu.PASSED)
+    assert m.com2.count('# SKIP needs a disk') == 2

@@ -1,5 +1,6 @@
 // fuzz.c - random system calls: fuzz [SEED [CALLS]] [stress]
-// args: 0 25000 [stress]
+// args: 0 50000 [stress]
+// bus: nvme
 // cpus: 1
 // cpus: 4
 //
@@ -7,7 +8,8 @@
 // hang: those are replaced, with the next seed. They have an event and a port
 // in common. At the end each service must have succeeded, and the system must
 // still do its work; leaks looks for what was not given back. Seed 0 is another
-// one in each of leaks' runs, of which there are at least two.
+// one in each of leaks' runs, of which there are at least two: 100,000 calls on
+// each number of processors, ten million with `stress`.
 
 #include "tests/user/fuzz.h"
 #include "tests/user/neighbour.h"
@@ -16,7 +18,7 @@
 #define SHARE     10000u    // calls of one worker
 #define PATIENCE  300u      // ms without a sign of life: the worker hangs
 #define GLANCE    MS(50)
-#define STRESS_BY 200u
+#define STRESS_BY 100u
 
 static struct {
     uint64_t calls, of[NT_SERVICE_COUNT], good[NT_SERVICE_COUNT];
@@ -184,10 +186,14 @@ int main(int argc, char **argv)
     seed = argc > 1 ? strtoull(argv[1], NULL, 0) : 0;
     if (!seed)    // far from that of another process
         seed = NtCurrentPeb()->ClientId.UniqueProcess << 20;
-    uint64_t calls = argc > 2 ? strtoull(argv[2], NULL, 0) : 25000;
+    uint64_t calls = argc > 2 ? strtoull(argv[2], NULL, 0) : 50000;
     calls *= stress ? STRESS_BY : 1;
-    printf("fuzz: again: make run ARGS='fuzz %llu %llu'\n",
-           (unsigned long long)seed, (unsigned long long)calls);
+    SYSTEM_BASIC_INFORMATION basic = { 0 };
+    NtQuerySystemInformation(SystemBasicInformation, &basic, sizeof(basic),
+                             NULL);
+    printf("fuzz: again: make run ARGS='fuzz %llu %llu' CPUS=%u\n",
+           (unsigned long long)seed, (unsigned long long)calls,
+           basic.NumberOfProcessors);
     fflush(stdout);
     fuzz(calls);
     still_works();

@@ -16,7 +16,7 @@ only tells 0 from the rest. Lines in its head change its run:
 Each is run by the program `leaks` several times, which then looks whether
 pool bytes, pages, handles, objects, IRPs and threads are what they were.
 STRESS=1 is passed on as a last argument `stress` where `// args:` ends in
-`[stress]`.
+`[stress]`, on IDE.
 """
 import itertools
 import os
@@ -76,7 +76,7 @@ def test_user(machine, scratch, name, head, options, bus, cpus, cpu):
              for _ in range(int(one(head, 'disks', '1')))]
     words = qemu.words(one(head, 'args', ''))
     if words[-1:] == ['[stress]']:
-        words[-1:] = ['stress'] if boot.STRESS else []
+        words[-1:] = ['stress'] if boot.STRESS and bus == 'ide' else []
     m = machine(kernel=boot.CHECKED, disks=disks,
                 program=['leaks', name, *words],
                 cpus=cpus, cpu=cpu, mem=one(head, 'memory', '128M'),

@@ -1,4 +1,5 @@
 // ut_memory.c - virtual memory: what is refused, and freeing under DMA.
+// bus: nvme
 
 #include "tests/user/ktap.h"
 

@@ -1,5 +1,6 @@
 // ut_races.c - what a service was shown changes while it looks.
 // args: 1 [stress]
+// bus: nvme
 // cpus: 1
 // cpus: 2
 // cpus: 4

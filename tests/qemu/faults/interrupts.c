@@ -22,7 +22,7 @@ static FILE_OBJECT *open_disk(uint32_t options)
 {
     FILE_OBJECT *file = NULL;
     uintptr_t information;
-    EXPECT(io_create_file("\\??\\PhysicalDrive0",
+    EXPECT(io_create_file(KTEST_DISK,
                           FILE_READ_DATA | FILE_WRITE_DATA, FILE_OPEN,
                           options, &file, &information) == STATUS_SUCCESS);
     return file;
@@ -176,6 +176,7 @@ KTEST(faults_interrupts_for_nothing, "")
     uint32_t before = ki_processor[0]->spurious_count;
     start_faults(0, 2);
     EXPECT(transfer(file, IRP_MJ_READ, 0) == STATUS_SUCCESS);    // the vector
+    hal_send_self_ipi(ktest_fault.vector);
     for (uint8_t round = 1; round <= ROUNDS; round++) {
         EXPECT(write_at_once(file, round, true) == 0);
         read_all(file, AT_ONCE, 0);
