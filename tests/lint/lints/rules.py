@@ -160,7 +160,7 @@ HEAD = """\
 
 Written by `make rules` out of the tests: do not edit. The rules themselves, with
 their sources, are in [NT-SEMANTICS.md](NT-SEMANTICS.md). *Held* is one that at
-least one test names and fails without; *left out* is what the README leaves out on
+least one test names; *left out* is what the README leaves out on
 purpose; *needs the Win32 layer* is what only a Win32 program can see. `kernel/` are
 tests inside the checked kernel, `qemu/fatal` those that must end in a bugcheck that
 names the rule (one boot each), `user/` ring-3 programs, `qemu/` whole machines.
