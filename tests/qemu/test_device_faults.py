@@ -173,6 +173,27 @@ def test_a_write_times_out_and_the_others_go_on(run, scratch):
 
 
 @BUSES
+@pytest.mark.parametrize('operation', ['r', 'w'])
+def test_a_deaf_disk_and_then_a_good_one(machine, fixtures, scratch, operation,
+                                         bus):
+    """What the disk holds back times out, and a flush that waits for it has its
+    turn; when the disk hears again, reads and writes work."""
+    m = machine(kernel=fixtures.checked, initrd=fixtures.initrd,
+                options=['iotimeout=2'], disks=[qemu.Disk(scratch(MIB), bus)])
+    shell = Shell(m)
+    counts = shell.counts()
+    m.hmp('block_set_io_throttle disk0 1 0 0 0 0 0')
+    said = shell.run(f'rawio 0 {operation} 0 512 0 {operation} 512 512 0 s 0 0')
+    assert re.findall(r'^0 (\w) \d+ \d+: (\w+)', said, re.M) == [
+        (operation, 'STATUS_SUCCESS'), (operation, 'STATUS_IO_TIMEOUT'),
+        ('s', 'STATUS_SUCCESS')], said
+    m.hmp('block_set_io_throttle disk0 0 0 0 0 0 0')
+    said = shell.run(f'rawio 0 {operation} 0 512 0 {operation} 512 512')
+    assert said.count('STATUS_SUCCESS') == 2
+    assert shell.counts()['irps'] == counts['irps']
+
+
+@BUSES
 def test_nothread_says_that_the_disk_timed_out(run, scratch, bus):
     m = run('nothread', '--size', '512', '--writes', '2', expect=qemu.FAILED,
             options=['iotimeout=2', 'then=poweroff'], bound=120,
