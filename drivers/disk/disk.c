@@ -96,17 +96,18 @@ static NTSTATUS device_control(DEVICE_OBJECT *device, IRP *irp)
 
 // ---- Initialisation -------------------------------------------------------
 
-// Lets a controller answer on its ports and in memory, and reach RAM itself.
+// Lets a controller answer on its ports and in memory; and reach RAM itself, or
+// no longer. Callers take turns.
 //
-// IRQL:    == PASSIVE_LEVEL
-void disk_enable_bus_master(const hal_pci_function *pci)
+// IRQL:    <= DISPATCH_LEVEL
+void disk_set_bus_master(const hal_pci_function *pci, bool on)
 {
-    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
     uint32_t command = hal_pci_read(pci, PCI_COMMAND) & PCI_COMMAND_MASK;
-    hal_pci_write(pci, PCI_COMMAND, command | PCI_COMMAND_PORTS |
-                                        PCI_COMMAND_MEMORY |
-                                        PCI_COMMAND_MASTER);
+    command |= PCI_COMMAND_PORTS | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER;
+    hal_pci_write(pci, PCI_COMMAND,
+                  on ? command : command ^ PCI_COMMAND_MASTER);
 }
 
 // Makes \Device\HarddiskN\DRN, also called \??\PhysicalDriveN. The extension

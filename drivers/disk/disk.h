@@ -28,7 +28,8 @@ NTSTATUS disk_create(DRIVER_OBJECT *driver, uint32_t extension_size,
                      DEVICE_OBJECT **device);
 // Completes IRP_MJ_QUERY_INFORMATION for something of this size.
 NTSTATUS disk_complete_query(IRP *irp, uint64_t size, bool directory);
-// Lets a controller answer on its ports or in memory, and read and write RAM.
-void disk_enable_bus_master(const hal_pci_function *pci);
+// Lets a controller answer on its ports or in memory; and read and write RAM,
+// or no longer.
+void disk_set_bus_master(const hal_pci_function *pci, bool on);
 
 #endif

@@ -142,7 +142,7 @@ NTSTATUS ide_driver_entry(DRIVER_OBJECT *driver)
     hal_pci_scan(is_controller, &pci);
     if (pci.class_code != PCI_CLASS_STORAGE)
         return STATUS_NO_SUCH_DEVICE;
-    disk_enable_bus_master(&pci);
+    disk_set_bus_master(&pci, true);
     uint16_t bus_master = hal_pci_read(&pci, PCI_BAR4) & PCI_BAR_IO_MASK;
     for (uint16_t i = 0; i < IDE_CHANNELS; i++)
         NT_TRY(create_channel(

@@ -113,13 +113,12 @@ static uint64_t read_bar(const hal_pci_function *pci, uint32_t number)
 }
 
 // Maps registers and interrupt table, and prepares all queues.
-static NTSTATUS prepare(nvme_controller *c, const hal_pci_function *pci,
-                        uint8_t msix)
+static NTSTATUS prepare(nvme_controller *c, uint8_t msix)
 {
-    uint64_t base = read_bar(pci, 0);
-    uint32_t table = hal_pci_read(pci, msix + MSIX_TABLE);
+    uint64_t base = read_bar(&c->pci, 0);
+    uint32_t table = hal_pci_read(&c->pci, msix + MSIX_TABLE);
     msix_entry *messages = MmMapIoSpace(
-        read_bar(pci, table & MSIX_BAR_MASK) + (table & ~MSIX_BAR_MASK),
+        read_bar(&c->pci, table & MSIX_BAR_MASK) + (table & ~MSIX_BAR_MASK),
         (c->queue_count + 1) * sizeof(*messages));
     c->registers = MmMapIoSpace(base, DOORBELLS);
     uint8_t *admin = allocate_contiguous(ADMIN_PAGES);
@@ -138,10 +137,10 @@ static NTSTATUS prepare(nvme_controller *c, const hal_pci_function *pci,
     c->identity[1] = admin + 3 * PAGE_SIZE;
     KeInitializeTimerEx(&c->timer, NotificationTimer);
     KeInitializeDpc(&c->timer_dpc, nvme_timer_dpc, c);
+    KeSetTargetProcessorDpc(&c->timer_dpc, 0);    // PCI: controllers take turns
     for (uint32_t i = 0; i < c->queue_count; i++)
         NT_TRY(prepare_queue(c, i, depth, &messages[i + 1]));
-    uint32_t control = hal_pci_read(pci, msix);
-    hal_pci_write(pci, msix, control | MSIX_ENABLE);
+    hal_pci_write(&c->pci, msix, hal_pci_read(&c->pci, msix) | MSIX_ENABLE);
     return STATUS_SUCCESS;
 }
 
@@ -206,8 +205,9 @@ static NTSTATUS create_controller(DRIVER_OBJECT *driver,
     if (!c)
         return STATUS_INSUFFICIENT_RESOURCES;
     c->queue_count = count;
-    disk_enable_bus_master(pci);
-    NT_TRY(prepare(c, pci, msix));
+    c->pci = *pci;
+    disk_set_bus_master(pci, true);
+    NT_TRY(prepare(c, msix));
     NT_TRY(start(c));
     return create_disk(driver, c);
 }

@@ -95,6 +95,7 @@ typedef struct nvme_queue {
 typedef struct nvme_controller {
     // Set at initialisation.
     struct nvme_controller *next;
+    hal_pci_function pci;
     volatile uint32_t *registers;
     volatile uint32_t *doorbells;    // per queue its tail, then its head
     uint32_t stride;                 // from one to the next, in elements

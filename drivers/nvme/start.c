@@ -19,14 +19,11 @@ enum { CNS_CONTROLLER = 1, FEATURE_QUEUES = 7 };
 
 static void enable(const nvme_controller *c)
 {
-    uint64_t sq = nvme_physical(c->admin_sq), cq = nvme_physical(c->admin_cq);
     uint32_t last = ADMIN_ENTRIES - 1;
     memset(c->admin_cq, 0, PAGE_SIZE);
     c->registers[NVME_AQA] = last << 16 | last;
-    c->registers[NVME_ASQ] = (uint32_t)sq;
-    c->registers[NVME_ASQ + 1] = sq >> 32;
-    c->registers[NVME_ACQ] = (uint32_t)cq;
-    c->registers[NVME_ACQ + 1] = cq >> 32;
+    *(volatile uint64_t *)&c->registers[NVME_ASQ] = nvme_physical(c->admin_sq);
+    *(volatile uint64_t *)&c->registers[NVME_ACQ] = nvme_physical(c->admin_cq);
     c->registers[NVME_CC] = NVME_CC_ENABLE;
 }
 
@@ -138,7 +135,9 @@ void nvme_begin_reset(nvme_controller *c, uint64_t now)
 }
 
 // A tick of the reset. When the controller works, or never will, the queues go
-// on: what is sent to a dead one times out as well.
+// on: what is sent to a dead one times out as well. One that does not turn off
+// may still have commands, whose pages are about to be unpinned: it loses its
+// way to memory.
 //
 // IRQL:    == DISPATCH_LEVEL
 void nvme_timer_dpc(KDPC *dpc, void *context, void *argument1,
@@ -153,6 +152,8 @@ void nvme_timer_dpc(KDPC *dpc, void *context, void *argument1,
         look_again(c);
         return;
     }
+    if (c->step == 0)
+        disk_set_bus_master(&c->pci, false);
     for (uint32_t i = 0; i < c->queue_count; i++)
         nvme_restart(&c->queues[i], c->noticed);
     __atomic_store_n(&c->resetting, false, __ATOMIC_RELEASE);

@@ -199,3 +199,10 @@ def test_disks_of_both_kinds(run, fixtures, scratch):
     for path, name in zip(places, ['one.bin', 'page.bin', 'odd.bin']):
         content = fixtures.content(name)
         assert path.read_bytes() == content + bytes(MIB - len(content))
+
+
+def test_a_controller_that_does_not_turn_off(run, fixtures, scratch):
+    m = run('true', kernel=fixtures.checked,
+            disks=[qemu.Disk(scratch(MIB), 'nvme')],
+            options=['ktest=dead_*', 'then=poweroff'])
+    assert 'ok 1 - dead_controller_is_cut_off' in m.com2

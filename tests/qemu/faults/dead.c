@@ -1,0 +1,45 @@
+// dead.c - an NVMe controller that does not turn off when it is reset: it may
+// still have commands, so it must not reach memory any more.
+//
+// QEMU's always turns off. So the driver is shown registers of our own, which
+// never change, and the PCI function of the controller that is there.
+
+#include "drivers/nvme/nvme.h"
+#include "tests/kernel/ktest.h"
+
+enum { PCI_COMMAND = 4, COMMAND_MASTER = 4, CLASS_STORAGE = 1,
+       SUBCLASS_NVM = 8 };
+
+static bool find(const hal_pci_function *pci, void *found)
+{
+    bool is_nvme = pci->class_code == CLASS_STORAGE &&
+                   pci->subclass == SUBCLASS_NVM;
+    if (is_nvme)
+        memcpy(found, pci, sizeof(*pci));
+    return is_nvme;
+}
+
+static bool is_master(const hal_pci_function *pci)
+{
+    return hal_pci_read(pci, PCI_COMMAND) & COMMAND_MASTER;
+}
+
+KTEST(dead_controller_is_cut_off, "")
+{
+    static uint32_t registers[NVME_CSTS + 1];
+    static nvme_controller controller;
+    hal_pci_function *pci = &controller.pci;
+    hal_pci_scan(find, pci);
+    EXPECT(is_master(pci));
+    registers[NVME_CSTS] = NVME_CSTS_READY;
+    controller.registers = registers;
+    controller.resetting = true;
+    controller.ticks = UINT32_MAX - 1;    // it has had its time
+    KIRQL old = KeRaiseIrqlToDpcLevel();
+    nvme_timer_dpc(NULL, &controller, NULL, NULL);
+    KeLowerIrql(old);
+    EXPECT(!controller.resetting);
+    EXPECT(!is_master(pci));
+    disk_set_bus_master(pci, true);
+    EXPECT(is_master(pci));
+}
