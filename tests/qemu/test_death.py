@@ -32,17 +32,19 @@ def old_content(seed):
     return b'\0' + content[1:]          # no boot sector
 
 
-def one_death(shell, operation, how):
-    """Runs heir with the disk held until it has taken all memory."""
+def one_death(shell, operation, how, throttle=HOLD):
+    """Runs heir with the disk held until it has taken all memory, or with one
+    that goes on at the speed given."""
     m = shell.machine
-    m.hmp(f'block_set_io_throttle disk0 {HOLD}')
+    m.hmp(f'block_set_io_throttle disk0 {throttle}')
     shell.start(f'heir {operation} {how}',
                 'press' if how == 'ctrl-c' else 'filled')
     if how == 'ctrl-c':
         m.send(CTRL_C + '\r')
         m.expect('filled')
     state = m.expect('\n')
-    assert 'in flight' in state, m.report('the victim died at once')
+    assert throttle != HOLD or 'in flight' in state, \
+        m.report('the victim died at once')
     m.hmp(f'block_set_io_throttle disk0 {RELEASE}')
     m.send('\r')
     m.expect('changed 0 of ')
@@ -66,7 +68,9 @@ def check_image(path, before, operation):
         assert not written
 
 
-@pytest.mark.parametrize('bus, cpus', [('ide', 1), ('ide', 2), ('nvme', 2)])
+@pytest.mark.parametrize('bus, cpus', [
+    ('ide', 1), ('ide', 2), ('nvme', 2),
+    *([('ide', 4), ('nvme', 1), ('nvme', 4)] if boot.STRESS else [])])
 @pytest.mark.parametrize('port', ['apc', 'direct'])
 @pytest.mark.parametrize('operation', ['r', 'w'])
 def test_the_heir(machine, fixtures, tmp_path, operation, port, bus, cpus):
@@ -85,6 +89,24 @@ def test_the_heir(machine, fixtures, tmp_path, operation, port, bus, cpus):
         for how in DEATHS:
             one_death(shell, operation, how)
     shell.comes_back(counts)
+    m.kill()
+    check_image(disk, before, operation)
+
+
+@pytest.mark.parametrize('bus', ['ide', 'nvme'])
+@pytest.mark.parametrize('operation', ['r', 'w'])
+def test_the_heir_of_a_disk_that_runs(machine, fixtures, tmp_path, operation,
+                                      bus):
+    """The victim dies wherever its requests are: the disk's speed is drawn."""
+    disk, draw = tmp_path / 'disk.img', random.Random(bus + operation)
+    before = old_content(3)
+    disk.write_bytes(before)
+    m = machine(kernel=fixtures.checked, initrd=fixtures.initrd, cpus=2,
+                mem=MEMORY, disks=[qemu.Disk(disk, bus)])
+    shell = Shell(m)
+    for _ in range(10 * ROUNDS):
+        speed = int(2 ** draw.uniform(20, 26))      # 1 to 64 MiB a second
+        one_death(shell, operation, draw.choice(DEATHS), f'{speed} 0 0 0 0 0')
     m.kill()
     check_image(disk, before, operation)
 
