@@ -46,16 +46,13 @@ static volatile char *allocate_page(void)
     return base;
 }
 
-// The same, cancelled by itself, with an IOSB at CHILD_PAGE; and stays.
-static NTSTATUS cancel_own(void)
+// Reads a sector, with an IOSB at CHILD_PAGE; and stays.
+static NTSTATUS read_sector(void)
 {
-    static uint8_t buffer[8];
+    static uint8_t buffer[512] __attribute__((aligned(512)));
     RTL_USER_PROCESS_PARAMETERS *own = &NtCurrentPeb()->ProcessParameters;
-    IO_STATUS_BLOCK iosb;
     NtReadFile(own->StandardInput, NULL, NULL, (void *)1,
                (IO_STATUS_BLOCK *)allocate_page(), buffer, sizeof(buffer), 0);
-    NtCancelIoFile(own->StandardInput, &iosb);
-    NtSetEvent(own->StandardOutput, NULL);
     return sleep_for_ever(NULL);
 }
 
@@ -141,8 +138,8 @@ int main(int argc, char **argv)
         return ask(true, false);
     if (strcmp(what, "stays") == 0)
         return ask(false, true);
-    if (strcmp(what, "cancels") == 0)
-        return cancel_own();
+    if (strcmp(what, "sector") == 0)
+        return read_sector();
     if (strcmp(what, "unmaps") == 0 || strcmp(what, "protects") == 0)
         return take_page(*what == 'p');
     if (strcmp(what, "owns") == 0)
