@@ -95,7 +95,10 @@ typedef struct ide_channel {
     uint32_t command_bytes;    // moved by the present one
     NTSTATUS failure;          // why it ends without an answer of the device
 
-    // Between StartIo and ISR or time-out: whoever clears armed goes on.
+    // Between StartIo and ISR or time-out: whoever clears armed goes on. A
+    // time-out does so behind the lock only, which StartIo holds until the
+    // command is out: else the device would get it when its pages are gone.
+    KSPIN_LOCK starting;
     volatile uint64_t started;    // TSC when the present command went out
     volatile bool armed;          // a command is out
     uint8_t bm_status;            // the ISR's finds, for the DPC

@@ -102,6 +102,7 @@ static NTSTATUS create_channel(DRIVER_OBJECT *driver,
     hal_out8(bus_master + IDE_BM_STATUS, IDE_BM_INTERRUPT | IDE_BM_ERROR);
     hal_out8(channel->control, 0);    // interrupts on
 
+    KeInitializeSpinLock(&channel->starting);
     KeInitializeTimerEx(&channel->reset_timer, NotificationTimer);
     KeInitializeDpc(&channel->reset_dpc, ide_reset_dpc, channel);
     KeInitializeDpc(&channel->timeout_dpc, ide_timeout_dpc, channel);

@@ -108,6 +108,7 @@ static NTSTATUS start_command(ide_channel *channel, IRP *irp)
     // behind it: the disk may answer at once, on another processor, and then
     // nothing of ours may touch the channel any more. Until it has a command
     // the disk asks for no data.
+    KeAcquireSpinLockAtDpcLevel(&channel->starting);
     channel->started = hal_read_tsc();
     ke_watchdog_progress(&channel->watchdog);
     channel->armed = true;
@@ -116,6 +117,7 @@ static NTSTATUS start_command(ide_channel *channel, IRP *irp)
         hal_out8(channel->bus_master + IDE_BM_COMMAND,
                  write ? IDE_BM_START : IDE_BM_START | IDE_BM_TO_MEMORY);
     ide_send_command(disk, command, lba, sectors, lba48);
+    KeReleaseSpinLockFromDpcLevel(&channel->starting);
     return STATUS_PENDING;
 }
 

@@ -1,7 +1,8 @@
 // recover.c - a command that never ends: reset the channel, go on.
 //
 // The watchdog's DPC takes the request from the interrupt under the
-// interrupt's lock: only one of the two can clear armed. Then a timer DPC
+// interrupt's lock: only one of the two can clear armed; and from StartIo
+// behind the lock `starting`. Then a timer DPC
 // looks at the channel once a tick until it is ready; nobody polls. The request
 // fails with STATUS_IO_TIMEOUT by the usual DPC, those behind it go on, and if
 // the disk is still deaf they time out as well. (A write that timed out may
@@ -42,7 +43,10 @@ void ide_timeout_dpc(KDPC *dpc, void *context, void *argument1, void *argument2)
     (void)dpc, (void)argument1, (void)argument2;
 
     ide_channel *channel = context;
-    if (!KeSynchronizeExecution(&channel->interrupt, take_over, channel))
+    KeAcquireSpinLockAtDpcLevel(&channel->starting);
+    bool late = KeSynchronizeExecution(&channel->interrupt, take_over, channel);
+    KeReleaseSpinLockFromDpcLevel(&channel->starting);
+    if (!late)
         return;
     channel->watchdog.busy = false;
     channel->reset_ticks = 0;

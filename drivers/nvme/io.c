@@ -191,7 +191,7 @@ NTSTATUS nvme_send(DEVICE_OBJECT *device, IRP *irp)
     request->done = request->list = 0;
     if (length > PAGE_SIZE &&
         irp->MdlAddress->ByteOffset + (uint64_t)length > 2 * PAGE_SIZE &&
-        !(request->list = mm_allocate_frame(0)))
+        !(request->list = ex_allocate_io_frame()))
         return io_complete(irp, STATUS_INSUFFICIENT_RESOURCES, 0);
 
     // When the lock is let go another processor may complete and free irp.

@@ -30,5 +30,6 @@ extern uint64_t ex_pool_pages;   // that are cut into blocks, used or not
 void ex_init_pool(void);
 void *ExAllocatePoolWithTag(POOL_TYPE type, size_t size, uint32_t tag);
 void ExFreePoolWithTag(void *block, uint32_t tag);
+PFN_NUMBER ex_allocate_io_frame(void);
 
 #endif

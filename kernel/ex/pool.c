@@ -67,13 +67,23 @@ static void push_free(pool_page *page, pool_block *block)
     page->free = block;
 }
 
-// Cuts a page into blocks and puts it on its class's list; the last frames are
-// for the I/O of processes that have little. Lock held.
+// A frame for I/O, as mm_allocate_frame gives them: the very last are for
+// processes that have little.
+//
+// IRQL:    <= DISPATCH_LEVEL
+PFN_NUMBER ex_allocate_io_frame(void)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    bool has_little = KeGetCurrentThread()->Process->pages <= MM_LAST_FRAMES;
+    return mm_allocate_frame(has_little ? 0 : MM_FRAMES_FOR_IO);
+}
+
+// Cuts a page into blocks and puts it on its class's list. Lock held.
 static bool add_page(pool_class *class, POOL_TYPE type)
 {
-    bool to_the_last = type == ex_pool_for_io &&
-                       KeGetCurrentThread()->Process->pages <= MM_LAST_FRAMES;
-    PFN_NUMBER frame = mm_allocate_frame(to_the_last ? 0 : MM_FRAMES_FOR_IO);
+    PFN_NUMBER frame = type == ex_pool_for_io
+                           ? ex_allocate_io_frame()
+                           : mm_allocate_frame(MM_FRAMES_FOR_IO);
     if (!frame)
         return false;
     pool_page *page = mm_frame_to_virt(frame);

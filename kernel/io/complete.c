@@ -67,7 +67,7 @@ void iop_copy_output(IRP *irp)
     if (!NT_ERROR(irp->IoStatus.Status) &&
         !NT_SUCCESS(ke_copy_to_user(irp->UserBuffer, irp->SystemBuffer,
                                     length)))
-        irp->IoStatus.Status = STATUS_ACCESS_VIOLATION;
+        irp->IoStatus = (IO_STATUS_BLOCK){ .Status = STATUS_ACCESS_VIOLATION };
 }
 
 static void advance_position(IRP *irp)

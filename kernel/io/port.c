@@ -134,15 +134,15 @@ NTSTATUS io_post(KQUEUE *port, void *key, void *context, NTSTATUS status,
 // the packet without that.
 static inline void unpack_irp(IRP *irp, FILE_IO_COMPLETION_INFORMATION *entry)
 {
-    complete_entry(entry, irp->OriginalFileObject->CompletionKey,
-                   irp->UserApcContext, irp->IoStatus.Status,
-                   irp->IoStatus.Information);
     ki_trace(TRACE_PORT_REMOVE, 0, irp->id);
     if (!(irp->flags & IRP_STORED) &&
         irp->Thread->Process == KeGetCurrentThread()->Process) {
         iop_store_results(irp);
         ki_trace(TRACE_IRP_DONE, 0, irp->id);
     }
+    complete_entry(entry, irp->OriginalFileObject->CompletionKey,
+                   irp->UserApcContext, irp->IoStatus.Status,
+                   irp->IoStatus.Information);
     iop_discard_irp(irp);
 }
 

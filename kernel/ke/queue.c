@@ -69,7 +69,8 @@ static void release_waiters(KQUEUE *queue)
 static bool inserter_takes_it(const KQUEUE *queue)
 {    // lab 3
     const KTHREAD *thread = KeGetCurrentThread();
-    return thread->Queue == queue && thread->WaitReason == WrQueue;
+    return thread->Queue == queue && thread->WaitReason == WrQueue &&
+           !KeGetCurrentPrcb()->dpc_active;
 }
 
 // Appends the packet; false if the queue was run down. Queue's lock held.

@@ -79,7 +79,7 @@ static DECLSPEC_NOINLINE KPRCB *find_least(const KTHREAD *thread)
 static inline KPRCB *choose_processor(const KTHREAD *thread)
 {
     KPRCB *last = ki_processor[thread->processor];
-    bool idle = last->CurrentThread == last->idle_thread && !is_ready(last, 0);
+    bool idle = load_of(last) == KI_IDLE_PRIORITY;    // and does not hurry
     return KeNumberProcessors == 1 || (idle && may_run_on(thread, last))
                ? last
                : find_least(thread);
@@ -287,10 +287,11 @@ void ki_reschedule(void)
     KeAcquireSpinLockAtDpcLevel(&ki_dispatcher_lock);
     KPRCB *prcb = KeGetCurrentPrcb();
     KTHREAD *current = prcb->CurrentThread;
+    prcb->reschedule = false;    // first: the clock may set both in between
     bool quantum_end = __atomic_exchange_n(&prcb->quantum_expired, false,
-                                           __ATOMIC_RELAXED);
-    prcb->reschedule = false;
-    if (quantum_end && current->Priority > current->BasePriority)
+                                           __ATOMIC_SEQ_CST);
+    if (quantum_end && current->Priority > current->BasePriority &&
+        !current->hurries)
         current->Priority--;
     if (is_ready(prcb, current->Priority + !quantum_end) ||
         !may_run_on(current, prcb)) {

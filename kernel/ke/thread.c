@@ -208,23 +208,12 @@ uint32_t KeResumeThread(KTHREAD *thread)
 void ke_idle(void)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    static volatile uint32_t asked;    // to reap, since nobody does
     ki_enable();    // from here on we answer others' IPIs
     for (;;) {
         KPRCB *prcb = KeGetCurrentPrcb();
         uint32_t seen = prcb->interrupt_count;
-        // One at a time: each would make the others flush their TLBs. It looks
-        // again for whoever has come, and gone on, in the meantime.
-        if (__atomic_fetch_add(&asked, 1, __ATOMIC_SEQ_CST) == 0) {
-            uint32_t before;
-            do {
-                before = __atomic_load_n(&asked, __ATOMIC_SEQ_CST);
-                while (ke_hook.reap())
-                    continue;
-            } while (!__atomic_compare_exchange_n(&asked, &before, 0, false,
-                                                  __ATOMIC_SEQ_CST,
-                                                  __ATOMIC_SEQ_CST));
-        }
+        while (ke_hook.reap())
+            continue;
         ki_disable();
         // Said first, then looked: see request_drain in dpc.c.
         __atomic_store_n(&prcb->halted_since, hal_read_tsc(), __ATOMIC_SEQ_CST);

@@ -9,10 +9,12 @@
 
 // ---- Signals and what they do to an object --------------------------------
 
+// A mutant's owner that has taken it 2^31 times waits for itself. (NT raises
+// STATUS_MUTANT_LIMIT_EXCEEDED.)
 static bool is_signalled(const DISPATCHER_HEADER *object, const KTHREAD *thread)
 {
     return object->SignalState > 0 ||
-           (object->Type == MutantObject &&
+           (object->Type == MutantObject && object->SignalState > INT32_MIN &&
             ((const KMUTANT *)object)->OwnerThread == thread);
 }
 
@@ -99,7 +101,7 @@ void ki_unwait(KTHREAD *thread, NTSTATUS status, KPRIORITY increment)
         KeReleaseSpinLockFromDpcLevel(&queue->lock);
     }
     int base = thread->BasePriority, boosted = base + increment;
-    if (base < LOW_REALTIME_PRIORITY) {
+    if (base < LOW_REALTIME_PRIORITY && !thread->hurries) {
         boosted = MIN(boosted, LOW_REALTIME_PRIORITY - 1);
         if (increment > 0 && boosted > thread->Priority)
             thread->Priority = (KPRIORITY)boosted;

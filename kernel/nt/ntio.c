@@ -31,12 +31,11 @@ static NTSTATUS take_event(HANDLE handle, KEVENT **event)
 // any handle.
 static FORCEINLINE NTSTATUS reference_targets(HANDLE handle, ACCESS_MASK access,
                                           nt_reply reply, FILE_OBJECT **file,
-                                          KEVENT **event)
+                                          KEVENT **event, ACCESS_MASK *granted)
 {
-    ACCESS_MASK granted;
     NT_TRY(ob_reference_by_handle(handle, 0, &io_file_type, (void **)file,
-                                  &granted));
-    if (access && !(granted & access))
+                                  granted));
+    if (access && !(*granted & access))
         return STATUS_ACCESS_DENIED;
     if (reply.event)
         NT_TRY(take_event(reply.event, event));
@@ -137,8 +136,11 @@ static FORCEINLINE NTSTATUS transfer(HANDLE handle, ACCESS_MASK access,
 {
     NT_OWNED FILE_OBJECT *file = NULL;
     NT_OWNED KEVENT *event = NULL;
+    ACCESS_MASK granted;
     IRP *irp;
-    NT_TRY(reference_targets(handle, access, reply, &file, &event));
+    NT_TRY(reference_targets(handle, access, reply, &file, &event, &granted));
+    if (major == IRP_MJ_WRITE && !(granted & FILE_WRITE_DATA))
+        offset = FILE_WRITE_TO_END_OF_FILE;    // it may only append (OVL-12)
     NT_TRY(prepare(&file, major, reply, &event, buffer, length, offset, &irp));
     // Another processor may complete and free it before io_send returns.
     return io_send(irp->OriginalFileObject, irp);
@@ -210,6 +212,7 @@ static NTSTATUS prepare_array(FILE_OBJECT *file, const NT_ARRAY_WRITE *writes,
 //
 // IRQL:    == PASSIVE_LEVEL
 // Returns: STATUS_SUCCESS               all *sent were accepted
+//          STATUS_ACCESS_DENIED         it may not write, or only append
 //          STATUS_INVALID_PARAMETER     the handle is synchronous
 //          or as NtWriteFile for number *sent, behind which nothing was done
 NTSTATUS nt_write_array(HANDLE handle, const NT_ARRAY_WRITE *writes,
@@ -222,7 +225,7 @@ NTSTATUS nt_write_array(HANDLE handle, const NT_ARRAY_WRITE *writes,
     NT_TRY(ke_put_user(sent, &done));
     NT_TRY(ob_reference_by_handle(handle, 0, &io_file_type, (void **)&file,
                                   &granted));
-    if (!(granted & (FILE_WRITE_DATA | FILE_APPEND_DATA)))
+    if (!(granted & FILE_WRITE_DATA))
         return STATUS_ACCESS_DENIED;
     if (file->Flags & FO_SYNCHRONOUS_IO)
         return STATUS_INVALID_PARAMETER;
@@ -257,7 +260,8 @@ NTSTATUS NtDeviceIoControlFile(HANDLE file, HANDLE event, IO_APC_ROUTINE *apc,
     const nt_reply reply = { event, apc, apc_context, iosb };
     NT_OWNED FILE_OBJECT *object = NULL;
     NT_OWNED KEVENT *owned = NULL;
-    NT_TRY(reference_targets(file, 0, reply, &object, &owned));
+    NT_TRY(reference_targets(file, 0, reply, &object, &owned,
+                             &(ACCESS_MASK){ 0 }));
     if ((code & METHOD_MASK) != METHOD_BUFFERED)
         return STATUS_INVALID_DEVICE_REQUEST;
     if (MAX(input_length, output_length) > MAXIMUM_CONTROL_BUFFER)
@@ -288,7 +292,8 @@ NTSTATUS NtFlushBuffersFile(HANDLE file, IO_STATUS_BLOCK *iosb)
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     NT_OWNED FILE_OBJECT *object = NULL;
     NT_TRY(reference_targets(file, FILE_WRITE_DATA | FILE_APPEND_DATA,
-                             (nt_reply){ .iosb = iosb }, &object, NULL));
+                             (nt_reply){ .iosb = iosb }, &object, NULL,
+                             &(ACCESS_MASK){ 0 }));
     uintptr_t information = 0;
     NTSTATUS status = io_request(
         object, &(IO_STACK_LOCATION){ .MajorFunction = IRP_MJ_FLUSH_BUFFERS },
@@ -308,7 +313,7 @@ static NTSTATUS cancel(HANDLE handle, IO_STATUS_BLOCK *iosb,
 {
     NT_OWNED FILE_OBJECT *file = NULL;
     NT_TRY(reference_targets(handle, 0, (nt_reply){ .iosb = iosb }, &file,
-                             NULL));
+                             NULL, &(ACCESS_MASK){ 0 }));
     request->filter.file = file;
     request->filter.process = &PsGetCurrentProcess()->Pcb;
     request->found = io_cancel(&file->io, &request->filter);
