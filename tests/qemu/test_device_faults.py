@@ -142,6 +142,13 @@ def test_all_else_is_responsive_beside_a_slow_disk(machine, fixtures, scratch,
     m.expect('all 24,576 bytes are as they should be')
 
 
+def test_a_time_out_waits_for_the_start(run, fixtures, scratch):
+    m = run('true', kernel=fixtures.checked, cpus=2,
+            disks=[qemu.Disk(scratch(MIB), 'ide')],
+            options=['ktest=starting_*', 'then=poweroff'])
+    assert 'ok 1 - starting_keeps_the_time_out_away' in m.com2
+
+
 # ---- A disk that never answers ----------------------------------------------
 
 DEAF = 'throttling.bps-write=1'     # the first write passes, the next waits

@@ -201,8 +201,8 @@ def test_disks_of_both_kinds(run, fixtures, scratch):
         assert path.read_bytes() == content + bytes(MIB - len(content))
 
 
-def test_a_controller_that_does_not_turn_off(run, fixtures, scratch):
+def test_a_controller_that_is_dead(run, fixtures, scratch):
     m = run('true', kernel=fixtures.checked,
             disks=[qemu.Disk(scratch(MIB), 'nvme')],
             options=['ktest=dead_*', 'then=poweroff'])
-    assert 'ok 1 - dead_controller_is_cut_off' in m.com2
+    assert m.com2.count('\nok ') == 2

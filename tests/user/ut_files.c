@@ -124,6 +124,16 @@ static void transfers(void)
     CHECK_STATUS(NtReadFile(disk, NULL, NULL, NULL, &iosb, in, SECTOR,
                             FILE_WRITE_TO_END_OF_FILE),
                  STATUS_INVALID_PARAMETER);
+    rule("OVL-12: a handle that may only append writes nowhere on a disk");
+    HANDLE append = NULL;
+    uint32_t sent = 0;
+    DISK_GEOMETRY geometry;
+    CHECK_OK(nt_open_disk(0, FILE_APPEND_DATA, 0, &append, &geometry));
+    CHECK(NT_ERROR(NtWriteFile(append, NULL, NULL, NULL, &iosb, out, SECTOR,
+                               0)));
+    CHECK_STATUS(nt_write_array(append, &(NT_ARRAY_WRITE){ 0 }, 1, &sent),
+                 STATUS_ACCESS_DENIED);
+    CHECK_OK(NtClose(append));
     rule("what failed has moved nothing");
     memset(in, 0x5A, SECTOR);
     CHECK_STATUS(NtReadFile(disk, NULL, NULL, NULL, &iosb, in, SECTOR,

@@ -43,3 +43,20 @@ KTEST(dead_controller_is_cut_off, "")
     disk_set_bus_master(pci, true);
     EXPECT(is_master(pci));
 }
+
+// A reset's failing Set Features says nothing of how many queues there are.
+KTEST(dead_controller_keeps_its_queues, "")
+{
+    enum { QUEUES = 3, SET_QUEUES = 2, FAILED = 6 << 1 | NVME_PHASE };
+    static uint32_t registers[NVME_CSTS + 1];
+    static nvme_completion answers[SET_QUEUES + 1];
+    static nvme_controller controller;
+    answers[SET_QUEUES].status = FAILED;
+    controller.registers = controller.doorbells = registers;
+    controller.admin_cq = answers;
+    controller.step = 2 + SET_QUEUES;
+    controller.queue_count = QUEUES;
+    controller.resetting = true;
+    EXPECT(!NT_SUCCESS(nvme_next_step(&controller)));
+    EXPECT(controller.queue_count == QUEUES);
+}
