@@ -14,7 +14,7 @@ static volatile uint32_t reaped;
 static void reap_slowly(void *object)
 {
     reaping = KeGetCurrentProcessorNumber() + 1;
-    ktest_spin_until(&finish);
+    EXPECT(ktest_spin_until(&finish));
     ObDereferenceObject(object);
 }
 
