@@ -677,7 +677,10 @@ KTEST(idle_processor_is_left_alone, "")
         EXPECT(ktest_wait(&turns[1]));
     }
     ktest_join(&other);
-    EXPECT(idle->interrupt_count == before && idle->halted_since);
+    // Its clock may have been armed before, for somebody who is gone.
+    EXPECT(idle->interrupt_count - before < TURNS / 100);
+    EXPECT(until_halted(idle));
+    before = idle->interrupt_count;
     ktest_start_on(&third, OTHER, say_where, (void *)&where);
     EXPECT(ktest_spin_until(&where) && where == OTHER + 1);
     EXPECT(idle->interrupt_count != before);
