@@ -41,7 +41,7 @@ typedef struct con_port {
     volatile bool write_done;         // the DPC completes what was writing
 
     // The ring: put by the ISR at head, taken at tail under the cancel lock.
-    char ring[CON_RING_SIZE];
+    volatile char ring[CON_RING_SIZE];
     volatile uint32_t head, tail;    // bytes ever put, taken
     uint32_t dropped;                // found the ring full; for the debugger
 

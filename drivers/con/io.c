@@ -77,9 +77,10 @@ static void hand_out(con_port *port)
         IoAcquireCancelSpinLock(&irql);
         IRP *irp = port->tail != port->head ? take(&port->reads) : NULL;
         if (irp) {
-            char *to = irp->SystemBuffer;
-            while (count < length_of(irp) && port->tail != port->head)
-                to[count++] = port->ring[port->tail++ % CON_RING_SIZE];
+            // Behind each byte the ISR uses its place.
+            for (char *to = irp->SystemBuffer; count < length_of(irp) &&
+                 port->tail != port->head; port->tail++)
+                to[count++] = port->ring[port->tail % CON_RING_SIZE];
         }
         IoReleaseCancelSpinLock(irql);
         if (!irp)

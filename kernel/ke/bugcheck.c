@@ -7,21 +7,20 @@
 
 enum { BACKTRACE_DEPTH = 16 };
 
-volatile bool ki_bugchecking;
+KPRCB *volatile ki_bugcheck_owner;
 
 // Stops the others, so that they change nothing any more; of two processors
 // that come here at once one prints. A fault in here only ends.
 static void stop_others(KPRCB *self)
 {
-    static KPRCB *volatile owner;
     KPRCB *nobody = NULL;
-    if (!__atomic_compare_exchange_n(&owner, &nobody, self, false,
-                                     __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+    if (!__atomic_compare_exchange_n(&ki_bugcheck_owner, &nobody, self,
+                                     false, __ATOMIC_SEQ_CST,
+                                     __ATOMIC_SEQ_CST)) {
         if (nobody != self)
             ki_stop_processor();
         hal_exit(HAL_EXIT_BUGCHECK);
     }
-    ki_bugchecking = true;
     for (uint32_t i = 0; i < KeNumberProcessors; i++)
         if (ki_processor[i] != self)
             hal_send_ipi(ki_processor[i]->apic_id, HAL_IPI_NMI);

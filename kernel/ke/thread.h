@@ -49,7 +49,7 @@ struct KPROCESS {
 
     // For what lives higher up; ke never looks inside.
     struct ob_handle_table *handles;
-    volatile uint64_t pages;     // of ring 3; changed with the space locked
+    volatile uint64_t pages;     // of ring 3, and tables; the space is locked
     uint8_t pool_account;        // with ex
     ke_io_slot io;
 };

@@ -112,7 +112,8 @@ void ke_export_thread(uint32_t id, uint32_t process, const char name[16])
     KeReleaseSpinLock(&port_lock, old);
 }
 
-// Writes out what is new in every ring.
+// Writes out what is new in every ring; what comes meanwhile is for the next
+// time, else a busy processor would have no end.
 //
 // IRQL:    == PASSIVE_LEVEL
 void ke_export_trace(void)
@@ -124,7 +125,7 @@ void ke_export_trace(void)
     if (!exporting)
         return;
     for (uint32_t i = 0, got; i < KeNumberProcessors; i++)
-        do {
+        for (uint64_t end = ki_trace_rings[i].next; positions[i] < end;) {
             KeAcquireSpinLock(&port_lock, &old);
             uint64_t lost = -positions[i];
             got = ke_read_trace(&ki_trace_rings[i], &positions[i], batch,
@@ -133,5 +134,5 @@ void ke_export_trace(void)
             put_note(KI_NOTE_RECORDS, i, lost << 32 | got);
             put(batch, got * sizeof(*batch));
             KeReleaseSpinLock(&port_lock, old);
-        } while (got == BATCH);
+        }
 }

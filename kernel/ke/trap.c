@@ -94,7 +94,8 @@ static DECLSPEC_NOINLINE void dispatch_exception(KTRAP_FRAME *frame)
 // IRQL:    any level
 void ki_fatal_trap(KTRAP_FRAME *frame)
 {
-    if (frame->vector == VECTOR_NMI && ki_bugchecking)
+    KPRCB *owner = ki_bugcheck_owner;
+    if (frame->vector == VECTOR_NMI && owner && owner != KeGetCurrentPrcb())
         ki_stop_processor();
     uint32_t code = frame->vector == VECTOR_NMI ? NMI_HARDWARE_FAILURE
                     : frame->vector == VECTOR_MACHINE_CHECK

@@ -120,7 +120,8 @@ bool mm_init(const LOADER_PARAMETER_BLOCK *loader)
     map_image(ki_text_start, ki_text_end, 0);
     map_image(ki_rodata_start, ki_rodata_end, MM_PTE_NX);
     map_image(ki_data_start, ki_image_end, MM_PTE_WRITE | MM_PTE_NX);
-    mm_make_entry(mm_kernel_cr3, MM_SYSTEM_PAGES);    // for all spaces to copy
+    // For all spaces to copy.
+    mm_make_entry(mm_kernel_cr3, MM_SYSTEM_PAGES, NULL);
     hal_write_msr(MSR_EFER, hal_read_msr(MSR_EFER) | EFER_NXE);
     mm_write_cr3(mm_kernel_cr3);
     add_frames((MEMORY_RANGE){ (uintptr_t)boot_low_start,

@@ -75,12 +75,14 @@ static inline volatile uint64_t *mm_page_entry(uint64_t cr3, uint64_t address)
 }
 
 // What else is made of such a walk; see pages.c.
-volatile uint64_t *mm_make_entry(uint64_t cr3, uint64_t address);
+volatile uint64_t *mm_make_entry(uint64_t cr3, uint64_t address,
+                                 volatile uint64_t *tables);
 uint64_t mm_next_used(uint64_t cr3, uint64_t address, uint64_t end);
 uint64_t mm_find_room(uint64_t cr3, uint64_t *room, MEMORY_RANGE within,
                       uint64_t size, uint64_t grain);
 bool mm_map(uint64_t address, MEMORY_RANGE physical, uint64_t bits);
-bool mm_commit(uint64_t cr3, MEMORY_RANGE pages, uint64_t bits);
+bool mm_commit(uint64_t cr3, MEMORY_RANGE pages, uint64_t bits,
+               volatile uint64_t *tables);
 // users: the mask of processors that may know the pages, read when entries
 // have changed; NULL: all.
 void mm_change(uint64_t cr3, const volatile uint32_t *users,

@@ -29,10 +29,11 @@ static PFN_NUMBER take_frame(uint64_t address)
 }
 
 // The entry of the page at address, with the tables above it; NULL if there
-// is no memory for them.
+// is no memory for them. tables counts those that are made here, if not NULL.
 //
 // IRQL:    <= DISPATCH_LEVEL
-volatile uint64_t *mm_make_entry(uint64_t cr3, uint64_t address)
+volatile uint64_t *mm_make_entry(uint64_t cr3, uint64_t address,
+                                 volatile uint64_t *tables)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
@@ -46,6 +47,8 @@ volatile uint64_t *mm_make_entry(uint64_t cr3, uint64_t address)
             return NULL;
         *entry = mm_frame_entry(frame, MM_PTE_PRESENT | MM_PTE_WRITE |
                                 (address < MM_DIRECT_MAP ? MM_PTE_USER : 0));
+        if (tables)
+            ++*tables;
     }
 }
 
@@ -94,7 +97,7 @@ bool mm_map(uint64_t address, MEMORY_RANGE physical, uint64_t bits)
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
     while (physical.start < physical.end) {
-        volatile uint64_t *entry = mm_make_entry(mm_kernel_cr3, address);
+        volatile uint64_t *entry = mm_make_entry(mm_kernel_cr3, address, NULL);
         if (!entry)
             return false;
         uint64_t room = (PAGE_SIZE - BYTE_OFFSET(entry)) / sizeof(*entry);
@@ -144,16 +147,18 @@ static void release_pages(uint64_t cr3, MEMORY_RANGE pages)
 
 // Maps new pages with these bits in their entries, all or none. None is present
 // before all have their frames: no TLB has seen one that does not come about.
+// tables is mm_make_entry's; they stay, also if there is no memory.
 //
 // IRQL:    <= DISPATCH_LEVEL
 // Returns: false if there is no memory
-bool mm_commit(uint64_t cr3, MEMORY_RANGE pages, uint64_t bits)
+bool mm_commit(uint64_t cr3, MEMORY_RANGE pages, uint64_t bits,
+               volatile uint64_t *tables)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
     static const uint32_t nobody;
     for (uint64_t at = pages.start; at < pages.end; at += PAGE_SIZE) {
-        volatile uint64_t *entry = mm_make_entry(cr3, at);
+        volatile uint64_t *entry = mm_make_entry(cr3, at, tables);
         PFN_NUMBER frame = entry ? take_frame(at) : 0;
         if (!frame) {
             release_pages(cr3, (MEMORY_RANGE){ pages.start, at });
@@ -212,7 +217,7 @@ bool mm_map_page(mm_space *space, uint64_t physical)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
-    volatile uint64_t *entry = mm_make_entry(space->cr3, physical);
+    volatile uint64_t *entry = mm_make_entry(space->cr3, physical, NULL);
     if (entry)
         *entry = physical | MM_PTE_PRESENT | MM_PTE_TOUCHED;
     return entry;
@@ -226,7 +231,7 @@ void mm_unmap_page(mm_space *space, uint64_t physical)
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
     volatile uint64_t *entry = mm_page_entry(space->cr3, physical);
-    if (entry)
+    if (*entry)    // else it may be one for all that is not mapped
         *entry = 0;
 }
 

@@ -36,7 +36,7 @@ void *mm_allocate_system_pages(uint32_t pages)
     KeAcquireSpinLock(&system_lock, &old);
     uint64_t base = find_run(size);
     if (base && !mm_commit(mm_kernel_cr3, (MEMORY_RANGE){ base, base + size },
-                           WRITABLE))
+                           WRITABLE, NULL))
         base = 0;
     KeReleaseSpinLock(&system_lock, old);
     return (void *)base;
