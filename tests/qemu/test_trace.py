@@ -89,3 +89,10 @@ def test_trace_on_exports_the_default_events(traced):
     found = {names[r.code] for r in stream.read(
         traced('ps', options=['trace=on'])).records}
     assert 'SWITCH' in found and 'SERVICE' not in found
+
+
+@pytest.mark.parametrize('cpus', [1, 2])
+def test_the_export_ends_beside_one_that_fills_the_rings(traced, cpus):
+    recording = stream.read(traced('sh', '-c', 'caller &; ps; shutdown',
+                                   cpus=cpus))
+    assert recording.records

@@ -82,14 +82,30 @@ static NTSTATUS take_request(uint64_t n)
     return NtReadFile(console, NULL, NULL, NULL, &iosb, &byte, 1, 0);
 }
 
+static NTSTATUS take_large_request(void)
+{
+    static uint8_t large[1900];
+    return NtReadFile(console, NULL, NULL, NULL, &iosb, large, sizeof(large),
+                      0);
+}
+
 // Of all memory the rest, by what pending requests need, and by finished ones
 // that nobody takes out of their port.
 static NTSTATUS take_memory_and_buffers(uint64_t n)
 {
-    static uint8_t large[1900];
     NTSTATUS status = take_memory(n);
-    return NT_ERROR(status) ? NtReadFile(console, NULL, NULL, NULL, &iosb,
-                                         large, sizeof(large), 0) : status;
+    return NT_ERROR(status) ? take_large_request() : status;
+}
+
+// The memory is page tables here: the pages themselves are given back.
+static NTSTATUS take_tables_and_buffers(uint64_t n)
+{
+    void *base = (void *)((4ull << 30) + (n << 21));
+    size_t size = 4096;
+    if (NT_ERROR(NtAllocateVirtualMemory(NtCurrentProcess(), &base, &size,
+                                         MEM_COMMIT, PAGE_READWRITE)))
+        return take_large_request();
+    return NtFreeVirtualMemory(NtCurrentProcess(), &base, &size, MEM_RELEASE);
 }
 
 static NTSTATUS take_result(uint64_t n)
@@ -155,6 +171,7 @@ static const struct {
     { "ports", take_packets_of_many_ports, 10000 },
     { "results", take_result, 1000 },
     { "memory, buffers", take_memory_and_buffers, 5 },
+    { "tables, buffers", take_tables_and_buffers, 1000 },
     { "memory, results", take_memory_and_results, 5 },
     { "routines", take_routine, 1000 },
     { "memory, routines", take_memory_and_routines, 5 },
