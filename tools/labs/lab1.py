@@ -243,7 +243,8 @@ def some(draw, count):
 
 
 def runs_in_time(draw):
-    """DPC-02 below DISPATCH, DPC-03 at each level from there on."""
+    """DPC-02 below DISPATCH, DPC-03 at each level from there on: at DISPATCH
+    itself in every script, as its border is the one to be missed."""
     for _ in range(4):
         block = [('reset',)]
         for dpc in some(draw, 3):
@@ -251,8 +252,8 @@ def runs_in_time(draw):
             block += [('raise_', at), insert(draw, dpc), ('lower', PASSIVE)]
         yield Script([block])
         block = [('reset',)]
-        for dpc in some(draw, 3):
-            above = draw.choice([DISPATCH, 5, 11, SYNCH, 13, TOP])
+        for n, dpc in enumerate(some(draw, 3)):
+            above = draw.choice([5, 11, SYNCH, 13, TOP]) if n else DISPATCH
             block += [('raise_', above), insert(draw, dpc)]
             if above > DISPATCH and draw.random() < 0.5:
                 block += [('lower', DISPATCH)]
