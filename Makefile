@@ -242,9 +242,11 @@ $(foreach t,$(call outside,$(KTESTS)),$(eval \
 
 $(BUILD)/tint.elf: $(FREE_OBJ)
 $(BUILD)/tint-chk.elf: $(CHK_OBJ)
-# Calls of these go through verify.c, poolguard.c or faults.c of tests/kernel first.
+# Calls of these go through verify.c, poolguard.c, faults.c or processors.c of
+# tests/kernel first.
 VERIFIED := IoCallDriver IoCompleteRequest iop_call_cancel_routine \
-            ExAllocatePoolWithTag ExFreePoolWithTag hal_exit ki_dispatch_device
+            ExAllocatePoolWithTag ExFreePoolWithTag hal_exit hal_send_ipi \
+            ki_dispatch_device
 $(BUILD)/tint-chk.elf: LDFLAGS += $(VERIFIED:%=--wrap=%)
 $(KERNELS): linker.ld $(BUILD)/stamp/kernel
 	$(call say,LD,$@)$(LD) $(LDFLAGS) -T linker.ld -o $@ $(filter %.o,$^)

@@ -106,8 +106,8 @@ static NTSTATUS start_command(ide_channel *channel, IRP *irp)
     // started comes before armed, so that a time-out never sees an old one. And
     // the command comes last, although the data sheet starts the bus master
     // behind it: the disk may answer at once, on another processor, and then
-    // nothing of ours may touch the channel any more. Until it has a command
-    // the disk asks for no data.
+    // of ours only the lock may still touch the channel. Until it has a
+    // command the disk asks for no data.
     KeAcquireSpinLockAtDpcLevel(&channel->starting);
     channel->started = hal_read_tsc();
     ke_watchdog_progress(&channel->watchdog);

@@ -1,12 +1,12 @@
 // recover.c - a command that never ends: reset the channel, go on.
 //
-// The watchdog's DPC takes the request from the interrupt under the
-// interrupt's lock: only one of the two can clear armed; and from StartIo
-// behind the lock `starting`. Then a timer DPC
-// looks at the channel once a tick until it is ready; nobody polls. The request
-// fails with STATUS_IO_TIMEOUT by the usual DPC, those behind it go on, and if
-// the disk is still deaf they time out as well. (A write that timed out may
-// still reach the disk: QEMU lets a held one go when the bus master stops.)
+// The watchdog's DPC takes the request from StartIo under the lock `starting`,
+// and, inside it, from the interrupt under the interrupt's lock: only one can
+// clear armed. Then a timer DPC looks at the channel once a tick until it is
+// ready; nobody polls. The request fails with STATUS_IO_TIMEOUT by the usual
+// DPC, those behind it go on, and if the disk is still deaf they time out as
+// well. (A write that timed out may still reach the disk: QEMU lets a held one
+// go when the bus master stops.)
 
 #include "drivers/ide/ide.h"
 

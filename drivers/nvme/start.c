@@ -34,7 +34,9 @@ static NTSTATUS take_admin(nvme_controller *c, uint32_t number)
     if (!nvme_is_new(entry, number / ADMIN_ENTRIES % 2 ? 0 : NVME_PHASE))
         return STATUS_PENDING;
     c->doorbells[c->stride] = (number + 1) % ADMIN_ENTRIES;
-    if (number == SET_QUEUES && !c->resetting)    // has of either, less one
+    // It says how many it has of either, less one. A reset leaves us with those
+    // that we have: whatever waits, waits in one of them.
+    if (number == SET_QUEUES && !c->resetting)
         c->queue_count = MIN(c->queue_count, MIN(entry->result & UINT16_MAX,
                                                  entry->result >> 16) + 1);
     return nvme_status(entry);

@@ -71,6 +71,8 @@ static void push_free(pool_page *page, pool_block *block)
 // processes that have little.
 //
 // IRQL:    <= DISPATCH_LEVEL
+// Returns: its number; 0: there is none to spare
+// Owns:    the caller, until mm_release_frame
 PFN_NUMBER ex_allocate_io_frame(void)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);

@@ -65,7 +65,8 @@ static void release_waiters(KQUEUE *queue)
 
 // An insert made by a thread inside its own queue wait (a completion APC ran
 // there) releases nobody: that thread itself takes the packet next, and leaves
-// the rest to others.
+// the rest to others. A DPC that interrupted it there inserts for anybody: it
+// may have another thread preempt this one before it gets to the packet.
 static bool inserter_takes_it(const KQUEUE *queue)
 {    // lab 3
     const KTHREAD *thread = KeGetCurrentThread();

@@ -231,7 +231,9 @@ void mm_unmap_page(mm_space *space, uint64_t physical)
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
     volatile uint64_t *entry = mm_page_entry(space->cr3, physical);
-    if (*entry)    // else it may be one for all that is not mapped
+    // Without a table this is the entry of all that is not mapped, which is
+    // constant, and 0.
+    if (*entry)
         *entry = 0;
 }
 

@@ -28,15 +28,18 @@ static NTSTATUS take_event(HANDLE handle, KEVENT **event)
 // Takes the references, which the caller owns even after a failure, and checks
 // what concerns them. The event is reset as soon as the file's handle is known
 // to be good, whatever comes next (CMP-01). access: one of these is enough; 0:
-// any handle.
+// any handle. granted: what the handle has, or NULL.
 static FORCEINLINE NTSTATUS reference_targets(HANDLE handle, ACCESS_MASK access,
                                           nt_reply reply, FILE_OBJECT **file,
                                           KEVENT **event, ACCESS_MASK *granted)
 {
+    ACCESS_MASK mask;
     NT_TRY(ob_reference_by_handle(handle, 0, &io_file_type, (void **)file,
-                                  granted));
-    if (access && !(*granted & access))
+                                  &mask));
+    if (access && !(mask & access))
         return STATUS_ACCESS_DENIED;
+    if (granted)
+        *granted = mask;
     if (reply.event)
         NT_TRY(take_event(reply.event, event));
     NT_TRY(NT_PROBE(reply.iosb));
@@ -260,8 +263,7 @@ NTSTATUS NtDeviceIoControlFile(HANDLE file, HANDLE event, IO_APC_ROUTINE *apc,
     const nt_reply reply = { event, apc, apc_context, iosb };
     NT_OWNED FILE_OBJECT *object = NULL;
     NT_OWNED KEVENT *owned = NULL;
-    NT_TRY(reference_targets(file, 0, reply, &object, &owned,
-                             &(ACCESS_MASK){ 0 }));
+    NT_TRY(reference_targets(file, 0, reply, &object, &owned, NULL));
     if ((code & METHOD_MASK) != METHOD_BUFFERED)
         return STATUS_INVALID_DEVICE_REQUEST;
     if (MAX(input_length, output_length) > MAXIMUM_CONTROL_BUFFER)
@@ -292,8 +294,7 @@ NTSTATUS NtFlushBuffersFile(HANDLE file, IO_STATUS_BLOCK *iosb)
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     NT_OWNED FILE_OBJECT *object = NULL;
     NT_TRY(reference_targets(file, FILE_WRITE_DATA | FILE_APPEND_DATA,
-                             (nt_reply){ .iosb = iosb }, &object, NULL,
-                             &(ACCESS_MASK){ 0 }));
+                             (nt_reply){ .iosb = iosb }, &object, NULL, NULL));
     uintptr_t information = 0;
     NTSTATUS status = io_request(
         object, &(IO_STACK_LOCATION){ .MajorFunction = IRP_MJ_FLUSH_BUFFERS },
@@ -313,7 +314,7 @@ static NTSTATUS cancel(HANDLE handle, IO_STATUS_BLOCK *iosb,
 {
     NT_OWNED FILE_OBJECT *file = NULL;
     NT_TRY(reference_targets(handle, 0, (nt_reply){ .iosb = iosb }, &file,
-                             NULL, &(ACCESS_MASK){ 0 }));
+                             NULL, NULL));
     request->filter.file = file;
     request->filter.process = &PsGetCurrentProcess()->Pcb;
     request->found = io_cancel(&file->io, &request->filter);

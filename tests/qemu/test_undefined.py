@@ -17,10 +17,13 @@ STOP = re.compile(r'^\*\*\* STOP 0xC0000420 STATUS_ASSERTION_FAILURE_CODE '
 
 CASES = {           # what is said, as gcc or clang has it
     'overflow': r"overflow of 'int': 2147483647 \+ 1",
+    'difference': r"overflow of 'int': -2147483648 - 1",
+    'product': r"overflow of 'int': 2147483647 \* 32",
     'negation': r"overflow of 'int': -\(-2147483648\)",
     'division': r"overflow of 'int': 1 / 0",
     'shift': r"shift of 'int': 1 by 32",
     'index': r"index 32 of 'int *\[4\]'",
+    'pointer': r"pointer 0xffff\w+ becomes 0x3fff\w+",
     'null_member': r"null 0x\d+: member access in '(struct )?IRP'.*",
     'alignment': r"misaligned 0xffff\w+: load of 'int'",
     'bool': r"2 is no '(_Bool|bool)'",

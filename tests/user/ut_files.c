@@ -129,10 +129,17 @@ static void transfers(void)
     uint32_t sent = 0;
     DISK_GEOMETRY geometry;
     CHECK_OK(nt_open_disk(0, FILE_APPEND_DATA, 0, &append, &geometry));
-    CHECK(NT_ERROR(NtWriteFile(append, NULL, NULL, NULL, &iosb, out, SECTOR,
-                               0)));
+    CHECK_STATUS(NtWriteFile(append, NULL, NULL, NULL, &iosb, out, SECTOR, 0),
+                 STATUS_INVALID_PARAMETER);
     CHECK_STATUS(nt_write_array(append, &(NT_ARRAY_WRITE){ 0 }, 1, &sent),
                  STATUS_ACCESS_DENIED);
+    CHECK_OK(NtClose(append));
+    CHECK_OK(NtReadFile(disk, NULL, NULL, NULL, &iosb, in, SECTOR, 0));
+    CHECK(memcmp(in, out, SECTOR) != 0);
+    rule("OVL-12: what has no places takes its bytes");
+    CHECK_OK(nt_open_file("CON", FILE_APPEND_DATA, FILE_OPEN,
+                          FILE_SYNCHRONOUS_IO_NONALERT, &append));
+    CHECK_OK(NtWriteFile(append, NULL, NULL, NULL, &iosb, "\n", 1, 0));
     CHECK_OK(NtClose(append));
     rule("what failed has moved nothing");
     memset(in, 0x5A, SECTOR);

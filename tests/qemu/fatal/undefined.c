@@ -8,12 +8,23 @@
 static volatile int zero, one = 1, most = INT32_MAX, least = INT32_MIN,
                     many = 32;
 static volatile uint8_t two = 2;
+static volatile size_t far = 1ull << 62;
 static IRP *volatile nobody;
 static int table[4];
 
 KTEST(undefined_overflow, "")
 {
     most = most + one;                              // here
+}
+
+KTEST(undefined_difference, "")
+{
+    least = least - one;                            // here
+}
+
+KTEST(undefined_product, "")
+{
+    most = most * many;                             // here
 }
 
 KTEST(undefined_negation, "")
@@ -34,6 +45,11 @@ KTEST(undefined_shift, "")
 KTEST(undefined_index, "")
 {
     EXPECT(table[many]);                            // here
+}
+
+KTEST(undefined_pointer, "")
+{
+    EXPECT((char *)table + far);                    // here
 }
 
 KTEST(undefined_null_member, "")
