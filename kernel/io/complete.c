@@ -112,13 +112,12 @@ static inline void queue_packet(IRP *irp)
     uint32_t id = irp->id;
     irp->Tail.packet.is_irp = true;
     // From here on a taker may free it, unless the port refuses; and with it
-    // the file, which kept the port.
-    ObReferenceObject(port);
+    // the file and the port. KeInsertQueue touches that under its lock only, or
+    // while the dispatcher's holds the rundown back.
     int32_t before = KeInsertQueue(port, &irp->Tail.packet.entry);
     ki_trace(TRACE_PORT_INSERT, (uint32_t)before, id);
     if (before < 0)
         io_discard_irp(irp);
-    ObDereferenceObject(port);
 }
 
 // Stage 10 in the asking thread (IRP-09). skip_packet: see IOCP-21.

@@ -155,9 +155,7 @@ static inline void unpack(LIST_ENTRY *entry,
         return;
     }
     iop_mini_packet *post = CONTAINING_RECORD(packet, iop_mini_packet, packet);
-    const FILE_IO_COMPLETION_INFORMATION *in = &post->information;
-    complete_entry(out, in->KeyContext, in->ApcContext,
-                   in->IoStatusBlock.Status, in->IoStatusBlock.Information);
+    *out = post->information;
     ki_trace(TRACE_PORT_REMOVE, 0, 0);
     free_post(post);
 }

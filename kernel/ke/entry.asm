@@ -16,7 +16,8 @@
         extern  ki_trace_mask
         global  ki_trap_stubs, ki_system_call, ki_return_to_user
         global  ki_service_table, ki_service_count
-        global  ki_probe_user, ki_get_user, ki_put_user, ki_put_user_pair
+        global  ki_probe_user, ki_get_user, ki_put_user_pair
+        global  ki_probe_packet, ki_put_packet
         global  ki_save_context, ki_load_context, ki_copy_user
         global  ki_copy_user_end, ki_copy_user_fault
         global  ki_user_args_begin, ki_user_args_end, ki_user_args_fault
@@ -295,21 +296,25 @@ ki_probe_user:
         CLAC
         ret
 
+; NTSTATUS ki_probe_packet(void *key, void *context, void *iosb)
+; The same for all that the taker of one packet gets: two words and a pair.
+; IRQL:    <= APC_LEVEL
+ki_probe_packet:
+        STAC
+        lock or qword [rdi], 0
+        lock or qword [rsi], 0
+        lock or qword [rdx], 0
+        lock or qword [rdx + 8], 0
+        xor     eax, eax
+        CLAC
+        ret
+
 ; NTSTATUS ki_get_user(void *to, const void *from)
 ; IRQL:    <= APC_LEVEL
 ki_get_user:
         STAC
         mov     rax, [rsi]
         mov     [rdi], rax
-        xor     eax, eax
-        CLAC
-        ret
-
-; NTSTATUS ki_put_user(void *to, uint64_t value)
-; IRQL:    <= APC_LEVEL
-ki_put_user:
-        STAC
-        mov     [rdi], rsi
         xor     eax, eax
         CLAC
         ret
@@ -321,6 +326,23 @@ ki_put_user_pair:
         STAC
         mov     [rdi + 8], rdx
         mov     [rdi], rsi
+        xor     eax, eax
+        CLAC
+        ret
+
+; NTSTATUS ki_put_packet(void *key, void *context, void *iosb,
+;                        const FILE_IO_COMPLETION_INFORMATION *packet)
+; IRQL:    <= APC_LEVEL
+ki_put_packet:
+        STAC
+        mov     rax, [rcx]
+        mov     [rdi], rax
+        mov     rax, [rcx + 8]
+        mov     [rsi], rax
+        mov     rax, [rcx + 24]
+        mov     [rdx + 8], rax
+        mov     rax, [rcx + 16]
+        mov     [rdx], rax
         xor     eax, eax
         CLAC
         ret

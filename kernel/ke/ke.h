@@ -79,12 +79,14 @@ static inline NTSTATUS ke_copy_to_user(void *to, const void *from,
 #define ke_put_user(to, from) ke_copy_to_user((to), (from), sizeof(*(to)))
 
 // What every request and every packet needs, and so is short: says whether
-// ring 3 can write two bytes; reads a word; stores one; stores two, the second
-// one first.
+// ring 3 can write two bytes; reads a word; stores two, the second one first.
 NTSTATUS ki_probe_user(void *first, void *last);
 NTSTATUS ki_get_user(void *to, const void *from);
-NTSTATUS ki_put_user(void *to, uint64_t value);
 NTSTATUS ki_put_user_pair(void *to, uint64_t first, uint64_t second);
+// The same for all that the taker of one packet gets.
+NTSTATUS ki_probe_packet(void *key, void *context, void *iosb);
+NTSTATUS ki_put_packet(void *key, void *context, void *iosb,
+                       const FILE_IO_COMPLETION_INFORMATION *packet);
 
 // Says whether ring 3 can write length bytes, at most a page.
 static inline NTSTATUS ke_probe_user(void *to, size_t length)
@@ -93,16 +95,18 @@ static inline NTSTATUS ke_probe_user(void *to, size_t length)
                                     : STATUS_ACCESS_VIOLATION;
 }
 
+// The same for two words and a pair; ki_put_packet may follow.
+static inline NTSTATUS ke_probe_packet(void *key, void *context, void *iosb)
+{
+    uintptr_t all = (uintptr_t)key | (uintptr_t)context | (uintptr_t)iosb;
+    return ke_may_touch((void *)all, 1) ? ki_probe_packet(key, context, iosb)
+                                        : STATUS_ACCESS_VIOLATION;
+}
+
 static inline NTSTATUS ke_get_user_word(void *to, const void *from)
 {
     return ke_may_touch(from, sizeof(uint64_t)) ? ki_get_user(to, from)
                                                 : STATUS_ACCESS_VIOLATION;
-}
-
-static inline NTSTATUS ke_put_user_word(void *to, uint64_t value)
-{
-    return ke_may_touch(to, sizeof(value)) ? ki_put_user(to, value)
-                                           : STATUS_ACCESS_VIOLATION;
 }
 
 static inline NTSTATUS ke_put_user_pair(void *to, uint64_t first,

@@ -117,17 +117,6 @@ static DECLSPEC_NOINLINE int32_t insert_for_waiters(KQUEUE *queue,
     return before;
 }
 
-// The queue was locked and nobody in it waited. Lowers to old.
-static DECLSPEC_NOINLINE int32_t signal_direct_waiters(KQUEUE *queue,
-                                                       int32_t before,
-                                                       KIRQL old)
-{    // lab 3
-    KeAcquireSpinLockAtDpcLevel(&ki_dispatcher_lock);
-    ki_signal(&queue->Header, EVENT_INCREMENT);
-    ki_unlock_dispatcher(old);
-    return before;
-}
-
 // Queues a packet, or hands it to the newest waiter if one may run.
 //
 // IRQL:    <= DISPATCH_LEVEL
@@ -144,14 +133,18 @@ int32_t KeInsertQueue(KQUEUE *queue, LIST_ENTRY *entry)
         return insert_for_waiters(queue, entry, old);
     }
     int32_t before = queue->Header.SignalState;
-    bool queued = append(queue, entry);
-    bool direct = queued && has_direct_waiters(queue) &&
-                  !inserter_takes_it(queue);
-    KeReleaseSpinLockFromDpcLevel(&queue->lock);
-    if (direct)
-        return signal_direct_waiters(queue, before, old);
-    KeLowerIrql(old);
-    return queued ? before : -1;
+    if (!append(queue, entry)) {
+        before = -1;
+    } else if (has_direct_waiters(queue) && !inserter_takes_it(queue)) {
+        // Back out: once the lock is free, the packet may be all that keeps
+        // the queue.
+        RemoveEntryList(entry);
+        queue->Header.SignalState = before;
+        KeReleaseSpinLockFromDpcLevel(&queue->lock);
+        return insert_for_waiters(queue, entry, old);
+    }
+    KeReleaseSpinLock(&queue->lock, old);
+    return before;
 }
 
 // One of the queue's threads no longer runs: lets another one go in its

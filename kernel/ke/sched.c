@@ -79,10 +79,10 @@ static DECLSPEC_NOINLINE KPRCB *find_least(const KTHREAD *thread)
 static inline KPRCB *choose_processor(const KTHREAD *thread)
 {
     KPRCB *last = ki_processor[thread->processor];
-    bool idle = load_of(last) == KI_IDLE_PRIORITY;    // and does not hurry
-    return KeNumberProcessors == 1 || (idle && may_run_on(thread, last))
-               ? last
-               : find_least(thread);
+    // One that idles with a priority hurries: it is not idle.
+    return KeNumberProcessors == 1 || (load_of(last) == KI_IDLE_PRIORITY &&
+                                       may_run_on(thread, last))
+               ? last : find_least(thread);
 }
 
 // If somebody who is ready would deserve the processor as much as the current

@@ -42,14 +42,14 @@ enum { KI_NOTE_START, KI_NOTE_RECORDS, KI_NOTE_THREAD };
 // then goes into the ring of the processor that it has just left. Any level.
 static inline void ki_trace_write(uint32_t event, uint32_t aux, uint32_t id)
 {
-    enum { IRQL_SHIFT = 8 };
+    enum { IRQL_SHIFT = 8, AUX_SHIFT = 16 };
     ki_trace_ring *ring = KI_PRCB_FIELD(trace);
     uint64_t slot = __atomic_fetch_add(&ring->next, 1, __ATOMIC_RELAXED);
     TRACE_RECORD *record = &ring->records[slot & ring->mask];
     record->Time = hal_read_tsc();
-    record->Event = (uint16_t)(event | (uint32_t)KeGetCurrentIrql()
-                                           << IRQL_SHIFT);
-    record->Aux = (uint16_t)aux;
+    // Event and Aux, in one store.
+    *(uint32_t *)(void *)&record->Event =
+        event | (uint32_t)KeGetCurrentIrql() << IRQL_SHIFT | aux << AUX_SHIFT;
     record->Id = id;
 }
 

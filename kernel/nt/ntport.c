@@ -47,19 +47,12 @@ NTSTATUS NtRemoveIoCompletion(HANDLE port, void **key, void **apc_context,
     FILE_IO_COMPLETION_INFORMATION entry;
     uint32_t taken;
     // A packet that was taken cannot be put back: outputs are tried first.
-    NT_TRY(NT_PROBE(key));
-    NT_TRY(NT_PROBE(apc_context));
-    NT_TRY(NT_PROBE(iosb));
+    NT_TRY(ke_probe_packet(key, apc_context, iosb));
     NT_CAPTURE_TIMEOUT(timeout);
     NT_REFERENCE(KQUEUE, object, port, IO_COMPLETION_MODIFY_STATE);
     NTSTATUS status = io_remove_completion(object, false, timeout, &entry, 1,
                                            &taken);
-    if (!taken)
-        return status;
-    NT_TRY(ke_put_user_word(key, (uint64_t)entry.KeyContext));
-    NT_TRY(ke_put_user_word(apc_context, (uint64_t)entry.ApcContext));
-    return ke_put_user_pair(iosb, (uint64_t)entry.IoStatusBlock.Pointer,
-                            entry.IoStatusBlock.Information);
+    return taken ? ki_put_packet(key, apc_context, iosb, &entry) : status;
 }
 
 // Takes up to count packets in order, at least one (IOCP-08); alertable: a
