@@ -152,10 +152,15 @@ endif
 # General registers only and no red zone: an interrupt may come at any time.
 KFLAGS  := $(CLANG) $(STD) $(WARN) -fno-pic -fno-pie -mcmodel=kernel \
            -mno-red-zone -mgeneral-regs-only -nostdinc -isystem $(CC_INC) -I.
-KFLAGS_free := $(KFLAGS) -DDBG=0
+# gcc looks at the free kernel as a whole when it links it: what has one caller
+# becomes a part of that. Its objects are complete without, for ld and nm.
+LTO     := $(if $(CLANG),,$(if $(shell $(CC) -flto -E -x c /dev/null 2>/dev/null),\
+           -flto -flto-partition=one -ffat-lto-objects))
+KFLAGS_free := $(KFLAGS) -DDBG=0 $(LTO)
 # Undefined behaviour ends in tests/kernel/ubsan.c; every caller has its frame.
 KFLAGS_chk  := $(KFLAGS) -DDBG=1 -fno-optimize-sibling-calls \
                -fsanitize=undefined -fno-sanitize-recover=undefined
+comma   := ,
 LDFLAGS := -nostdlib -static -z max-page-size=0x1000 -z noexecstack --build-id=none
 
 # Programs lie above 4 GiB, hence -fpie; of the host's headers they see none.
@@ -227,7 +232,7 @@ $(BUILD)/$(1)/kernel/main.o: $(BUILD)/stamp/version
 # where the fields of the structures lie, for the .asm files.
 $(BUILD)/$(1)/offsets.inc: $$(wildcard kernel/ke/offsets.c) $(BUILD)/stamp/cc
 	$$(call say,GEN,$$@)mkdir -p $$(@D); if [ -f kernel/ke/offsets.c ]; then \
-	    $$(CC) $$(KFLAGS_$(1)) -MMD -MP -MT $$@ -MF $(BUILD)/$(1)/offsets.d \
+	    $$(CC) $$(KFLAGS_$(1)) -fno-lto -MMD -MP -MT $$@ -MF $(BUILD)/$(1)/offsets.d \
 	        -S kernel/ke/offsets.c -o $(BUILD)/$(1)/offsets.s; \
 	else : > $(BUILD)/$(1)/offsets.s; fi
 	@sed -n 's/^.*->\([A-Za-z_][A-Za-z0-9_]*\) [$$$$#]*\(-*[0-9][0-9]*\).*/%define \1 \2/p' \
@@ -241,6 +246,10 @@ $(foreach t,$(call outside,$(KTESTS)),$(eval \
     $$(call say,CC,$$@)mkdir -p $$(@D); $$(CC) $$(KFLAGS_chk) -MMD -MP -c $(t) -o $$@))
 
 $(BUILD)/tint.elf: $(FREE_OBJ)
+ifneq ($(LTO),)
+$(BUILD)/tint.elf: LD = $(CC) $(KFLAGS_free)
+$(BUILD)/tint.elf: LDFLAGS := $(patsubst --%,-Wl$(comma)--%,$(LDFLAGS))
+endif
 $(BUILD)/tint-chk.elf: $(CHK_OBJ)
 # Calls of these go through verify.c, poolguard.c, faults.c or processors.c of
 # tests/kernel first.

@@ -63,7 +63,7 @@ enum {
 #define NT_TRY(expression)                 \
     do {                                   \
         NTSTATUS nt_status = (expression); \
-        if (!NT_SUCCESS(nt_status))        \
+        if (__builtin_expect(nt_status < 0, 0)) \
             return nt_status;              \
     } while (0)
 

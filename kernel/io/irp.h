@@ -267,7 +267,7 @@ void IoReleaseCancelSpinLock(KIRQL irql);
 static inline void io_irp_at_device(IRP *irp, uint32_t unit)
 {
     irp->state = IrpAtDevice;
-    ki_trace(TRACE_DMA_START, unit, irp->id);
+    ki_trace_at(TRACE_DMA_START, DISPATCH_LEVEL, unit, irp->id);
 }
 
 uint64_t io_irp_count(void);

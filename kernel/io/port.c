@@ -134,7 +134,7 @@ NTSTATUS io_post(KQUEUE *port, void *key, void *context, NTSTATUS status,
 // the packet without that.
 static inline void unpack_irp(IRP *irp, FILE_IO_COMPLETION_INFORMATION *entry)
 {
-    ki_trace(TRACE_PORT_REMOVE, 0, irp->id);
+    ki_trace_at(TRACE_PORT_REMOVE, PASSIVE_LEVEL, 0, irp->id);
     if (!(irp->flags & IRP_STORED) &&
         irp->Thread->Process == KeGetCurrentThread()->Process) {
         iop_store_results(irp);
@@ -156,12 +156,31 @@ static inline void unpack(LIST_ENTRY *entry,
     }
     iop_mini_packet *post = CONTAINING_RECORD(packet, iop_mini_packet, packet);
     *out = post->information;
-    ki_trace(TRACE_PORT_REMOVE, 0, 0);
+    ki_trace_at(TRACE_PORT_REMOVE, PASSIVE_LEVEL, 0, 0);
     free_post(post);
 }
 
-// Takes up to count completions off a port (stage 11), waiting for the first,
-// but no more than IO_PORT_BATCH. entries: kernel memory.
+// Takes a completion off a port (stage 11), waiting for it. entry: kernel memory.
+//
+// IRQL:    == PASSIVE_LEVEL
+// Returns: as ke_remove_queue
+NTSTATUS io_remove_one(KQUEUE *port, const int64_t *timeout,
+                       FILE_IO_COMPLETION_INFORMATION *entry)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    NTSTATUS status = STATUS_SUCCESS;
+    uint32_t taken;
+    LIST_ENTRY *packet = ke_poll_queue(port);
+    if (!packet)
+        status = ke_remove_queue(port, UserMode, false, timeout, &packet, 1,
+                                 &taken);
+    if (status == STATUS_SUCCESS)
+        unpack(packet, entry);
+    return status;
+}
+
+// The same for up to count, but no more than IO_PORT_BATCH, waiting for the
+// first.
 //
 // IRQL:    == PASSIVE_LEVEL
 // Returns: as ke_remove_queue
@@ -173,11 +192,8 @@ NTSTATUS io_remove_completion(KQUEUE *port, bool alertable,
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     LIST_ENTRY *batch[IO_PORT_BATCH];
     count = MIN(count, (uint32_t)IO_PORT_BATCH);
-    NTSTATUS status = STATUS_SUCCESS;
-    *taken = ke_poll_queue(port, batch, count);
-    if (!*taken)
-        status = ke_remove_queue(port, UserMode, alertable, timeout, batch,
-                                 count, taken);
+    NTSTATUS status = ke_remove_queue(port, UserMode, alertable, timeout, batch,
+                                      count, taken);
     for (uint32_t i = 0; i < *taken; i++)
         unpack(batch[i], &entries[i]);
     return status;

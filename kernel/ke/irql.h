@@ -48,7 +48,8 @@ static inline void KeInitializeSpinLock(KSPIN_LOCK *lock)
 
 static inline void KeAcquireSpinLockAtDpcLevel(KSPIN_LOCK *lock)
 {
-    while (__atomic_fetch_or(lock, 1, __ATOMIC_ACQUIRE) & 1)    // lock bts
+    while (__builtin_expect(__atomic_fetch_or(lock, 1, __ATOMIC_ACQUIRE) & 1,
+                            0))    // lock bts
         while (*lock)
             __builtin_ia32_pause();
     ke_count_spin_lock(1);

@@ -95,12 +95,13 @@ static inline NTSTATUS ke_probe_user(void *to, size_t length)
                                     : STATUS_ACCESS_VIOLATION;
 }
 
-// The same for two words and a pair; ki_put_packet may follow.
+// The same for two words and a pair, each below the hole as for ke_may_touch;
+// ki_put_packet may follow.
 static inline NTSTATUS ke_probe_packet(void *key, void *context, void *iosb)
 {
     uintptr_t all = (uintptr_t)key | (uintptr_t)context | (uintptr_t)iosb;
-    return ke_may_touch((void *)all, 1) ? ki_probe_packet(key, context, iosb)
-                                        : STATUS_ACCESS_VIOLATION;
+    return (intptr_t)all >= 0 ? ki_probe_packet(key, context, iosb)
+                              : STATUS_ACCESS_VIOLATION;
 }
 
 static inline NTSTATUS ke_get_user_word(void *to, const void *from)

@@ -47,9 +47,10 @@ static void hand_over(KQUEUE *queue)
 {    // lab 3
     KWAIT_BLOCK *block = CONTAINING_RECORD(queue->waiters.Flink, KWAIT_BLOCK,
                                            WaitListEntry);
-    block->Thread->queue_packet = take_first(queue);
+    KTHREAD *thread = block->Thread;
+    thread->queue_packet = take_first(queue);
     KeReleaseSpinLockFromDpcLevel(&queue->lock);
-    ki_unwait(block->Thread, STATUS_SUCCESS, EVENT_INCREMENT);
+    ki_unwait(thread, STATUS_SUCCESS, EVENT_INCREMENT);
     tell_direct_waiters(queue);
     KeAcquireSpinLockAtDpcLevel(&queue->lock);
 }
@@ -117,6 +118,15 @@ static DECLSPEC_NOINLINE int32_t insert_for_waiters(KQUEUE *queue,
     return before;
 }
 
+// Nobody in the queue waited, somebody else does. Unpins it, lowers to old.
+static DECLSPEC_NOINLINE void signal_direct_waiters(KQUEUE *queue, KIRQL old)
+{    // lab 3
+    KeAcquireSpinLockAtDpcLevel(&ki_dispatcher_lock);
+    ki_signal(&queue->Header, EVENT_INCREMENT);
+    __atomic_sub_fetch(&queue->pins, 1, __ATOMIC_RELEASE);
+    ki_unlock_dispatcher(old);
+}
+
 // Queues a packet, or hands it to the newest waiter if one may run.
 //
 // IRQL:    <= DISPATCH_LEVEL
@@ -136,12 +146,12 @@ int32_t KeInsertQueue(KQUEUE *queue, LIST_ENTRY *entry)
     if (!append(queue, entry)) {
         before = -1;
     } else if (has_direct_waiters(queue) && !inserter_takes_it(queue)) {
-        // Back out: once the lock is free, the packet may be all that keeps
-        // the queue.
-        RemoveEntryList(entry);
-        queue->Header.SignalState = before;
+        // Once the lock is free the packet may be taken, which may be all that
+        // keeps the queue: its rundown waits for us.
+        __atomic_add_fetch(&queue->pins, 1, __ATOMIC_RELAXED);
         KeReleaseSpinLockFromDpcLevel(&queue->lock);
-        return insert_for_waiters(queue, entry, old);
+        signal_direct_waiters(queue, old);
+        return before;
     }
     KeReleaseSpinLock(&queue->lock, old);
     return before;
@@ -181,7 +191,8 @@ void ki_leave_queue(KTHREAD *thread)
 static inline uint32_t take_entries(KQUEUE *queue, LIST_ENTRY **entries,
                              uint32_t count)
 {    // lab 3
-    if (queue->CurrentCount > queue->MaximumCount)
+    if (queue->CurrentCount > queue->MaximumCount ||
+        IsListEmpty(&queue->EntryListHead))
         return 0;
     uint32_t taken = 0;
     LIST_ENTRY *head = &queue->EntryListHead, *first = head->Flink;
@@ -216,14 +227,13 @@ static NTSTATUS remove_once(KQUEUE *queue, uint64_t due, LIST_ENTRY **entries,
         InsertTailList(&queue->ThreadListHead, &thread->QueueListEntry);
         queue->CurrentCount++;
     }
-    *taken = take_entries(queue, entries, count);
-    release_waiters(queue);    // for what our own APCs brought, and we leave
-    if (!*taken) {
-        status = ki_test_alert(thread);
-        if (status == STATUS_SUCCESS && due == 0)
-            status = STATUS_TIMEOUT;
-    }
-    if (*taken || status != STATUS_SUCCESS) {
+    uint32_t got = take_entries(queue, entries, count);
+    *taken = got;
+    if (got)
+        release_waiters(queue);    // for what our own APCs brought, and we leave
+    else if ((status = ki_test_alert(thread)) == STATUS_SUCCESS && due == 0)
+        status = STATUS_TIMEOUT;
+    if (got || status != STATUS_SUCCESS) {
         KeReleaseSpinLockFromDpcLevel(&queue->lock);
         return status;
     }
@@ -231,7 +241,8 @@ static NTSTATUS remove_once(KQUEUE *queue, uint64_t due, LIST_ENTRY **entries,
     // place: had there been a packet and room for a thread, this one would
     // have taken it.
     KWAIT_BLOCK *block = &thread->WaitBlock[0];
-    *block = (KWAIT_BLOCK){ .Thread = thread, .Object = &queue->Header };
+    block->Thread = thread;
+    block->Object = &queue->Header;
     thread->queue_packet = NULL;
     thread->WaitBlockList = block;
     thread->WaitCount = 1;
@@ -244,28 +255,33 @@ static NTSTATUS remove_once(KQUEUE *queue, uint64_t due, LIST_ENTRY **entries,
     ki_swap_thread();
     if (thread->WaitStatus == STATUS_SUCCESS) {
         entries[0] = thread->queue_packet;
+        *taken = 1;
+        if (count == 1)
+            return STATUS_SUCCESS;
         KeAcquireSpinLockAtDpcLevel(&queue->lock);
-        *taken = 1 + take_entries(queue, entries + 1, count - 1);
+        *taken += take_entries(queue, entries + 1, count - 1);
         KeReleaseSpinLockFromDpcLevel(&queue->lock);
     }
     return thread->WaitStatus;
 }
 
-// Takes up to count packets that are there, for a thread that has taken from
-// this port before.
+// Takes a packet that is there, for a thread that has taken from this port
+// before.
 //
 // IRQL:    <= DISPATCH_LEVEL
-// Returns: how many; 0 says nothing about the port
-uint32_t ke_poll_queue(KQUEUE *queue, LIST_ENTRY **entries, uint32_t count)
+// Returns: NULL says nothing about the port
+LIST_ENTRY *ke_poll_queue(KQUEUE *queue)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    if (KeGetCurrentThread()->Queue != queue)    // only we change that
-        return 0;
+    if (KeGetCurrentThread()->Queue != queue ||    // only we change that
+        IsListEmpty(&queue->EntryListHead))
+        return NULL;
+    LIST_ENTRY *entry = NULL;
     KIRQL old;
     KeAcquireSpinLock(&queue->lock, &old);
-    uint32_t taken = take_entries(queue, entries, count);
+    take_entries(queue, &entry, 1);
     KeReleaseSpinLock(&queue->lock, old);
-    return taken;
+    return entry;
 }
 
 // Takes up to count packets, waiting for the first. Many at a time is what
@@ -331,5 +347,8 @@ LIST_ENTRY *KeRundownQueue(KQUEUE *queue)
     KeReleaseSpinLockFromDpcLevel(&queue->lock);
     ki_signal(&queue->Header, IO_NO_INCREMENT);
     ki_unlock_dispatcher(old);
+    // Each comes from an append before this, and is on its way to the lock.
+    while (__atomic_load_n(&queue->pins, __ATOMIC_ACQUIRE))
+        __builtin_ia32_pause();
     return packets;
 }

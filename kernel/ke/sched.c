@@ -32,11 +32,10 @@ static inline bool is_ready(const KPRCB *prcb, int priority)
 
 static void enqueue_ready(KPRCB *prcb, KTHREAD *thread, bool at_head)
 {
+    thread->processor = (uint8_t)prcb->Number;
+    ki_trace(TRACE_READY, (uint32_t)thread->Priority, thread->id);
     LIST_ENTRY *queue = &prcb->ready[thread->Priority];
-    if (at_head)
-        InsertHeadList(queue, &thread->ready_entry);
-    else
-        InsertTailList(queue, &thread->ready_entry);
+    InsertHeadList(at_head ? queue : queue->Blink, &thread->ready_entry);
     prcb->ready_summary |= 1u << thread->Priority;
     thread->State = Ready;
 }
@@ -117,8 +116,6 @@ static inline void reschedule(KPRCB *prcb, const KPRCB *self)
 // worse, and a quantum is measured for what is equal.
 static void assign(KPRCB *prcb, KTHREAD *thread, bool at_head)
 {
-    thread->processor = (uint8_t)prcb->Number;
-    ki_trace(TRACE_READY, (uint32_t)thread->Priority, thread->id);
     enqueue_ready(prcb, thread, at_head);
     const KTHREAD *current = prcb->CurrentThread;
     const KPRCB *self = KeGetCurrentPrcb();
@@ -196,8 +193,8 @@ static void switch_to(KPRCB *prcb, KTHREAD *from, KTHREAD *to)
     // other thread left is not to be trusted, even if it should be the same.
     if (to->fs_base || from->fs_base)
         hal_write_msr(MSR_FS_BASE, to->fs_base);
-    ki_trace(TRACE_SWITCH, (uint32_t)from->State << 8 | from->WaitReason,
-             to->id);
+    ki_trace_at(TRACE_SWITCH, DISPATCH_LEVEL,
+                (uint32_t)from->State << 8 | from->WaitReason, to->id);
     ki_swap_context(&from->kernel_rsp, to->kernel_rsp);
 }
 
@@ -267,25 +264,24 @@ void ki_swap_thread(void)
     ki_finish_switch();
 }
 
-// Puts the current thread back: preempted, at the head of its queue; behind its
-// equals at the quantum's end; elsewhere if there is less to do.
+// Puts the current thread back, which is about to be replaced: preempted, at
+// the head of its queue; behind its equals at the quantum's end; elsewhere if
+// there is less to do.
 static void put_back(KPRCB *prcb, KTHREAD *current, bool at_head)
 {
+    KPRCB *there = prcb;
     if (current == prcb->idle_thread)
         current->State = Ready;    // it is on no queue
+    else if ((there = choose_processor(current)) != prcb)
+        assign(there, current, at_head);
     else
-        assign(choose_processor(current), current, at_head);
+        enqueue_ready(prcb, current, at_head);
 }
 
 // Decides who runs: preempts the current thread for a better one, at the end of
-// its quantum for an equal one, and if it may not run here any more.
-//
-// IRQL:    == DISPATCH_LEVEL
-void ki_reschedule(void)
+// its quantum for an equal one, and if it may not run here any more. Lock held.
+static void decide(KPRCB *prcb)
 {
-    ASSERT_IRQL(==, DISPATCH_LEVEL);
-    KeAcquireSpinLockAtDpcLevel(&ki_dispatcher_lock);
-    KPRCB *prcb = KeGetCurrentPrcb();
     KTHREAD *current = prcb->CurrentThread;
     prcb->reschedule = false;    // first: the clock may set both in between
     bool quantum_end = __atomic_exchange_n(&prcb->quantum_expired, false,
@@ -300,18 +296,33 @@ void ki_reschedule(void)
     } else {
         ki_update_quantum(prcb);
     }
+}
+
+// The same on the way down.
+//
+// IRQL:    == DISPATCH_LEVEL
+void ki_reschedule(void)
+{
+    ASSERT_IRQL(==, DISPATCH_LEVEL);
+    KeAcquireSpinLockAtDpcLevel(&ki_dispatcher_lock);
+    decide(KeGetCurrentPrcb());
     KeReleaseSpinLockFromDpcLevel(&ki_dispatcher_lock);
 }
 
 // Lets go of the dispatcher lock; below DISPATCH_LEVEL also of everything
-// that was held back.
+// that was held back: of the processor at once, if there is nothing else.
 //
 // IRQL:    == DISPATCH_LEVEL
 void ki_unlock_dispatcher(KIRQL old)
 {
     ASSERT_IRQL(==, DISPATCH_LEVEL);
-    KeReleaseSpinLockFromDpcLevel(&ki_dispatcher_lock);
     KPRCB *prcb = KeGetCurrentPrcb();
+    if (old < DISPATCH_LEVEL && prcb->reschedule && !prcb->dpc_requested) {
+        ki_enable();    // the first thread's start has them off
+        decide(prcb);
+        prcb = KeGetCurrentPrcb();
+    }
+    KeReleaseSpinLockFromDpcLevel(&ki_dispatcher_lock);
     if (old < DISPATCH_LEVEL) {
         if (prcb->reschedule || prcb->dpc_requested ||
             prcb->CurrentThread->ApcState.KernelApcPending)

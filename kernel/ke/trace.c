@@ -30,10 +30,10 @@ void ke_init_trace(uint32_t processor, TRACE_RECORD *records, uint64_t count)
 // See trace.h.
 //
 // IRQL:    any level
-__attribute__((no_caller_saved_registers))
+__attribute__((no_caller_saved_registers, used))
 void ki_trace_aside(uint32_t event, uint32_t aux, uint32_t id)
 {
-    ki_trace_write(event, aux, id);
+    ki_trace_write(event, KI_PRESENT_LEVEL, aux, id);
 }
 
 // From ki_system_call: the only event that assembler writes.
@@ -42,7 +42,7 @@ void ki_trace_aside(uint32_t event, uint32_t aux, uint32_t id)
 void ki_trace_service(uint32_t number)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    ki_trace_write(TRACE_SERVICE, 0, number);
+    ki_trace_write(TRACE_SERVICE, PASSIVE_LEVEL, 0, number);
 }
 
 // Copies up to count records from *position on and moves that behind the last

@@ -37,19 +37,24 @@ extern uint32_t ke_trace_owner;    // the process that widened it, or 0
 //   THREAD   Id: a thread, Time: its process; 16 bytes follow, the program
 enum { KI_NOTE_START, KI_NOTE_RECORDS, KI_NOTE_THREAD };
 
+enum { KI_PRESENT_LEVEL = 0xFF };    // of a trace's irql: what CR8 says
+
 // Writes one record. An interrupt takes its slot before or after us, so each
 // gets one of its own. Locked, since a thread may move meanwhile: its record
 // then goes into the ring of the processor that it has just left. Any level.
-static inline void ki_trace_write(uint32_t event, uint32_t aux, uint32_t id)
+static FORCEINLINE void ki_trace_write(uint32_t event, uint32_t irql,
+                                       uint32_t aux, uint32_t id)
 {
     enum { IRQL_SHIFT = 8, AUX_SHIFT = 16 };
     ki_trace_ring *ring = KI_PRCB_FIELD(trace);
     uint64_t slot = __atomic_fetch_add(&ring->next, 1, __ATOMIC_RELAXED);
     TRACE_RECORD *record = &ring->records[slot & ring->mask];
     record->Time = hal_read_tsc();
+    if (irql == KI_PRESENT_LEVEL)
+        irql = KeGetCurrentIrql();
     // Event and Aux, in one store.
     *(uint32_t *)(void *)&record->Event =
-        event | (uint32_t)KeGetCurrentIrql() << IRQL_SHIFT | aux << AUX_SHIFT;
+        event | irql << IRQL_SHIFT | aux << AUX_SHIFT;
     record->Id = id;
 }
 
@@ -64,21 +69,29 @@ void ke_export_trace(void);
 __attribute__((no_caller_saved_registers))
 void ki_trace_aside(uint32_t event, uint32_t aux, uint32_t id);
 
-// Writes a record if its event is in the mask. Any level. Those that rarely are
-// take a call that the compiler knows nothing of: where one is not made it
-// costs no more than the look at the mask.
-static FORCEINLINE void ki_trace(TRACE_EVENT event, uint32_t aux, uint32_t id)
+// Writes a record if its event is in the mask; irql: the level, where it is
+// known. Those that rarely are take a call that the compiler knows nothing of:
+// where one is not made it costs no more than the look at the mask.
+static FORCEINLINE void ki_trace_at(TRACE_EVENT event, uint32_t irql,
+                                    uint32_t aux, uint32_t id)
 {
+    ASSERT(irql == KI_PRESENT_LEVEL || irql == KeGetCurrentIrql());
     bool wanted;    // the compiler would load the mask first
     __asm__ volatile("testl %2, %1" : "=@ccnz"(wanted)
                      : "m"(ki_trace_mask), "ri"(1u << event));
     if (!wanted)
         return;
     if (KI_TRACE_DEFAULT >> event & 1)
-        ki_trace_write(event, aux, id);
+        ki_trace_write(event, irql, aux, id);
     else
         __asm__ volatile("call ki_trace_aside" ::"D"(event), "S"(aux), "d"(id)
                          : "memory", "cc");
+}
+
+// The same at any level.
+static FORCEINLINE void ki_trace(TRACE_EVENT event, uint32_t aux, uint32_t id)
+{
+    ki_trace_at(event, KI_PRESENT_LEVEL, aux, id);
 }
 
 #endif

@@ -74,6 +74,7 @@ struct KQUEUE {
     uint32_t CurrentCount;       // of them, running
     uint32_t MaximumCount;
     bool abandoned;              // run down: nobody waits any more
+    volatile uint32_t pins;      // inserts that still need it, without the lock
 };
 
 void KeInitializeEvent(KEVENT *event, EVENT_TYPE type, bool state);
@@ -109,7 +110,7 @@ bool KeCancelTimer(KTIMER *timer);
 
 void KeInitializeQueue(KQUEUE *queue, uint32_t count);
 int32_t KeInsertQueue(KQUEUE *queue, LIST_ENTRY *entry);
-uint32_t ke_poll_queue(KQUEUE *queue, LIST_ENTRY **entries, uint32_t count);
+LIST_ENTRY *ke_poll_queue(KQUEUE *queue);
 // Takes up to count entries, at least one; waits while there is none.
 // Returns: STATUS_SUCCESS with *taken > 0, STATUS_TIMEOUT, STATUS_USER_APC,
 //          STATUS_ALERTED or STATUS_ABANDONED_WAIT_0 with *taken == 0

@@ -45,14 +45,13 @@ NTSTATUS NtRemoveIoCompletion(HANDLE port, void **key, void **apc_context,
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     FILE_IO_COMPLETION_INFORMATION entry;
-    uint32_t taken;
     // A packet that was taken cannot be put back: outputs are tried first.
     NT_TRY(ke_probe_packet(key, apc_context, iosb));
     NT_CAPTURE_TIMEOUT(timeout);
     NT_REFERENCE(KQUEUE, object, port, IO_COMPLETION_MODIFY_STATE);
-    NTSTATUS status = io_remove_completion(object, false, timeout, &entry, 1,
-                                           &taken);
-    return taken ? ki_put_packet(key, apc_context, iosb, &entry) : status;
+    NTSTATUS status = io_remove_one(object, timeout, &entry);
+    return status == STATUS_SUCCESS
+               ? ki_put_packet(key, apc_context, iosb, &entry) : status;
 }
 
 // Takes up to count packets in order, at least one (IOCP-08); alertable: a

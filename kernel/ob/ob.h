@@ -62,7 +62,7 @@ static inline void ObDereferenceObject(void *object)
     bool last;    // or one more: the compiler would not use the flags
     __asm__ volatile("lock decl %1" : "=@ccle"(last),
                      "+m"(ob_header(object)->PointerCount)::"memory");
-    if (last)
+    if (__builtin_expect(last, 0))
         ob_last_reference(object);
 }
 
@@ -141,8 +141,9 @@ static inline ob_handle_entry *ob_find_entry(ob_handle_table *table,
 static inline ACCESS_MASK ob_lock_entry(ob_handle_entry *entry)
 {
     ki_disable();
-    while (__atomic_fetch_or(&entry->granted, OB_ENTRY_LOCKED,
-                             __ATOMIC_ACQUIRE) & OB_ENTRY_LOCKED) {
+    while (__builtin_expect(__atomic_fetch_or(&entry->granted, OB_ENTRY_LOCKED,
+                                              __ATOMIC_ACQUIRE) &
+                                OB_ENTRY_LOCKED, 0)) {
         ki_enable();
         __builtin_ia32_pause();
         ki_disable();
@@ -172,17 +173,16 @@ static FORCEINLINE NTSTATUS ob_reference_by_handle(HANDLE handle,
     if (entry) {
         ACCESS_MASK all = ob_lock_entry(entry);
         void *found = entry->object;
-        bool good = found && ob_header(found)->Type == type &&
-                    !(desired & ~all);
-        if (good)
+        if (__builtin_expect(found && ob_header(found)->Type == type &&
+                                 !(desired & ~all), 1)) {
             ObReferenceObject(found);
-        ob_unlock_entry(entry, all);
-        if (good) {
+            ob_unlock_entry(entry, all);
             *object = found;
             if (granted)
                 *granted = all;
             return STATUS_SUCCESS;
         }
+        ob_unlock_entry(entry, all);
     }
     void *slow = NULL;    // so that the caller's can stay in a register
     ACCESS_MASK rights = 0;

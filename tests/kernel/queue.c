@@ -722,3 +722,62 @@ KTEST(queue_wait_ends_for_an_alert, "APC-11")
     ktest_join(&w.thread);
     EXPECT(run_down() == 0);
 }
+
+// ---- A wait that was satisfied finds the packet --------------------------------
+
+enum { PROMISES = 20000 };
+
+typedef struct promises {
+    ktest_thread feeder, both;
+    KEVENT never;
+    volatile uint32_t taken;
+} promises;
+
+// Listed as a direct waiter for as long as the event is not set.
+static void wait_for_both(void *context)
+{
+    promises *p = context;
+    void *objects[] = { &queue, &p->never };
+    EXPECT(KeWaitForMultipleObjects(2, objects, WaitAll, Executive, KernelMode,
+                                    false, &ktest_bound, NULL) ==
+           STATUS_SUCCESS);
+}
+
+static void feed(void *context)
+{
+    promises *p = context;
+    for (uint32_t i = 0; i < PROMISES; i++) {
+        while (__atomic_load_n(&p->taken, __ATOMIC_ACQUIRE) != i)
+            __builtin_ia32_pause();
+        insert(0);
+    }
+}
+
+// Nobody else takes, so what the wait saw cannot go before we look.
+KTEST(queue_packet_is_there_for_who_waited, "IOCP-27")
+{
+    if (!ktest_has_processors(2))
+        return;
+    promises p = { .taken = 0 };
+    uint32_t missing = 0;
+    char letter;
+    initialize(0);
+    KeInitializeEvent(&p.never, NotificationEvent, false);
+    ktest_start(&p.both, wait_for_both, &p, KTEST_ABOVE);
+    ktest_start_on(&p.feeder, 1, feed, &p);
+    for (uint32_t got = 0; got < PROMISES;) {
+        if (KeWaitForSingleObject(&queue, Executive, KernelMode, false,
+                                  &no_wait) != STATUS_SUCCESS)
+            continue;
+        if (take(&no_wait, &letter) == STATUS_SUCCESS)
+            __atomic_store_n(&p.taken, ++got, __ATOMIC_RELEASE);
+        else
+            missing++;
+    }
+    EXPECT(missing == 0);
+    ktest_join(&p.feeder);
+    insert(0);
+    KeSetEvent(&p.never, IO_NO_INCREMENT);
+    ktest_join(&p.both);
+    EXPECT(run_down() == 1);
+}
