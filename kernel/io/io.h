@@ -139,8 +139,8 @@ NTSTATUS io_create_port(uint32_t concurrency, KQUEUE **port);
 NTSTATUS io_bind_port(FILE_OBJECT *file, KQUEUE *port, void *key);
 NTSTATUS io_post(KQUEUE *port, void *key, void *context, NTSTATUS status,
                  uintptr_t information);
-// Takes a completion; for an IRP it finishes stage 10 where the direct road left
-// it to us. As ke_remove_queue otherwise.
+// Takes a completion; for an IRP it finishes stage 10 where the direct road
+// left it to us. As ke_remove_queue otherwise.
 NTSTATUS io_remove_one(KQUEUE *port, const int64_t *timeout,
                        FILE_IO_COMPLETION_INFORMATION *entry);
 enum { IO_PORT_BATCH = 64 };    // packets taken off a port in one go

@@ -160,7 +160,8 @@ static inline void unpack(LIST_ENTRY *entry,
     free_post(post);
 }
 
-// Takes a completion off a port (stage 11), waiting for it. entry: kernel memory.
+// Takes a completion off a port (stage 11), waiting for it. entry: kernel
+// memory.
 //
 // IRQL:    == PASSIVE_LEVEL
 // Returns: as ke_remove_queue

@@ -230,7 +230,7 @@ static NTSTATUS remove_once(KQUEUE *queue, uint64_t due, LIST_ENTRY **entries,
     uint32_t got = take_entries(queue, entries, count);
     *taken = got;
     if (got)
-        release_waiters(queue);    // for what our own APCs brought, and we leave
+        release_waiters(queue);    // for what our own APCs brought and we leave
     else if ((status = ki_test_alert(thread)) == STATUS_SUCCESS && due == 0)
         status = STATUS_TIMEOUT;
     if (got || status != STATUS_SUCCESS) {

@@ -723,7 +723,7 @@ KTEST(queue_wait_ends_for_an_alert, "APC-11")
     EXPECT(run_down() == 0);
 }
 
-// ---- A wait that was satisfied finds the packet --------------------------------
+// ---- A wait that was satisfied finds the packet ---------------------------
 
 enum { PROMISES = 20000 };
 
