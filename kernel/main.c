@@ -248,11 +248,12 @@ static void system_thread(void *context)
     NTSTATUS status;
     while (run_first_program(&status)) {
         ke_export_trace();
+        if (power_off && status == STATUS_SUCCESS)
+            hal_exit(HAL_EXIT_SUCCESS);
+        hal_print("\nTINT: the first program ended with status 0x%08X%s\n",
+                  (uint32_t)status, power_off ? "" : "; starting it again");
         if (power_off)
-            hal_exit(status == STATUS_SUCCESS ? HAL_EXIT_SUCCESS
-                                              : HAL_EXIT_FAILURE);
-        hal_print("\nTINT: the first program ended with status 0x%08X; "
-                  "starting it again\n", (uint32_t)status);
+            break;
     }
     hal_exit(HAL_EXIT_FAILURE);
 }

@@ -450,9 +450,10 @@ typedef enum TRACE_EVENT {
 //     at once. *sent writes were accepted; if that is not all, the status is
 //     that of the next one, and no other was looked at.
 //   nt_set_thread_base sets the calling thread's FS base (thread-local data).
-//   nt_trace_mask replaces the mask of traced events, one bit per TRACE_EVENT,
-//     until the process ends; 0 asks for the one that the kernel was started
-//     with. The old mask goes to *old.
+//   nt_trace_mask says which events are to be traced for this process, until it
+//     says otherwise or ends, one bit per TRACE_EVENT; beside those that the
+//     kernel was started with, and those of others. What it said before goes to
+//     *old.
 //   nt_trace_read copies up to count records of a processor's ring from
 //     *position on (0: the oldest), moves *position behind the last one, and
 //     says how many were copied and how many had been overwritten before they

@@ -16,6 +16,7 @@ time is measured. Prints the table and writes build/bench.json.
 import argparse
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -285,10 +286,11 @@ def write_record(samples):
 
 
 def check():
-    """CHECK=1: one row after the other, until a sample of it is valid."""
+    """CHECK=1: one row after the other, until a sample of it is valid. 0: both
+    hold; 1: one does not; 2: for one the host gave no sample."""
     record = json.loads(RECORD.read_text())
     known = record['rows'] if record['compiler'] == counting.compiler() else {}
-    good = True
+    good = valid = True
     for number in ('1', '2'):
         row = table.BY_NUMBER[number]
         for i in range(TRIES):
@@ -302,7 +304,7 @@ def check():
         if against:
             print(f'row {number}: the host gave no valid sample in {TRIES} '
                   'tries')
-            good = False
+            valid = False
             continue
         bounds = [row.must]
         if number in known:
@@ -313,7 +315,7 @@ def check():
               f'{row.must}, record '
               f'{figure(known.get(number))} + 10 %: '
               f'{"holds" if held else "DOES NOT HOLD"}')
-    return 0 if good else 1
+    return 1 if not good else 0 if valid else 2
 
 
 # ---- Start ------------------------------------------------------------------
@@ -332,6 +334,21 @@ def choose(text):
             sys.exit(f'bench: there is no row {word}; ROWS=help names them')
         wanted += found
     return wanted or [row.number for row in table.ROWS]
+
+
+def is_on(name):
+    """A setting that is 1, or 0, or not there."""
+    text = os.environ.get(name) or '0'
+    if text not in ('0', '1'):
+        sys.exit(f'bench: {name}={text} is neither 0 nor 1')
+    return text == '1'
+
+
+def count_boots():
+    text = os.environ.get('BOOTS') or '3'
+    if not re.fullmatch('[1-9][0-9]{0,3}', text):
+        sys.exit(f'bench: BOOTS={text} is no number from 1 to 9999')
+    return int(text)
 
 
 def measure(samples, wanted, boots, peer):
@@ -357,8 +374,8 @@ def main():
         formatter_class=argparse.RawTextHelpFormatter).parse_args()
     setting = os.environ.get
     wanted = choose(setting('ROWS') or '')
-    boots = int(setting('BOOTS') or 3)
-    if setting('CHECK'):
+    boots = count_boots()
+    if is_on('CHECK'):
         return check()
     peer = None
     if setting('PEER'):
@@ -366,7 +383,7 @@ def main():
             sys.exit(f'bench: PEER is linux, not {setting("PEER")}')
         import peer as linux_peer
         peer = linux_peer.Peer()
-    if setting('WHERE'):
+    if is_on('WHERE'):
         tables = where.page_tables(peer)
         for name, lines in tables.items():
             print(f'\n{name}:\n' + '\n'.join(lines))
@@ -378,7 +395,7 @@ def main():
     linux = peer.rows() if peer else {}
     print_table(samples, wanted, linux)
     write_json(samples, wanted, linux, peer.version if peer else None)
-    if setting('RECORD'):
+    if is_on('RECORD'):
         write_record(samples)
     return 0
 

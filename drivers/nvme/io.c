@@ -99,8 +99,10 @@ static FORCEINLINE void put(nvme_queue *q, IRP *irp, const nvme_disk *disk,
         command->prp1 = command->argument = command->sectors = 0;
     }
     request->started = hal_read_tsc();
-    if (IsListEmpty(&q->at_device))
+    if (IsListEmpty(&q->at_device)) {
+        q->since = request->started;
         ke_watchdog_progress(&q->watchdog);
+    }
     InsertTailList(&q->at_device, &irp->Tail.ListEntry);
     q->slots[place] = irp;
     q->sq_tail = next_place(q, place);
@@ -276,15 +278,18 @@ static uint64_t oldest(const nvme_queue *q)
     return request_of(first)->started;
 }
 
-// The end of each stay in the queue: what waits goes to the device, the
-// watchdog hears of the oldest command; then, outside the lock, what is done is
-// completed. What that sends is rung for once.
-static inline void leave(nvme_queue *q, LIST_ENTRY *done)
+// The end of each stay in the queue, at whose begin the oldest command was that
+// one: what waits goes to the device, the watchdog hears of progress; then,
+// outside the lock, what is done is completed. What that sends is rung for once.
+static inline void leave(nvme_queue *q, LIST_ENTRY *done,
+                         const LIST_ENTRY *first)
 {
+    if (q->at_device.Flink != first)
+        q->since = hal_read_tsc();
     start_waiting(q);
     q->watchdog.busy = !IsListEmpty(&q->at_device) && !q->stopped;
     if (q->watchdog.busy)
-        ke_watchdog_note(&q->watchdog, oldest(q));
+        ke_watchdog_note(&q->watchdog, q->since);
     q->in_dpc = true;
     KeReleaseSpinLockFromDpcLevel(&q->lock);
     for (LIST_ENTRY *next, *entry = done->Flink; entry != done; entry = next) {
@@ -311,21 +316,43 @@ void nvme_dpc(KDPC *dpc, void *context, void *argument1, void *argument2)
     InitializeListHead(&done);
     KeAcquireSpinLockAtDpcLevel(&q->lock);
     uint32_t head = q->cq_head;
+    const LIST_ENTRY *first = q->at_device.Flink;
     while (take_answer(q, &done))
         continue;
     if (q->cq_head != head)
         *q->cq_doorbell = q->cq_head;
-    leave(q, &done);
+    leave(q, &done, first);
 }
 
 // ---- Time-out and reset ---------------------------------------------------
 
-// Is there a command, and was the oldest one late at the time now? Signed:
-// another processor's clock may be a moment ahead.
-static bool is_late(const nvme_queue *q, uint64_t now)
+// Was the device's time for something that began then over at the time now?
+// Signed: another processor's clock may be a moment ahead.
+static bool is_over(const nvme_queue *q, uint64_t began, uint64_t now)
 {
-    return !IsListEmpty(&q->at_device) &&
-           (int64_t)(now - oldest(q)) >= (int64_t)q->watchdog.timeout;
+    return (int64_t)(now - began) >= (int64_t)q->watchdog.timeout;
+}
+
+// Are there commands, of which the oldest has been that for too long? A device
+// that is slow, but goes on, finishes it, and then has its time for the next.
+static bool is_stuck(const nvme_queue *q, uint64_t now)
+{
+    return !IsListEmpty(&q->at_device) && is_over(q, q->since, now);
+}
+
+// Has another queue an older command, behind which q's have only to wait?
+static bool is_behind_another(nvme_queue *q, uint64_t began)
+{
+    nvme_controller *c = q->controller;
+    bool older = false;
+    for (uint32_t i = 0; i < c->queue_count && !older; i++) {
+        nvme_queue *other = &c->queues[i];
+        KeAcquireSpinLockAtDpcLevel(&other->lock);
+        older = !IsListEmpty(&other->at_device) &&
+                (int64_t)(began - oldest(other)) > 0;
+        KeReleaseSpinLockFromDpcLevel(&other->lock);
+    }
+    return older;
 }
 
 // The watchdog: the queue's oldest command may be late.
@@ -338,16 +365,20 @@ void nvme_timeout_dpc(KDPC *dpc, void *context, void *argument1,
     (void)dpc, (void)argument1, (void)argument2;
 
     nvme_queue *q = context;
-    uint64_t now = hal_read_tsc();
+    uint64_t began = 0, now = hal_read_tsc();
     KeAcquireSpinLockAtDpcLevel(&q->lock);
-    bool late = is_late(q, now);
+    bool stuck = is_stuck(q, now);
+    if (stuck) {
+        began = oldest(q);
+        q->since = now;    // if it only waits, its time begins anew
+    }
     KeReleaseSpinLockFromDpcLevel(&q->lock);
-    if (late)
+    if (stuck && !is_behind_another(q, began))
         nvme_begin_reset(q->controller, now);
 }
 
-// The controller works again: fails what was late when that was noticed, and
-// sends the rest again, in its order.
+// The controller works again: fails what had been out for too long when that
+// was noticed, and sends the rest again, in its order.
 //
 // IRQL:    == DISPATCH_LEVEL
 void nvme_restart(nvme_queue *q, uint64_t noticed)
@@ -359,7 +390,7 @@ void nvme_restart(nvme_queue *q, uint64_t noticed)
     InitializeListHead(&again);
     KeAcquireSpinLockAtDpcLevel(&q->lock);
     while (!IsListEmpty(&q->at_device)) {
-        LIST_ENTRY *to = is_late(q, noticed) ? &late : &again;
+        LIST_ENTRY *to = is_over(q, oldest(q), noticed) ? &late : &again;
         IRP *irp = take_first(&q->at_device);
         irp->IoStatus.Status = STATUS_IO_TIMEOUT;
         InsertTailList(to, &irp->Tail.ListEntry);
@@ -371,5 +402,5 @@ void nvme_restart(nvme_queue *q, uint64_t noticed)
     q->stopped = false;
     while (!IsListEmpty(&again))
         put_again(q, take_first(&again));
-    leave(q, &late);
+    leave(q, &late, NULL);
 }

@@ -89,6 +89,7 @@ typedef struct nvme_queue {
     uint32_t rung;             // the tail that the device knows
     IRP **slots;               // by the place of their command in the ring
     LIST_ENTRY at_device;      // IRP.Tail.ListEntry, the oldest first
+    uint64_t since;            // TSC, when the oldest became that
     LIST_ENTRY waiting;        // the same, with cancel routines
 } __attribute__((aligned(64))) nvme_queue;
 

@@ -13,7 +13,9 @@ enum { EXPORT_PORT = 0xE9,    // QEMU's debugcon, which reads as its number
 
 ki_trace_ring ki_trace_rings[MAXIMUM_PROCESSORS];
 volatile uint32_t ki_trace_mask;
-uint32_t ke_default_trace_mask, ke_trace_owner;
+uint32_t ke_default_trace_mask;
+static KSPIN_LOCK mask_lock;
+static uint32_t wishes[32];      // how many processes want the event
 
 static bool exporting;
 static KSPIN_LOCK port_lock;     // for units that belong together
@@ -25,6 +27,28 @@ void ke_init_trace(uint32_t processor, TRACE_RECORD *records, uint64_t count)
 {
     ki_trace_ring *ring = &ki_trace_rings[processor];
     *ring = (ki_trace_ring){ .mask = count - 1, .records = records };
+}
+
+// Somebody wants these events from now on, beside the default ones and those
+// that others want. wanted: its own, 0 at first; 0 again when it ends.
+//
+// IRQL:    <= DISPATCH_LEVEL
+// Returns: what it wanted before
+uint32_t ke_want_trace(uint32_t *wanted, uint32_t mask)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    uint32_t before, all = ke_default_trace_mask;
+    KIRQL old;
+    KeAcquireSpinLock(&mask_lock, &old);
+    before = *wanted;
+    *wanted = mask;
+    for (uint32_t i = 0; i < ARRAY_SIZE(wishes); i++) {
+        wishes[i] += (mask >> i & 1) - (before >> i & 1);
+        all |= (uint32_t)(wishes[i] != 0) << i;
+    }
+    ki_trace_mask = all;
+    KeReleaseSpinLock(&mask_lock, old);
+    return before;
 }
 
 // See trace.h.

@@ -21,7 +21,7 @@ typedef struct ki_trace_ring {
 extern ki_trace_ring ki_trace_rings[MAXIMUM_PROCESSORS];
 extern volatile uint32_t ki_trace_mask;
 extern uint32_t ke_default_trace_mask;    // trace= of the command line
-extern uint32_t ke_trace_owner;    // the process that widened it, or 0
+uint32_t ke_want_trace(uint32_t *wanted, uint32_t mask);
 
 // The bit of no event: the rings are also written to port 0xe9.
 #define KI_TRACE_EXPORT  1u

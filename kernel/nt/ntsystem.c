@@ -60,7 +60,7 @@ NTSTATUS nt_set_thread_base(void *base)
 
 // ---- The trace ring -------------------------------------------------------
 
-// Replaces the mask of traced events; 0: the default one.
+// Says what this process wants to be traced; 0: no more than the default.
 //
 // IRQL:    == PASSIVE_LEVEL
 // Returns: STATUS_SUCCESS or STATUS_ACCESS_VIOLATION
@@ -69,9 +69,7 @@ NTSTATUS nt_trace_mask(uint32_t mask, uint32_t *old)
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
     NT_TRY(NT_PROBE_OPTIONAL(old));
-    ke_trace_owner = mask ? PsGetCurrentProcess()->UniqueProcessId : 0;
-    uint32_t before = __atomic_exchange_n(
-        &ki_trace_mask, mask ? mask : ke_default_trace_mask, __ATOMIC_SEQ_CST);
+    uint32_t before = ke_want_trace(&PsGetCurrentProcess()->trace_mask, mask);
     return NT_PUT_OPTIONAL(old, &before);
 }
 

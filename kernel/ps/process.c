@@ -89,10 +89,7 @@ bool psp_let_go(EPROCESS *process, ETHREAD *thread)
         return false;
     ob_close_all_handles(&process->ObjectTable);
     io_rundown_process(&process->Pcb);    // CAN-11
-    if (ke_trace_owner == process->UniqueProcessId) {
-        ke_trace_owner = 0;
-        ki_trace_mask = ke_default_trace_mask;
-    }
+    ke_want_trace(&process->trace_mask, 0);
     mm_delete_space(&process->space);
     __atomic_sub_fetch(&ps_process_count, 1, __ATOMIC_RELAXED);
     return true;

@@ -16,6 +16,7 @@ struct EPROCESS {
     mm_space space;
     ob_handle_table ObjectTable;
     uint64_t peb;
+    uint32_t trace_mask;         // see ke_want_trace
 
     // Guarded by psp_lock.
     volatile NTSTATUS ExitStatus;

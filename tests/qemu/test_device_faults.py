@@ -209,6 +209,18 @@ def test_nothread_says_that_the_disk_timed_out(run, scratch, bus):
 
 
 @BUSES
+def test_a_disk_that_is_slow_goes_on(run, scratch, bus):
+    """All writes wait for longer than the time-out, those of the second program
+    for the first one's; but each has its turn."""
+    m = run('sh', '-c', 'nothread --writes 16 & '
+            'nothread --writes 16 --offset 65536; wait', cpus=2,
+            options=['iotimeout=1', 'then=poweroff'], bound=120,
+            disks=[qemu.Disk(scratch(MIB), bus, 'throttling.iops-total=10')])
+    assert 'TIMEOUT' not in m.console, m.report('timed out')
+    assert m.console.count('bytes are as they should be') == 2
+
+
+@BUSES
 @pytest.mark.parametrize('checked', [False, True], ids=['free', 'checked'])
 def test_a_kill_waits_for_the_deaf_disk(machine, fixtures, scratch, checked,
                                         bus):

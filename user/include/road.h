@@ -58,7 +58,7 @@ void rtl_end_blocking(struct rtl_blocking *writes, size_t count);
 struct rtl_cost {
     uint32_t looks;
     uint64_t threads[2];
-    uint64_t pages[2];    // available
+    uint64_t bytes[2];    // of memory in use, from some number on
 };
 
 void rtl_look_at_cost(struct rtl_cost *cost);
@@ -98,7 +98,8 @@ const char *rtl_wait_text(const SNAPSHOT_THREAD *thread);
 const char *rtl_thread_name(const SYSTEM_SNAPSHOT *snapshot, uint32_t id,
                             char buffer[24]);
 // Threads that work on an I/O: those whose call or APC belongs to one IRP.
-uint32_t rtl_threads_on_io(const SYSTEM_SNAPSHOT *snapshot);
+// process: of which one; 0: of all.
+uint32_t rtl_threads_on_io(const SYSTEM_SNAPSHOT *snapshot, uint32_t process);
 // Prints processors, threads and IRPs.
 void rtl_print_picture(const SYSTEM_SNAPSHOT *snapshot);
 

@@ -79,9 +79,6 @@ NTSTATUS rtl_look_at(struct rtl_look *look, const struct rtl_look *before)
 
 void rtl_widen_trace(void)
 {
-    const uint32_t wanted = 1u << TRACE_APC_IN | 1u << TRACE_USER_APC |
-                            1u << TRACE_PORT_REMOVE | 1u << TRACE_SWITCH;
-    uint32_t old = 0;
-    if (NT_SUCCESS(nt_trace_mask(wanted, &old)))
-        nt_trace_mask(old | wanted, NULL);
+    nt_trace_mask(1u << TRACE_APC_IN | 1u << TRACE_USER_APC |
+                      1u << TRACE_PORT_REMOVE | 1u << TRACE_SWITCH, NULL);
 }

@@ -45,12 +45,13 @@ const char *rtl_thread_name(const SYSTEM_SNAPSHOT *snapshot, uint32_t id,
     return buffer;
 }
 
-uint32_t rtl_threads_on_io(const SYSTEM_SNAPSHOT *snapshot)
+uint32_t rtl_threads_on_io(const SYSTEM_SNAPSHOT *snapshot, uint32_t process)
 {
     const SNAPSHOT_THREAD *threads = rtl_snapshot_threads(snapshot);
     uint32_t count = 0;
     for (uint32_t i = 0; i < snapshot->Threads; i++)
-        count += threads[i].IrpId != 0;
+        count += threads[i].IrpId != 0 &&
+                 (process == 0 || threads[i].ProcessId == process);
     return count;
 }
 
@@ -117,7 +118,7 @@ static void print_irps(const SYSTEM_SNAPSHOT *snapshot)
         printf(", %u else", states[IrpCreated] + states[IrpCompleted]);
     printf("\n");
     printf("  threads working on I/O        %12u  (whose call or APC is of an"
-           " IRP)\n", rtl_threads_on_io(snapshot));
+           " IRP)\n", rtl_threads_on_io(snapshot, 0));
 }
 
 void rtl_print_picture(const SYSTEM_SNAPSHOT *snapshot)

@@ -101,8 +101,6 @@ NTSTATUS rtl_trace_begin(struct rtl_trace *trace, uint32_t mask)
             return STATUS_NO_MEMORY;
     }
     status = nt_trace_mask(mask, &trace->old_mask);
-    if (NT_SUCCESS(status))
-        status = nt_trace_mask(mask | trace->old_mask, NULL);
     if (!NT_SUCCESS(status))
         return status;
 

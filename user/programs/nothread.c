@@ -429,9 +429,10 @@ static void conclude(const struct job *job, unsigned halted)
 {
     char number[RTL_GROUPED_SIZE];
     uint32_t flying = job->snapshot->Irps;
-    uint32_t working = rtl_threads_on_io(job->snapshot);
+    uint32_t self = (uint32_t)NtCurrentPeb()->ClientId.UniqueProcess;
+    uint32_t others = rtl_threads_on_io(job->snapshot, 0);
     rtl_print_title("What you have just seen");
-    if (flying == 0 || working > 0) {
+    if (flying == 0 || rtl_threads_on_io(job->snapshot, self) > 0) {
         printf(flying == 0
                    ? "  The disk was faster than the picture: no write was in"
                      " flight any more when it\n  was taken. A slower disk"
@@ -441,12 +442,14 @@ static void conclude(const struct job *job, unsigned halted)
         return;
     }
     printf("  One thread handed over %s bytes in %lu call%s.\n"
-           "  With %u write%s in flight no thread worked on I/O, and for"
+           "  With %u write%s in flight no thread worked on %s, and for"
            " %u.%u %% of the\n  whole time no processor executed a single"
            " instruction.\n\n", rtl_grouped(job->total, number), job->writes,
            job->writes == 1 ? " and did not wait in it"
                             : "s and waited in none",
-           flying, flying == 1 ? "" : "s", halted / 10, halted % 10);
+           flying, flying == 1 ? "" : "s",
+           others ? "them, only other programs' on theirs" : "I/O",
+           halted / 10, halted % 10);
     printf("  A write in flight is an entry in a queue, then the disk's own"
            " business. At its\n  end an interrupt borrowed a processor, and"
            " then a thread to store the status,\n  for some microseconds. Who"

@@ -300,8 +300,8 @@ static int next_command(char **line, char **words, char *end)
         if (*in)
             in++;
         *out++ = 0;
-        if (any && count < WORDS_MAXIMUM)
-            words[count++] = word;
+        if (any && count++ < WORDS_MAXIMUM)
+            words[count - 1] = word;
     }
     *line = in;
     return count;
@@ -313,6 +313,12 @@ static void run_line(char *line)
     char end;
     do {
         int count = next_command(&line, words, &end);
+        if (count > WORDS_MAXIMUM) {
+            fprintf(stderr, "sh: a command has at most %d words\n",
+                    WORDS_MAXIMUM);
+            last_status = 1;
+            continue;
+        }
         words[count] = NULL;
         if (count > 0)
             last_status = run_command(count, words, end == '&');

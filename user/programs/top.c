@@ -224,7 +224,7 @@ static void print_irps(const SYSTEM_SNAPSHOT *snapshot)
     for (uint32_t i = 0; i < snapshot->Irps; i++)
         count = add_irp(devices, count, &irps[i]);
     printf("I/O requests in flight: %s   threads working on I/O: %u",
-           rtl_grouped(snapshot->Irps, number), rtl_threads_on_io(snapshot));
+           rtl_grouped(snapshot->Irps, number), rtl_threads_on_io(snapshot, 0));
     end_line();
     for (uint32_t i = 0; i < count; i++) {
         printf("  %-15s %5u at the device, %5u queued", devices[i].name,
