@@ -280,7 +280,7 @@ static uint64_t oldest(const nvme_queue *q)
 
 // The end of each stay in the queue, at whose begin the oldest command was that
 // one: what waits goes to the device, the watchdog hears of progress; then,
-// outside the lock, what is done is completed. What that sends is rung for once.
+// outside the lock, what is done is completed. What that sends is rung once.
 static inline void leave(nvme_queue *q, LIST_ENTRY *done,
                          const LIST_ENTRY *first)
 {

@@ -93,7 +93,8 @@ void rtl_print_cost(const struct rtl_cost *cost, const struct rtl_trace *trace,
     printf("  their stacks            %12s  one in ring 3 and one in ring 0 for"
            " each thread\n", rtl_grouped(2 * threads, number));
     printf("  memory, all in flight   %12s KiB, stacks and requests\n",
-           rtl_grouped((cost->bytes[1] - cost->bytes[0] + 1023) / 1024, number));
+           rtl_grouped((cost->bytes[1] - cost->bytes[0] + 1023) / 1024,
+                       number));
     printf("  switches of threads     %12s  ", rtl_grouped(switches, number));
     printf("%lu.%lu for each write%s\n", switches / writes,
            switches * 10 / writes % 10,
