@@ -173,7 +173,7 @@ static NTSTATUS create_disk(DRIVER_OBJECT *driver, nvme_controller *c)
     uint64_t sectors;
     memcpy(&sectors, namespace, sizeof(sectors));
     if (!sectors || shift < SMALLEST_SECTOR_SHIFT || shift > PAGE_SHIFT)
-        return STATUS_NO_SUCH_DEVICE;
+        return STATUS_DEVICE_NOT_READY;
     if (!transfer || transfer > MAXIMUM_TRANSFER)
         transfer = MAXIMUM_TRANSFER;
     disk_common what = { .size = sectors << shift,
@@ -198,7 +198,7 @@ static NTSTATUS create_controller(DRIVER_OBJECT *driver,
     uint32_t others =
         msix ? hal_pci_read(pci, msix) >> MSIX_SIZE_SHIFT & MSIX_SIZE_MASK : 0;
     if (!others)    // than the admin queue's interrupt
-        return STATUS_NO_SUCH_DEVICE;
+        return STATUS_DEVICE_NOT_READY;
     uint32_t count = MIN(KeNumberProcessors, others);
     nvme_controller *c = mm_allocate_system_pages((uint32_t)BYTES_TO_PAGES(
         sizeof(*c) + count * sizeof(c->queues[0])));
@@ -244,8 +244,8 @@ static bool try_function(const hal_pci_function *pci, void *context)
 //
 // IRQL:    == PASSIVE_LEVEL
 // Returns: STATUS_SUCCESS, also without a controller
-//          STATUS_NO_SUCH_DEVICE          one without MSI-X, or that is no disk
-//          STATUS_DEVICE_NOT_READY        one that does not start
+//          STATUS_DEVICE_NOT_READY        one that does not start, has no MSI-X
+//                                         or is no disk
 //          STATUS_INSUFFICIENT_RESOURCES  no memory, vector or name; the disks
 //                                         that were made work in any case
 NTSTATUS nvme_driver_entry(DRIVER_OBJECT *driver)

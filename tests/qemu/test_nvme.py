@@ -179,6 +179,13 @@ def test_a_reset_sends_the_others_again(started):
     assert disk.read_bytes()[:40 * SECTOR] == sectors(40)
 
 
+def test_a_controller_that_cannot_be_used_is_told(run, scratch):
+    m = run('true', disks=[nvme(scratch(MIB),
+                                device='msix_qsize=1,max_ioqpairs=1')])
+    assert 'TINT: driver nvme: status 0xC00000A3\n' in m.console
+    assert ', 0 disks\n' in m.console
+
+
 # ---- As QEMU sees it --------------------------------------------------------
 
 def test_shutdown_is_said(run, scratch):
