@@ -1,4 +1,6 @@
 """test_trace.py - what the kernel writes to port 0xe9."""
+import re
+
 import pytest
 
 import qemu
@@ -96,3 +98,14 @@ def test_the_export_ends_beside_one_that_fills_the_rings(traced, cpus):
     recording = stream.read(traced('sh', '-c', 'caller &; ps; shutdown',
                                    cpus=cpus))
     assert recording.records
+
+
+def test_two_programs_want_events_at_a_time(run, scratch):
+    """When the first one ends, the other still gets all of its own."""
+    m = run('sh', '-c', 'nothread --writes 8 & '
+            'nothread --writes 24 --offset 1048576; wait', bound=120,
+            options=['then=poweroff'],
+            disks=[qemu.Disk(scratch(), 'nvme', 'throttling.iops-total=40')])
+    stages = re.findall(r'^ +(\d+)  .* 24( +[\d,]+){3}$', m.console, re.M)
+    assert [stage for stage, _ in stages] == [
+        '2', '3', '4', '5', '7', '8', '9', '10', '10', '10', '11'], m.console
