@@ -38,8 +38,8 @@ def say(text):
 
 def number(name, default):
     text = os.environ.get(name) or str(default)
-    if not text.isdigit() or not int(text):
-        sys.exit(f'run: {name}={text} is not a number')
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 256):
+        sys.exit(f'run: {name}={text} is not a number from 1 to 255')
     return int(text)
 
 

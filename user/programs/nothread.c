@@ -176,9 +176,10 @@ static bool open_disk(struct job *job)
     else
         status = nt_open_disk(job->disk, access, 0, &job->handle,
                               &job->geometry);
-    return NT_SUCCESS(status) ||
-           fail_status(job->any_disk ? "a disk without a volume" : "--disk",
-                       status);
+    char what[24] = "a disk without a volume";
+    if (!job->any_disk)
+        snprintf(what, sizeof(what), "--disk %u", job->disk);
+    return NT_SUCCESS(status) || fail_status(what, status);
 }
 
 static bool check_range(struct job *job)
