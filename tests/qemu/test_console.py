@@ -161,6 +161,21 @@ def test_background_jobs(shell):
         assert re.search(rf'^\[\d+\] {end}$', said, re.M), said
 
 
+def test_a_background_program_takes_no_keys(shell):
+    """It is at the end of its input; also below a shell of its own."""
+    shell.run('cat &')
+    shell.run('sh -c cat &')
+    for word in ['hello', 'world', 'all that is typed']:
+        assert word in echoed(shell, word).splitlines()
+    assert 'top: without the keyboard' in shell.run('top & wait')
+
+
+def test_too_many_words(shell):
+    said = echoed(shell, ' '.join(['x'] * 128))
+    assert 'sh: a command has at most 128 words' in said
+    assert echoed(shell, ' '.join(['x'] * 127)).count('x x') == 63
+
+
 def test_statuses_are_said(shell):
     assert 'false: status 1' in shell.run('false')
     assert 'STATUS_ACCESS_VIOLATION' in shell.run('crash write')

@@ -384,7 +384,8 @@ void rtl_flush_all(void)
     rtl_release(&list_lock);
 }
 
-// A console has no size, and that is how it is told from a file.
+// A console has no size, and that is how it is told from a file. Who has no
+// input is at its end.
 void rtl_start_streams(const RTL_USER_PROCESS_PARAMETERS *parameters)
 {
     IO_STATUS_BLOCK iosb;
@@ -395,4 +396,5 @@ void rtl_start_streams(const RTL_USER_PROCESS_PARAMETERS *parameters)
     input.console = !NT_SUCCESS(
         NtQueryInformationFile(input.handle, &iosb, &standard,
                                sizeof(standard), FileStandardInformation));
+    input.ended = !input.handle;
 }

@@ -231,8 +231,8 @@ static int run_help(int count, char **words)
     printf("In the shell itself:\n");
     for (size_t i = 0; i < sizeof(builtins) / sizeof(builtins[0]); i++)
         printf("  %-12s %s\n", builtins[i].name, builtins[i].text);
-    printf("PROGRAM & runs it beside the shell; A; B runs one after the other;"
-           "\nCtrl-C ends the program in the foreground.\n");
+    printf("PROGRAM & runs it beside the shell, which keeps the keyboard;"
+           " A; B runs one\nafter the other; Ctrl-C ends the program in the foreground.\n");
     return 0;
 }
 
@@ -241,9 +241,14 @@ static int run_help(int count, char **words)
 static int run_program(int count, char **words, bool background)
 {
     HANDLE process, thread;
+    HANDLE *input = &NtCurrentPeb()->ProcessParameters.StandardInput;
+    HANDLE keys = *input;
+    if (background)    // what is typed is for the prompt
+        *input = NULL;
     NTSTATUS status = nt_start_program(count, words,
                                        THREAD_CREATE_FLAGS_CREATE_SUSPENDED,
                                        &process, &thread);
+    *input = keys;
     if (status == STATUS_OBJECT_NAME_NOT_FOUND ||
         status == STATUS_OBJECT_NAME_INVALID) {
         printf("%s: not found\n", words[0]);

@@ -346,6 +346,8 @@ static void read_key(void)
 static void open_keys(void)
 {
     NtCreateEvent(&key_event, ALL_ACCESS, NULL, SynchronizationEvent, false);
+    if (!NtCurrentPeb()->ProcessParameters.StandardInput)
+        return;    // beside the shell, whose the keys are
     NTSTATUS status = nt_open_file("CON", FILE_READ_DATA | SYNCHRONIZE,
                                    FILE_OPEN, 0, &console);
     if (!NT_SUCCESS(status)) {
@@ -431,6 +433,11 @@ int main(int argc, char **argv)
     int why = parse_arguments(argc, argv);
     if (why != 0)
         return why == 1 ? 0 : why;
+    if (!options.batch && !options.rounds &&
+        !NtCurrentPeb()->ProcessParameters.StandardInput) {
+        fputs("top: without the keyboard only -n or -b ends it\n", stderr);
+        return 2;
+    }
     rtl_widen_trace();
     if (!options.batch) {
         open_keys();
