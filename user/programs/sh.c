@@ -232,7 +232,8 @@ static int run_help(int count, char **words)
     for (size_t i = 0; i < sizeof(builtins) / sizeof(builtins[0]); i++)
         printf("  %-12s %s\n", builtins[i].name, builtins[i].text);
     printf("PROGRAM & runs it beside the shell, which keeps the keyboard;"
-           " A; B runs one\nafter the other; Ctrl-C ends the program in the foreground.\n");
+           " A; B runs one\nafter the other; Ctrl-C ends the program in the"
+           " foreground.\n");
     return 0;
 }
 
