@@ -426,11 +426,20 @@ static bool read_back(const struct job *job)
     return NT_SUCCESS(status) || fail_status("reading back", status);
 }
 
+static uint32_t count_irps(const SYSTEM_SNAPSHOT *snapshot, uint32_t process)
+{
+    const SNAPSHOT_IRP *irps = rtl_snapshot_irps(snapshot);
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < snapshot->Irps; i++)
+        count += irps[i].ProcessId == process;
+    return count;
+}
+
 static void conclude(const struct job *job, unsigned halted)
 {
     char number[RTL_GROUPED_SIZE];
-    uint32_t flying = job->snapshot->Irps;
     uint32_t self = (uint32_t)NtCurrentPeb()->ClientId.UniqueProcess;
+    uint32_t flying = count_irps(job->snapshot, self);
     uint32_t others = rtl_threads_on_io(job->snapshot, 0);
     rtl_print_title("What you have just seen");
     if (flying == 0 || rtl_threads_on_io(job->snapshot, self) > 0) {
