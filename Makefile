@@ -154,7 +154,7 @@ KFLAGS  := $(CLANG) $(STD) $(WARN) -fno-pic -fno-pie -mcmodel=kernel \
            -mno-red-zone -mgeneral-regs-only -nostdinc -isystem $(CC_INC) -I.
 # gcc looks at the free kernel as a whole when it links it: what has one caller
 # becomes a part of that. Its objects are complete without, for ld and nm.
-LTO     := $(if $(CLANG),,$(if $(shell $(CC) -flto -E -x c /dev/null 2>/dev/null),\
+LTO     := $(if $(CLANG)$(filter command environment,$(origin LD)),,$(if $(shell $(CC) -flto -E -x c /dev/null 2>/dev/null),\
            -flto -flto-partition=one -ffat-lto-objects))
 KFLAGS_free := $(KFLAGS) -DDBG=0 $(LTO)
 # Undefined behaviour ends in tests/kernel/ubsan.c; every caller has its frame.
@@ -162,6 +162,7 @@ KFLAGS_chk  := $(KFLAGS) -DDBG=1 -fno-optimize-sibling-calls \
                -fsanitize=undefined -fno-sanitize-recover=undefined
 comma   := ,
 LDFLAGS := -nostdlib -static -z max-page-size=0x1000 -z noexecstack --build-id=none
+LINK     = $(LD) $(LDFLAGS)
 
 # Programs lie above 4 GiB, hence -fpie; of the host's headers they see none.
 UFLAGS  := $(CLANG) $(STD) $(filter-out -Wmissing-prototypes,$(WARN)) -fpie \
@@ -211,7 +212,7 @@ $(BUILD)/stamp/$(1): FORCE
 	 printf '%s\n' '$(subst ','\'',$(2))' > $$@
 endef
 .PHONY: FORCE
-$(eval $(call stamp,cc,$(CC_ID) $(KFLAGS_chk) $(UFLAGS) $(ASFLAGS)))
+$(eval $(call stamp,cc,$(CC_ID) $(KFLAGS_chk) $(LTO) $(UFLAGS) $(ASFLAGS)))
 $(eval $(call stamp,version,$(VERSION)))
 $(eval $(call stamp,kernel,$(KSRC) $(KTEST)))
 $(eval $(call stamp,user,$(ULIB) $(PROGS)))
@@ -247,8 +248,7 @@ $(foreach t,$(call outside,$(KTESTS)),$(eval \
 
 $(BUILD)/tint.elf: $(FREE_OBJ)
 ifneq ($(LTO),)
-$(BUILD)/tint.elf: LD = $(CC) $(KFLAGS_free)
-$(BUILD)/tint.elf: LDFLAGS := $(patsubst --%,-Wl$(comma)--%,$(LDFLAGS))
+$(BUILD)/tint.elf: LINK = $(CC) $(KFLAGS_free) $(patsubst --%,-Wl$(comma)--%,$(LDFLAGS))
 endif
 $(BUILD)/tint-chk.elf: $(CHK_OBJ)
 # Calls of these go through verify.c, poolguard.c, faults.c or processors.c of
@@ -258,7 +258,7 @@ VERIFIED := IoCallDriver IoCompleteRequest iop_call_cancel_routine \
             ki_dispatch_device
 $(BUILD)/tint-chk.elf: LDFLAGS += $(VERIFIED:%=--wrap=%)
 $(KERNELS): linker.ld $(BUILD)/stamp/kernel
-	$(call say,LD,$@)$(LD) $(LDFLAGS) -T linker.ld -o $@ $(filter %.o,$^)
+	$(call say,LD,$@)$(LINK) -T linker.ld -o $@ $(filter %.o,$^)
 
 CHEATS := $(basename $(notdir $(wildcard tests/proof/*.c)))
 # Kernels that cheat, for `make proof` to catch: the free build and one object

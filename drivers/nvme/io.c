@@ -101,6 +101,7 @@ static FORCEINLINE void put(nvme_queue *q, IRP *irp, const nvme_disk *disk,
     request->started = hal_read_tsc();
     if (IsListEmpty(&q->at_device)) {
         q->since = request->started;
+        q->is_behind = false;
         ke_watchdog_progress(&q->watchdog);
     }
     InsertTailList(&q->at_device, &irp->Tail.ListEntry);
@@ -254,6 +255,7 @@ static inline bool take_answer(nvme_queue *q, LIST_ENTRY *done)
     nvme_request *request = request_of(irp);
     NTSTATUS status = nvme_status(entry);
     q->slots[entry->id] = NULL;
+    q->answers++;
     q->cq_head = next_place(q, q->cq_head);
     if (q->cq_head == 0)
         q->phase ^= NVME_PHASE;
@@ -271,21 +273,16 @@ static inline bool take_answer(nvme_queue *q, LIST_ENTRY *done)
     return true;
 }
 
-// When the oldest of the commands at the device went out.
-static uint64_t oldest(const nvme_queue *q)
-{
-    IRP *first = CONTAINING_RECORD(q->at_device.Flink, IRP, Tail.ListEntry);
-    return request_of(first)->started;
-}
-
 // The end of each stay in the queue, at whose begin the oldest command was that
 // one: what waits goes to the device, the watchdog hears of progress; then,
 // outside the lock, what is done is completed. What that sends is rung once.
 static inline void leave(nvme_queue *q, LIST_ENTRY *done,
                          const LIST_ENTRY *first)
 {
-    if (q->at_device.Flink != first)
-        q->since = hal_read_tsc();
+    if (q->at_device.Flink != first) {
+        q->since = q->answered = hal_read_tsc();
+        q->is_behind = false;
+    }
     start_waiting(q);
     q->watchdog.busy = !IsListEmpty(&q->at_device) && !q->stopped;
     if (q->watchdog.busy)
@@ -340,22 +337,27 @@ static bool is_stuck(const nvme_queue *q, uint64_t now)
     return !IsListEmpty(&q->at_device) && is_over(q, q->since, now);
 }
 
-// Has another queue an older command, behind which q's have only to wait?
-static bool is_behind_another(nvme_queue *q, uint64_t began)
+// How many answers the device gave to the other queues, and whether lately.
+static uint32_t answers_to_others(const nvme_queue *q, uint64_t now,
+                                  bool *lately)
 {
     nvme_controller *c = q->controller;
-    bool older = false;
-    for (uint32_t i = 0; i < c->queue_count && !older; i++) {
-        nvme_queue *other = &c->queues[i];
+    uint32_t answers = 0;
+    for (nvme_queue *other = c->queues; other < c->queues + c->queue_count;
+         other++) {
+        if (other == q)
+            continue;
         KeAcquireSpinLockAtDpcLevel(&other->lock);
-        older = !IsListEmpty(&other->at_device) &&
-                (int64_t)(began - oldest(other)) > 0;
+        answers += other->answers;
+        *lately |= other->answered && !is_over(q, other->answered, now);
         KeReleaseSpinLockFromDpcLevel(&other->lock);
     }
-    return older;
+    return answers;
 }
 
-// The watchdog: the queue's oldest command may be late.
+// The watchdog: the queue's oldest command may be late. While the device is at
+// other queues' commands it only waits; but its turn comes at the latest after
+// as many of them as a ring holds.
 //
 // IRQL:    == DISPATCH_LEVEL
 void nvme_timeout_dpc(KDPC *dpc, void *context, void *argument1,
@@ -365,20 +367,26 @@ void nvme_timeout_dpc(KDPC *dpc, void *context, void *argument1,
     (void)dpc, (void)argument1, (void)argument2;
 
     nvme_queue *q = context;
-    uint64_t began = 0, now = hal_read_tsc();
+    uint64_t now = hal_read_tsc();
+    bool lately = false;
+    uint32_t answers = answers_to_others(q, now, &lately);
     KeAcquireSpinLockAtDpcLevel(&q->lock);
-    bool stuck = is_stuck(q, now);
-    if (stuck) {
-        began = oldest(q);
-        q->since = now;    // if it only waits, its time begins anew
+    bool late = is_stuck(q, now);
+    if (late && lately) {
+        if (!q->is_behind)
+            q->patience = answers + q->depth;
+        q->is_behind = true;
+        late = (int32_t)(answers - q->patience) >= 0;
+        if (!late)
+            q->since = now;    // its time begins anew
     }
     KeReleaseSpinLockFromDpcLevel(&q->lock);
-    if (stuck && !is_behind_another(q, began))
+    if (late)
         nvme_begin_reset(q->controller, now);
 }
 
-// The controller works again: fails what had been out for too long when that
-// was noticed, and sends the rest again, in its order.
+// The controller works again: if the queue was stuck when that was noticed,
+// fails what had been out for too long then; sends the rest again, in order.
 //
 // IRQL:    == DISPATCH_LEVEL
 void nvme_restart(nvme_queue *q, uint64_t noticed)
@@ -389,9 +397,11 @@ void nvme_restart(nvme_queue *q, uint64_t noticed)
     InitializeListHead(&late);
     InitializeListHead(&again);
     KeAcquireSpinLockAtDpcLevel(&q->lock);
+    bool stuck = is_stuck(q, noticed);
     while (!IsListEmpty(&q->at_device)) {
-        LIST_ENTRY *to = is_over(q, oldest(q), noticed) ? &late : &again;
         IRP *irp = take_first(&q->at_device);
+        bool over = is_over(q, request_of(irp)->started, noticed);
+        LIST_ENTRY *to = stuck && over ? &late : &again;
         irp->IoStatus.Status = STATUS_IO_TIMEOUT;
         InsertTailList(to, &irp->Tail.ListEntry);
     }

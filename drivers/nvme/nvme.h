@@ -84,12 +84,16 @@ typedef struct nvme_queue {
     KSPIN_LOCK lock;
     bool stopped;              // the controller is being reset
     bool in_dpc;               // which rings at its end for all
+    bool is_behind;            // the oldest waits for other queues
     uint16_t phase;            // of new completions
     uint32_t sq_tail, cq_head;
     uint32_t rung;             // the tail that the device knows
     IRP **slots;               // by the place of their command in the ring
     LIST_ENTRY at_device;      // IRP.Tail.ListEntry, the oldest first
     uint64_t since;            // TSC, when the oldest became that
+    uint64_t answered;         // TSC, when one that was the oldest ended
+    uint32_t answers;          // how many, of all
+    uint32_t patience;         // of others' answers, while it is behind them
     LIST_ENTRY waiting;        // the same, with cancel routines
 } __attribute__((aligned(64))) nvme_queue;
 

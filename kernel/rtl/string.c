@@ -1,9 +1,10 @@
 // string.c - memory blocks and strings.
 //
 // The four mem* functions exist because the compiler may call them at any
-// place. They use the string instructions, eight bytes at a time: QEMU counts
-// each repetition as one instruction. The direction flag stays clear always,
-// as an interrupt would inherit it.
+// place, also when it links the kernel as a whole. They use the string
+// instructions, eight bytes at a time: QEMU counts each repetition as one
+// instruction. The direction flag stays clear always, as an interrupt would
+// inherit it.
 
 #include "kernel/rtl/rtl.h"
 
@@ -12,7 +13,7 @@
 // Copies n bytes; the blocks do not overlap, or to lies below from.
 //
 // IRQL:    any level
-void *memcpy(void *to, const void *from, size_t n)
+__attribute__((used)) void *memcpy(void *to, const void *from, size_t n)
 {
     void *at = to;
     size_t words = n / sizeof(uint64_t);
@@ -27,7 +28,7 @@ void *memcpy(void *to, const void *from, size_t n)
 // Copies n bytes between blocks that may overlap.
 //
 // IRQL:    any level
-void *memmove(void *to, const void *from, size_t n)
+__attribute__((used)) void *memmove(void *to, const void *from, size_t n)
 {
     if ((uintptr_t)to - (uintptr_t)from >= n)
         return memcpy(to, from, n);
@@ -41,7 +42,7 @@ void *memmove(void *to, const void *from, size_t n)
 // Sets n bytes to value.
 //
 // IRQL:    any level
-void *memset(void *to, int value, size_t n)
+__attribute__((used)) void *memset(void *to, int value, size_t n)
 {
     void *at = to;
     size_t words = n / sizeof(uint64_t);
@@ -59,7 +60,7 @@ void *memset(void *to, int value, size_t n)
 // IRQL:    any level
 // Returns: < 0, 0 or > 0, as the first byte that differs is less in a, there
 //          is none, or it is greater
-int memcmp(const void *a, const void *b, size_t n)
+__attribute__((used)) int memcmp(const void *a, const void *b, size_t n)
 {
     const uint8_t *left = a;
     const uint8_t *right = b;

@@ -179,6 +179,15 @@ def test_a_reset_sends_the_others_again(started):
     assert disk.read_bytes()[:40 * SECTOR] == sectors(40)
 
 
+def test_a_queue_that_waits_for_another_is_not_late(run, scratch, fixtures):
+    """Of three writes, 1.4 s each, the third one waits in a queue of its own,
+    where it is the oldest all the time."""
+    m = run('flood', '0', '3', 'move', '2', cpus=2, initrd=fixtures.initrd,
+            options=['iotimeout=2', 'then=poweroff'], bound=60,
+            disks=[nvme(scratch(MIB), 'throttling.bps-write=366')])
+    assert '3 success' in m.console, m.report('not so')
+
+
 def test_a_controller_that_cannot_be_used_is_told(run, scratch):
     m = run('true', disks=[nvme(scratch(MIB),
                                 device='msix_qsize=1,max_ioqpairs=1')])

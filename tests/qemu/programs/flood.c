@@ -1,10 +1,11 @@
 // flood.c - sends many writes of a sector before it takes one packet:
 //
-//     flood DISK COUNT [cancel]
+//     flood DISK COUNT [cancel | move N]
 //
 // Write i fills sector i with the low byte of i + 1. With cancel, asks all of
 // them to end as soon as the last is sent, and says how many did so at once.
-// At the end says how many ended how.
+// With move, sends the first N from processor 0 and the others from 1. At the
+// end says how many ended how.
 
 #include <ntdll.h>
 #include <stdio.h>
@@ -39,6 +40,13 @@ static bool take(HANDLE port, const int64_t *timeout, struct result *result)
     return true;
 }
 
+static void go_to(uint32_t processor)
+{
+    uint64_t mask = 1ull << processor;
+    NtSetInformationThread(NtCurrentThread(), ThreadAffinityMask, &mask,
+                           sizeof(mask));
+}
+
 int main(int argc, char **argv)
 {
     DISK_GEOMETRY geometry;
@@ -57,12 +65,19 @@ int main(int argc, char **argv)
                          FileCompletionInformation);
     for (uint32_t i = 0; i < LETTERS; i++)
         memset(sectors[i], (int)(i + 1) % (int)LETTERS, SECTOR);
-    for (int i = 0; i < count; i++)
+    bool cancel = argc == 4 && strcmp(argv[3], "cancel") == 0;
+    int moves = argc == 5 && strcmp(argv[3], "move") == 0 ? atoi(argv[4]) : -1;
+    if (moves >= 0)
+        go_to(0);
+    for (int i = 0; i < count; i++) {
+        if (i == moves)
+            go_to(1);
         if (NtWriteFile(disk, NULL, NULL, &iosbs[i], &iosbs[i],
                         sectors[(unsigned)i % LETTERS], SECTOR,
                         (uint64_t)i * SECTOR) != STATUS_PENDING)
             return 3;
-    if (argc > 3)
+    }
+    if (cancel)
         NtCancelIoFileEx(disk, NULL, &iosb);
     while (take(port, &now, &result))
         continue;
