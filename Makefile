@@ -154,8 +154,9 @@ KFLAGS  := $(CLANG) $(STD) $(WARN) -fno-pic -fno-pie -mcmodel=kernel \
            -mno-red-zone -mgeneral-regs-only -nostdinc -isystem $(CC_INC) -I.
 # gcc looks at the free kernel as a whole when it links it: what has one caller
 # becomes a part of that. Its objects are complete without, for ld and nm.
-LTO     := $(if $(CLANG)$(filter command environment,$(origin LD)),,$(if $(shell $(CC) -flto -E -x c /dev/null 2>/dev/null),\
-           -flto -flto-partition=one -ffat-lto-objects))
+LTO     := $(strip $(if $(CLANG)$(filter command environment,$(origin LD)),,\
+           $(if $(shell $(CC) -flto -E -x c /dev/null 2>/dev/null),\
+           -flto -flto-partition=one -ffat-lto-objects)))
 KFLAGS_free := $(KFLAGS) -DDBG=0 $(LTO)
 # Undefined behaviour ends in tests/kernel/ubsan.c; every caller has its frame.
 KFLAGS_chk  := $(KFLAGS) -DDBG=1 -fno-optimize-sibling-calls \
