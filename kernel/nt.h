@@ -60,11 +60,11 @@ enum {
 
 // Returns from a function that has nothing to undo with what went wrong, if
 // anything did.
-#define NT_TRY(expression)                 \
-    do {                                   \
-        NTSTATUS nt_status = (expression); \
-        if (__builtin_expect(nt_status < 0, 0)) \
-            return nt_status;              \
+#define NT_TRY(expression)                               \
+    do {                                                 \
+        NTSTATUS nt_status = (expression);               \
+        if (__builtin_expect(!NT_SUCCESS(nt_status), 0)) \
+            return nt_status;                            \
     } while (0)
 
 typedef struct LIST_ENTRY LIST_ENTRY;

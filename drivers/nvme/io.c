@@ -273,9 +273,10 @@ static inline bool take_answer(nvme_queue *q, LIST_ENTRY *done)
     return true;
 }
 
-// The end of each stay in the queue, at whose begin the oldest command was that
-// one: what waits goes to the device, the watchdog hears of progress; then,
-// outside the lock, what is done is completed. What that sends is rung once.
+// The end of each stay in the queue, at whose begin the oldest command was
+// first (NULL: all begins anew): what waits goes to the device, the watchdog
+// hears of progress; then, outside the lock, what is done is completed. What
+// that sends is rung for once.
 static inline void leave(nvme_queue *q, LIST_ENTRY *done,
                          const LIST_ENTRY *first)
 {

@@ -347,7 +347,8 @@ LIST_ENTRY *KeRundownQueue(KQUEUE *queue)
     KeReleaseSpinLockFromDpcLevel(&queue->lock);
     ki_signal(&queue->Header, IO_NO_INCREMENT);
     ki_unlock_dispatcher(old);
-    // Each comes from an append before this, and is on its way to the lock.
+    // Each comes from an append before this, is at DISPATCH_LEVEL, and needs
+    // only the dispatcher lock, which is free again.
     while (__atomic_load_n(&queue->pins, __ATOMIC_ACQUIRE))
         __builtin_ia32_pause();
     return packets;
