@@ -1,4 +1,4 @@
-// road_test.c - which interrupt and which DPC a write's road has.
+// road_test.c - which interrupt, DPC, call and APC a write's road has.
 //
 // link: user/lib/road.c
 
@@ -124,6 +124,47 @@ static void queued_during_a_delivery(void **state)
     }
 }
 
+// Another thread comes between, with a call and an APC of its own; and ours
+// goes on on the other processor.
+static void others_meanwhile(void **state)
+{
+    (void)state;
+    for (uint64_t moves = 0; moves < 2; moves++) {
+        TRACE_RECORD records[] = {
+            RECORD(1, SERVICE, 0, 0, NT_SERVICE_NtWriteFile),
+            RECORD(2, SWITCH, 2, 0, 21),
+            RECORD(3, SERVICE, 0, 0, NT_SERVICE_NtWriteFile),
+            RECORD(4, SWITCH, 2, 0, THREAD),
+            RECORD(5, IRP_BUILT, 0, WRITE, 1),
+            RECORD(100, IRP_COMPLETE, 2, 0, 1),
+            RECORD(110, APC_IN, 1, 0, THREAD), RECORD(115, SWITCH, 2, 0, 21),
+            RECORD(120, APC_IN, 1, 0, 21), RECORD(130, APC_OUT, 1, 0, 21),
+            RECORD(140, SWITCH, 2, 0, THREAD),
+            RECORD(150, IRP_DONE, 1, 0, 1), RECORD(160, APC_OUT, 1, 0, THREAD),
+        };
+        size_t here = COUNT(records) - (moves ? 3 : 0);
+        assert_int_equal(find(records, here, moves ? records + here : NULL, 3),
+                         1);
+        assert_int_equal(roads[0].marks[ROAD_CALL].time, 1);
+        assert_int_equal(roads[0].marks[ROAD_APC].time, 110);
+        assert_int_equal(roads[0].marks[ROAD_STORED].processor, moves);
+    }
+}
+
+// A DPC completes one whose thread takes no APC, while ours is at its own.
+static void beneath_an_apc(void **state)
+{
+    (void)state;
+    TRACE_RECORD records[] = {
+        RECORD(2, IRP_BUILT, 0, WRITE, 1), RECORD(10, APC_IN, 1, 0, THREAD),
+        RECORD(20, DPC_IN, 2, 0, 0), RECORD(30, IRP_COMPLETE, 2, 0, 1),
+        RECORD(40, IRP_DONE, 2, 0, 1),
+    };
+    assert_int_equal(find(records, COUNT(records), NULL, 0), 1);
+    assert_int_equal(roads[0].marks[ROAD_STORED].time, 40);
+    assert_int_equal(roads[0].marks[ROAD_APC].time, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -132,6 +173,8 @@ int main(void)
         cmocka_unit_test(begun_on_another_processor),
         cmocka_unit_test(no_interrupt),
         cmocka_unit_test(queued_during_a_delivery),
+        cmocka_unit_test(others_meanwhile),
+        cmocka_unit_test(beneath_an_apc),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,13 +3,15 @@
 // An IRP's own records carry its id. Those of an interrupt or a DPC carry none:
 // what completes an IRP is the last DPC that began on that processor, and its
 // interrupt the first one of a device there that came after the IRP's DMA had
-// begun and was not served by an earlier DPC.
+// begun and was not served by an earlier DPC. A call or an APC is a thread's:
+// others may run meanwhile, and it may go on on another processor.
 
 #include <road.h>
 
 #include <stdlib.h>
 
 #define IRP_MJ_WRITE     4
+#define IRQL_APC         1
 #define IRQL_DEVICE_MIN  3
 #define IRQL_DEVICE_MAX  11
 #define INTERRUPTS       8      // that one run of the DPCs is told apart from
@@ -46,17 +48,33 @@ static int by_call(const void *a, const void *b)
     return compare_u64(x->marks[ROAD_BUILT].time, y->marks[ROAD_BUILT].time);
 }
 
-// ---- What one processor did, record by record -----------------------------
+// ---- All processors, record by record -------------------------------------
 
 struct context {
     uint8_t processor;
     uint32_t thread;
-    struct rtl_mark call;         // the last NtWriteFile
     struct rtl_mark interrupts[INTERRUPTS];    // since the last DPCs ended
     size_t interrupt_count;
     struct rtl_mark dpc;
-    struct rtl_mark apc;
 };
+
+struct walk {
+    const struct rtl_trace *trace;
+    size_t next[RTL_PROCESSORS];
+    struct context contexts[RTL_PROCESSORS];
+    uint32_t thread;          // whose writes are looked for
+    struct rtl_mark call;     // its last NtWriteFile
+    struct rtl_mark apc;      // of its delivery, if it is in one
+};
+
+static void start_walk(struct walk *walk, const struct rtl_trace *trace,
+                       uint32_t thread)
+{
+    *walk = (struct walk){ .trace = trace, .thread = thread };
+    for (uint32_t p = 0; p < trace->processors; p++)
+        walk->contexts[p] = (struct context){
+            .processor = (uint8_t)p, .thread = trace->rings[p].first_thread };
+}
 
 static struct rtl_mark make_mark(const struct context *context,
                                  const TRACE_RECORD *record)
@@ -66,17 +84,13 @@ static struct rtl_mark make_mark(const struct context *context,
                               (uint8_t)TRACE_IRQL(record->Event) };
 }
 
-static void follow(struct context *context, const TRACE_RECORD *record)
+static void follow_processor(struct context *context,
+                             const TRACE_RECORD *record)
 {
     struct rtl_mark mark = make_mark(context, record);
     switch (TRACE_CODE(record->Event)) {
     case TRACE_SWITCH:
         context->thread = record->Id;
-        break;
-    case TRACE_SERVICE:
-        context->call.time = 0;
-        if (record->Id == NT_SERVICE_NtWriteFile)
-            context->call = mark;
         break;
     case TRACE_ISR_IN:
         if (mark.irql >= IRQL_DEVICE_MIN && mark.irql <= IRQL_DEVICE_MAX &&
@@ -89,14 +103,54 @@ static void follow(struct context *context, const TRACE_RECORD *record)
     case TRACE_DPC_OUT:
         context->interrupt_count = 0;
         break;
+    }
+}
+
+static void follow_thread(struct walk *walk, const struct context *context,
+                          const TRACE_RECORD *record)
+{
+    static const struct rtl_mark none;
+    if (context->thread != walk->thread)
+        return;
+    switch (TRACE_CODE(record->Event)) {
+    case TRACE_SERVICE:
+        walk->call = record->Id == NT_SERVICE_NtWriteFile
+                         ? make_mark(context, record) : none;
+        break;
     case TRACE_APC_IN:
-        context->apc = mark;
+        walk->apc = make_mark(context, record);
         break;
     case TRACE_APC_OUT:
-        context->apc.time = 0;
+        walk->apc = none;
         break;
     }
 }
+
+// The next record of all, and on whose processor; NULL at the end.
+static const TRACE_RECORD *step(struct walk *walk,
+                                const struct context **context)
+{
+    const TRACE_RECORD *first = NULL;
+    uint32_t processor = 0;
+    for (uint32_t p = 0; p < walk->trace->processors; p++) {
+        const struct rtl_ring *ring = &walk->trace->rings[p];
+        const TRACE_RECORD *record = &ring->records[walk->next[p]];
+        if (walk->next[p] < ring->count &&
+            (!first || record->Time < first->Time)) {
+            first = record;
+            processor = p;
+        }
+    }
+    if (first) {
+        *context = &walk->contexts[processor];
+        walk->next[processor]++;
+        follow_processor(&walk->contexts[processor], first);
+        follow_thread(walk, *context, first);
+    }
+    return first;
+}
+
+// ---- One write's marks ----------------------------------------------------
 
 static void set_mark(struct rtl_road *road, enum rtl_step step,
                      struct rtl_mark mark)
@@ -129,10 +183,9 @@ static void add_apc(struct rtl_road *road, struct rtl_mark apc)
     set_mark(road, ROAD_APC, apc);
 }
 
-// The first time round an IRP's DMA and its end are found, on whichever
-// processors they were.
-static void add_record(struct rtl_road *road, const struct context *context,
-                       const TRACE_RECORD *record, bool again)
+static void add_record(struct rtl_road *road, const struct walk *walk,
+                       const struct context *context,
+                       const TRACE_RECORD *record)
 {
     struct rtl_mark mark = make_mark(context, record);
     switch (TRACE_CODE(record->Event)) {
@@ -143,46 +196,34 @@ static void add_record(struct rtl_road *road, const struct context *context,
     case TRACE_PORT_INSERT: set_mark(road, ROAD_PACKET, mark); break;
     case TRACE_PORT_REMOVE: set_mark(road, ROAD_TAKEN, mark); break;
     case TRACE_IRP_COMPLETE:
-        if (again)
-            add_interrupt(road, context);
+        add_interrupt(road, context);
         set_mark(road, ROAD_COMPLETE, mark);
         break;
     case TRACE_IRP_DONE:
-        if (again)
-            add_apc(road, context->apc);
+        if (mark.irql == IRQL_APC)    // not in a DPC that interrupted one
+            add_apc(road, walk->apc);
         set_mark(road, ROAD_STORED, mark);
         break;
     }
-}
-
-// ---- All processors -------------------------------------------------------
-
-static bool is_ours(const struct context *context, const TRACE_RECORD *record,
-                    uint32_t thread)
-{
-    return TRACE_CODE(record->Event) == TRACE_IRP_BUILT &&
-           record->Aux == IRP_MJ_WRITE && context->thread == thread;
 }
 
 static size_t find_built(const struct rtl_trace *trace, uint32_t thread,
                          struct rtl_road *roads, size_t maximum)
 {
     size_t count = 0;
-    for (uint32_t p = 0; p < trace->processors; p++) {
-        const struct rtl_ring *ring = &trace->rings[p];
-        struct context context = { .processor = (uint8_t)p,
-                                   .thread = ring->first_thread };
-        for (size_t i = 0; i < ring->count; i++) {
-            const TRACE_RECORD *record = &ring->records[i];
-            follow(&context, record);
-            if (!is_ours(&context, record, thread) || count == maximum)
-                continue;
-            struct rtl_mark built = make_mark(&context, record);
-            roads[count] = (struct rtl_road){ .irp = record->Id };
-            roads[count].marks[ROAD_BUILT] = built;
-            roads[count++].marks[ROAD_CALL] =
-                context.call.time ? context.call : built;
-        }
+    struct walk walk;
+    const struct context *context;
+    const TRACE_RECORD *record;
+    start_walk(&walk, trace, thread);
+    while (count < maximum && (record = step(&walk, &context)) != NULL) {
+        if (TRACE_CODE(record->Event) != TRACE_IRP_BUILT ||
+            record->Aux != IRP_MJ_WRITE || context->thread != thread)
+            continue;
+        struct rtl_road *road = &roads[count++];
+        *road = (struct rtl_road){ .irp = record->Id };
+        road->marks[ROAD_BUILT] = make_mark(context, record);
+        road->marks[ROAD_CALL] = walk.call.time ? walk.call
+                                                : road->marks[ROAD_BUILT];
     }
     return count;
 }
@@ -192,20 +233,16 @@ size_t rtl_find_roads(const struct rtl_trace *trace, uint32_t thread,
 {
     size_t count = find_built(trace, thread, roads, maximum);
     qsort(roads, count, sizeof(*roads), by_irp);
-    for (uint32_t n = 0; n < 2 * trace->processors; n++) {
-        uint32_t p = n % trace->processors;
-        const struct rtl_ring *ring = &trace->rings[p];
-        struct context context = { .processor = (uint8_t)p,
-                                   .thread = ring->first_thread };
-        for (size_t i = 0; i < ring->count; i++) {
-            const TRACE_RECORD *record = &ring->records[i];
-            struct rtl_road key = { .irp = record->Id };
-            follow(&context, record);
-            struct rtl_road *road = bsearch(&key, roads, count,
-                                            sizeof(*roads), by_irp);
-            if (road && record->Time >= road->marks[ROAD_BUILT].time)
-                add_record(road, &context, record, n >= trace->processors);
-        }
+    struct walk walk;
+    const struct context *context;
+    const TRACE_RECORD *record;
+    start_walk(&walk, trace, thread);
+    while ((record = step(&walk, &context)) != NULL) {
+        struct rtl_road key = { .irp = record->Id };
+        struct rtl_road *road = bsearch(&key, roads, count, sizeof(*roads),
+                                        by_irp);
+        if (road && record->Time >= road->marks[ROAD_BUILT].time)
+            add_record(road, &walk, context, record);
     }
     qsort(roads, count, sizeof(*roads), by_call);
     return count;
