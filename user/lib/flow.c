@@ -128,11 +128,18 @@ void rtl_fill_flow(struct rtl_flow *flow)
 static uint32_t take(struct rtl_flow *flow,
                      FILE_IO_COMPLETION_INFORMATION *entries)
 {
-    uint32_t count = 0;
-    NTSTATUS status = NtRemoveIoCompletionEx(flow->port, entries, TAKE, &count,
-                                             NULL, false);
-    if (status != STATUS_SUCCESS)
+    uint32_t count = 1;
+    NTSTATUS status =
+        flow->depth == 1    // there is no second one
+            ? NtRemoveIoCompletion(flow->port, &entries->KeyContext,
+                                   &entries->ApcContext,
+                                   &entries->IoStatusBlock, NULL)
+            : NtRemoveIoCompletionEx(flow->port, entries, TAKE, &count, NULL,
+                                     false);
+    if (status != STATUS_SUCCESS) {
         flow->failed = status;
+        count = 0;
+    }
     for (uint32_t i = 0; i < count; i++)
         if (NT_ERROR(entries[i].IoStatusBlock.Status))
             flow->failed = entries[i].IoStatusBlock.Status;
