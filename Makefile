@@ -354,10 +354,14 @@ bench: all $(PLUGIN)
 
 LEVELS    := lint host kernel user qemu labs
 TESTS     := $(wildcard $(addprefix tests/,$(or $(LEVEL),$(LEVELS))))
-pytest_py := for p in python3 /usr/bin/python3; do \
-                 $$p -c 'import pytest' 2>/dev/null && { echo $$p; break; }; done
+pytest_py := for m in 'pytest, xdist' pytest; do \
+                 for p in python3 /usr/bin/python3; do $$p -c "import $$m" \
+                     2>/dev/null && { echo $$p; exit; }; done; done
 PYTEST     = $(or $(shell $(pytest_py)),$(error pytest is missing: \
                  `make setup` installs it (package python3-pytest)))
+# Files of tests side by side, one on each processor, but no more than four.
+BESIDE     = $(if $(T),,$(shell $(PYTEST) -c 'import xdist' 2>/dev/null && \
+                 echo --maxprocesses 4 --dist loadfile -n `nproc`))
 
 .PHONY: test stress lint rules
 ifneq ($(filter-out $(LEVELS),$(LEVEL)),)
@@ -365,13 +369,13 @@ $(error LEVEL is one of: $(LEVELS))
 endif
 # The host's tests need no kernel, all others do.
 test: $(if $(filter-out host,$(or $(LEVEL),all)),all $(PLUGIN))
-	@$(PYTEST) -m pytest -q $(TESTS) $(if $(T),-k '$(T)')
+	@$(PYTEST) -m pytest -q $(BESIDE) $(TESTS) $(if $(T),-k '$(T)')
 stress: all $(PLUGIN)
 	@echo 'stress: the tests with their full numbers of seeds and rounds (STRESS=1)'
-	@STRESS=1 $(PYTEST) -m pytest -q $(TESTS) $(if $(T),-k '$(T)')
+	@STRESS=1 $(PYTEST) -m pytest -q $(BESIDE) $(TESTS) $(if $(T),-k '$(T)')
 	@for how in $(if $(LEVEL)$(CPUS)$(CHECKED)$(T),,CPUS=2 CPUS=4 CHECKED=1); do \
 	     echo "stress: all of tests/qemu with $$how"; \
-	     env $$how $(PYTEST) -m pytest -q tests/qemu || exit 1; done
+	     env $$how $(PYTEST) -m pytest -q $(BESIDE) tests/qemu || exit 1; done
 lint: $(KERNELS)
 	@$(PYTHON) tests/lint/lint.py
 rules:

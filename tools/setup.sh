@@ -24,7 +24,7 @@ need_file() { # need_file PACKAGE PATH...: one of the paths
 }
 can_test() {
     for python in python3 /usr/bin/python3; do
-        "$python" -c 'import pytest' 2>/dev/null && return
+        "$python" -c 'import pytest, xdist' 2>/dev/null && return
     done
     return 1
 }
@@ -53,7 +53,7 @@ command -v chromium-browser >/dev/null 2>&1 ||
 need_file libc6-dev /usr/include/stdio.h
 need_file libcmocka-dev /usr/include/cmocka.h /usr/local/include/cmocka.h
 need python3 python3
-can_test || missing="$missing python3-pytest"
+can_test || missing="$missing python3-pytest python3-pytest-xdist"
 
 [ -n "$missing" ] || exit 0
 as_root=

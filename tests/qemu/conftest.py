@@ -1,6 +1,8 @@
 """conftest.py - what the tests of this folder boot: fixture programs, files
 and in-kernel tests that are not part of TINT's own build.
 """
+import contextlib
+import fcntl
 import os
 import random
 import shutil
@@ -34,6 +36,15 @@ def make(build, *goals, **variables):
     assert done.returncode == 0, done.stdout
 
 
+@contextlib.contextmanager
+def alone(folder):
+    """Holds off the others that would make the same beside us."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / 'lock', 'w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 class Fixtures:
     """The second build: kernels, initrd and the files that are in it."""
 
@@ -52,7 +63,13 @@ class Fixtures:
 @pytest.fixture(scope='session')
 def fixtures():
     made = Fixtures(boot.BUILD / 'fixtures')
-    made.files.mkdir(parents=True, exist_ok=True)
+    with alone(made.build):
+        make_fixtures(made)
+    return made
+
+
+def make_fixtures(made):
+    made.files.mkdir(exist_ok=True)
     draw = random.Random(20)
     for name, size in FILES.items():
         path = made.files / name
@@ -65,7 +82,13 @@ def fixtures():
          KTESTS=' '.join(os.path.relpath(path, boot.ROOT) for path in
                          sorted(HERE.glob('fa*/*.c'))),
          FILES=' '.join(str(made.files / name) for name in FILES))
-    return made
+
+
+@pytest.fixture(scope='module')
+def debugging(fixtures):
+    """A build folder has one session at a time, and it needs its disk."""
+    with alone(fixtures.build / 'debugging'):
+        yield
 
 
 @pytest.fixture(autouse=True)

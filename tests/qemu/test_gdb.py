@@ -17,6 +17,8 @@ import qemu
 
 from harness import debugger
 
+pytestmark = pytest.mark.usefixtures('debugging')
+
 
 def run(build, *arguments, **variables):
     """A session on a machine with an IDE disk, which most stops here want."""

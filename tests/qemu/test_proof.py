@@ -23,10 +23,11 @@ CHEATS = ['tick', 'poll', 'hidden', 'late', 'slow', 'rtc', 'worker', 'crew']
 @pytest.fixture(scope='session')
 def cheats(fixtures):
     """Plugin and kernels; {name: path}."""
-    from conftest import make
+    from conftest import alone, make
     made = {name: fixtures.build / f'cheats/{name}.elf' for name in CHEATS}
     made['plugin'] = fixtures.build / 'proof-count.so'
-    make(fixtures.build, *made.values())
+    with alone(fixtures.build):
+        make(fixtures.build, *made.values())
     return made
 
 

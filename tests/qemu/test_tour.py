@@ -11,6 +11,8 @@ import pytest
 
 from harness import debugger
 
+pytestmark = pytest.mark.usefixtures('debugging')
+
 # What must be found at a stage, besides that nothing is wrong there.
 HOLDS = {
     1: ['IRQL 0', 'ring 3', 'in the thread that asked'],
