@@ -63,8 +63,8 @@ MAKEFLAGS += --no-builtin-rules
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
 
-ifneq ($(filter . ./ .. / ,$(BUILD))$(if $(BUILD),,empty),)
-$(error BUILD must name a folder of its own, such as build)
+ifneq ($(filter . ./ .. / ,$(BUILD))$(word 2,$(BUILD))$(if $(BUILD),,empty),)
+$(error BUILD must name a folder of its own, such as build, without blanks)
 endif
 
 # ---------------------------------------------------------------- make setup
@@ -108,6 +108,14 @@ AR := $(call first,$(TOOLPREFIX)ar ar)
 endif
 NM := $(call first,$(TOOLPREFIX)nm nm)
 
+# Their names go through make and a shell.
+( := (
+) := )
+odd := $(strip $(foreach c,` & ; | < > ' " \ = : $$ $(() $()),$(findstring \
+           $(c),$(value EXTRA) $(value FILES) $(value KTESTS))))
+ifneq ($(odd),)
+$(error EXTRA, FILES and KTESTS cannot name what has $(odd) in its name)
+endif
 ifneq ($(filter-out %.c,$(EXTRA) $(KTESTS)),)
 $(error EXTRA and KTESTS name C sources: what is $(filter-out %.c,$(EXTRA) $(KTESTS))?)
 endif
@@ -400,15 +408,21 @@ grade:
 # ------------------------------------------------------------- housekeeping
 
 .PHONY: size help clean distclean
+# What was built, or what `make clean` left of it.
+is_ours = [ ! -d '$(BUILD)' ] || [ -d '$(BUILD)/stamp' ] || \
+    [ -z "`ls -A '$(BUILD)' | grep -vx -e disk.img -e files.img -e 'lab[0-9]*'`" \
+    ] || { echo '$(BUILD) is no build folder: it stays as it is' >&2; exit 1; }
 size:
 	@$(PYTHON) tests/lint/lint.py size
 help:
 	@sed -n 's/^## \{0,1\}//p' Makefile
 clean:
+	@$(is_ours)
 	@if [ -d '$(BUILD)' ]; then find '$(BUILD)' -mindepth 1 -maxdepth 1 \
 	    ! -name disk.img ! -name files.img ! -name 'lab[0-9]*' \
 	    -exec rm -rf {} +; fi
 distclean:
+	@$(is_ours)
 	@for lab in '$(BUILD)'/lab[0-9]*; do [ ! -e "$$lab" ] || { \
 	    echo "$$lab may hold an answer: move it away first" >&2; exit 1; }; done
 	@rm -rf '$(BUILD)'

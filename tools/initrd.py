@@ -11,11 +11,13 @@ import tarfile
 
 
 def main(out, pairs):
-    members = {}
+    members, seen = {}, {}
     for pair in pairs:
         name, path = pair.split('=', 1)
-        if name in members:
-            sys.exit(f'initrd: {path} and {members[name]} would both be {name}')
+        if name.lower() in seen:        # the case of a name does not matter
+            sys.exit(f'initrd: {path} and {seen[name.lower()]} would both be '
+                     f'{name}')
+        seen[name.lower()] = path
         if not os.path.isfile(path):
             sys.exit(f'initrd: {path} is not a file')
         if len(name) > 99:

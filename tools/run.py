@@ -29,6 +29,7 @@ import symbols
 
 RESULT = {qemu.PASSED: 0, qemu.FAILED: 1, qemu.BUGCHECK: 2}
 SLOW = 'throttling.iops-total=4'        # a person can watch each write
+LONGEST = 2047                          # bytes of the command line: boot.c
 CLOSED = 'QEMU: Terminated'             # QEMU's own word after Ctrl-A X
 
 
@@ -61,6 +62,8 @@ def build_command(debug, disks=None):
     others than the environment's."""
     program = qemu.words(os.environ.get('ARGS') or '')
     options = qemu.words(os.environ.get('KOPTS') or '')
+    if '--' in options:
+        sys.exit('run: KOPTS has options only; the program goes into ARGS')
     if program:
         options.append('then=poweroff')
     program = program or ['sh', '-c', 'nothread']
@@ -70,6 +73,10 @@ def build_command(debug, disks=None):
     for path in [kernel, initrd, *(disk.path for disk in disks)]:
         if not Path(path).exists():
             sys.exit(f'run: {path} is not there: run make first')
+    length = len(os.fsencode(qemu.command_line(options, program)))
+    if length > LONGEST:
+        sys.exit(f'run: ARGS and KOPTS make a command line of {length} bytes; '
+                 f'TINT takes {LONGEST}')
     cd = None
     if os.environ.get('ISO') and not debug:
         cd = qemu.BUILD / 'run.iso'

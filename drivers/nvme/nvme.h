@@ -44,7 +44,7 @@ typedef struct nvme_command {
     uint16_t id;
     uint32_t namespace;
     uint64_t reserved, metadata;
-    uint64_t prp1, prp2;    // where in memory; see nvme_write_command
+    uint64_t prp1, prp2;    // where in memory; see write_prps
     uint64_t argument;      // CDW 10 and 11; the first sector
     uint32_t sectors;       // CDW 12; less one
     uint32_t others[3];

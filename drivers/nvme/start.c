@@ -20,6 +20,7 @@ enum { CNS_CONTROLLER = 1, FEATURE_QUEUES = 7 };
 static void enable(const nvme_controller *c)
 {
     uint32_t last = ADMIN_ENTRIES - 1;
+    disk_set_bus_master(&c->pci, true);    // a reset may have given it up
     memset(c->admin_cq, 0, PAGE_SIZE);
     c->registers[NVME_AQA] = last << 16 | last;
     *(volatile uint64_t *)&c->registers[NVME_ASQ] = nvme_physical(c->admin_sq);

@@ -35,9 +35,9 @@ void *io_allocate_system_buffer(IRP *irp, uint32_t length)
     return irp->SystemBuffer;
 }
 
-// Puts a request on its list. Port-bound ones without APC routine outlive their
-// thread (CAN-08), so they hang on the file, hold a reference to the thread,
-// and are counted for its process, which waits for them when it dies.
+// Puts a request on its list. Those that will be a packet outlive their thread
+// (CAN-08), so they hang on the file, hold a reference to the thread, and are
+// counted for its process, which waits for them when it dies.
 static inline void link_irp(FILE_OBJECT *file, IRP *irp)
 {
     KTHREAD *thread = KeGetCurrentThread();

@@ -208,7 +208,7 @@ void KiDeliverApc(KPROCESSOR_MODE mode, KTRAP_FRAME *frame)
     if (apc.NormalRoutine)
         ki_call_user_apc(frame, &apc);
     else
-        KeTestAlertThread(UserMode);    // nothing ran: look for the next
+        ki_look_for_user_apcs(thread);    // nothing ran: for the next
 }
 
 // ---- Regions --------------------------------------------------------------
@@ -314,12 +314,6 @@ bool KeAreAllApcsDisabled(void)
 
 // ---- Alerts, rundown ------------------------------------------------------
 
-static void look_for_user_apcs(KTHREAD *thread)
-{
-    if (!IsListEmpty(&thread->ApcState.ApcListHead[UserMode]))
-        thread->ApcState.UserApcPending = true;
-}
-
 // Takes an alert of the mode, if there is one.
 static bool take_alert(KTHREAD *thread, KPROCESSOR_MODE mode)
 {
@@ -344,7 +338,7 @@ NTSTATUS ki_test_alert(KTHREAD *thread)
             (thread->WaitMode == UserMode && take_alert(thread, UserMode)))
             return STATUS_ALERTED;
         if (user)
-            look_for_user_apcs(thread);
+            ki_look_for_user_apcs(thread);
     }
     return user && thread->ApcState.UserApcPending ? STATUS_USER_APC
                                                    : STATUS_SUCCESS;
@@ -362,7 +356,7 @@ bool KeTestAlertThread(KPROCESSOR_MODE mode)
     ASSERT_IRQL(<=, APC_LEVEL);
     KTHREAD *thread = KeGetCurrentThread();
     if (mode == UserMode)
-        look_for_user_apcs(thread);
+        ki_look_for_user_apcs(thread);
     return take_alert(thread, mode);
 }
 

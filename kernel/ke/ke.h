@@ -34,7 +34,7 @@ void ke_init_time(void);
 // Becomes the idle thread. Never returns.
 _Noreturn void ke_idle(void);
 
-// ---- Ring 3's memory: only these touch it (user.asm) ----------------------
+// ---- Ring 3's memory: only these touch it (entry.asm) ---------------------
 
 static inline bool ke_is_user_range(const void *address, size_t length)
 {

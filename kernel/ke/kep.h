@@ -144,15 +144,15 @@ void ki_wake_up(KPRCB *prcb);
 _Noreturn void ki_stop_processor(void);
 extern KPRCB *volatile ki_bugcheck_owner;    // who prints; NULL: all is well
 void ki_dispatch_device(uint8_t vector);
-void ki_trap(KTRAP_FRAME *frame);            // from trap.asm
-void ki_fatal_trap(KTRAP_FRAME *frame);      // from trap.asm, on an IST stack
+void ki_trap(KTRAP_FRAME *frame);            // from entry.asm
+void ki_fatal_trap(KTRAP_FRAME *frame);      // from entry.asm, on an IST stack
 void ki_user_exit(KTRAP_FRAME *frame);       // interrupts off
 _Noreturn void ki_bugcheck_trap(uint32_t code, const KTRAP_FRAME *frame,
                                 uintptr_t parameter);
 void ki_call_user_apc(KTRAP_FRAME *frame, const KAPC *apc);
 uint64_t ki_find_fixup(uint64_t rip);        // 0: no accessor of user memory
 
-// ---- trap.asm, switch.asm, user.asm ---------------------------------------
+// ---- entry.asm, switch.asm ------------------------------------------------
 
 extern const uint64_t ki_trap_stubs[256];
 void ki_system_call(void);
@@ -172,6 +172,13 @@ typedef struct ki_smap_site {
     uint64_t opcode;
 } ki_smap_site;
 extern const ki_smap_site ki_smap_sites[], ki_smap_sites_end[];
+
+// Has the thread's user APCs run on its next way to ring 3.
+static inline void ki_look_for_user_apcs(KTHREAD *thread)
+{
+    if (!IsListEmpty(&thread->ApcState.ApcListHead[UserMode]))
+        thread->ApcState.UserApcPending = true;
+}
 
 static inline KTRAP_FRAME *ki_user_frame(const KTHREAD *thread)
 {

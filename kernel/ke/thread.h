@@ -61,7 +61,7 @@ struct KTHREAD {
     void *kernel_rsp;            // of a thread that does not run
     void *InitialStack;          // its top; a system call begins here
     void *StackLimit;            // its lowest byte
-    void *user_stack_pointer;    // at the system call, for arguments 7..
+    void *user_stack_pointer;    // that ring 3 begins with
     uint64_t fs_base;            // ring 3's thread-local storage
     void *fpu;                   // FXSAVE area (512 bytes, 16-aligned); NULL:
                                  // a thread that never leaves ring 0

@@ -72,8 +72,8 @@ NTSTATUS ke_continue(const CONTEXT *context, bool test_alert)
         !ke_is_user_range((void *)rip, 1) ||
         !NT_SUCCESS(ki_load_context(frame, context)))
         return STATUS_ACCESS_VIOLATION;
-    if (test_alert)
-        KeTestAlertThread(UserMode);
+    if (test_alert)    // an alert is for a wait to come (APC-11)
+        ki_look_for_user_apcs(KeGetCurrentThread());
     set_target(frame, rip, frame->EFlags, frame->Rsp);
     ki_return_to_user(frame);
 }
@@ -90,7 +90,7 @@ void ke_enter_user(uint64_t rip, uint64_t rsp, uint64_t rdi, uint64_t rsi,
         ke_hook.user_fault(STATUS_INVALID_IMAGE_FORMAT);
     *frame = (KTRAP_FRAME){ .Rdi = rdi, .Rsi = rsi, .Rdx = rdx };
     set_target(frame, rip, 0, rsp);
-    KeTestAlertThread(UserMode);    // APC-23
+    ki_look_for_user_apcs(KeGetCurrentThread());    // APC-23
     ki_return_to_user(frame);
 }
 

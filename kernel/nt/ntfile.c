@@ -4,6 +4,11 @@
 
 enum { MAXIMUM_DIRECTORY_BUFFER = 65536 };
 
+static bool has_both(uint32_t options, uint32_t one, uint32_t other)
+{
+    return options & one && options & other;
+}
+
 // Opens or creates a file or a device.
 //
 // IRQL:    == PASSIVE_LEVEL
@@ -12,7 +17,8 @@ enum { MAXIMUM_DIRECTORY_BUFFER = 65536 };
 //          STATUS_ACCESS_VIOLATION       a pointer is not ring 3's
 //          STATUS_OBJECT_NAME_INVALID, STATUS_OBJECT_NAME_NOT_FOUND,
 //          STATUS_OBJECT_TYPE_MISMATCH   the name
-//          STATUS_INVALID_PARAMETER      disposition
+//          STATUS_INVALID_PARAMETER      disposition, or options that exclude
+//                                        each other
 //          STATUS_INSUFFICIENT_RESOURCES no pool, or no handle is left
 //          or what the driver answered
 // NT:      NtCreateFile (WDK). Left out: AllocationSize, FileAttributes, EA.
@@ -27,7 +33,10 @@ NTSTATUS NtCreateFile(HANDLE *file, ACCESS_MASK access,
     uintptr_t information = 0;
 
     NT_TRY(nt_capture_name(attributes, name));
-    if (disposition > FILE_OVERWRITE_IF)
+    if (disposition > FILE_OVERWRITE_IF ||
+        has_both(options, FILE_DIRECTORY_FILE, FILE_NON_DIRECTORY_FILE) ||
+        has_both(options, FILE_SYNCHRONOUS_IO_ALERT,
+                 FILE_SYNCHRONOUS_IO_NONALERT))
         return STATUS_INVALID_PARAMETER;
     access = ob_map_access(&io_file_type, access);
     NT_OWNED FILE_OBJECT *object = NULL;

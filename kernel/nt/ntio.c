@@ -195,9 +195,11 @@ static NTSTATUS prepare_array(FILE_OBJECT *file, const NT_ARRAY_WRITE *writes,
                               uint32_t count, IRP **irps, uint32_t *built)
 {
     NT_ARRAY_WRITE copy[MAXIMUM_ARRAY];
+    NTSTATUS all = ke_copy_from_user(copy, writes, count * sizeof(*copy));
     *built = 0;
-    NT_TRY(ke_copy_from_user(copy, writes, count * sizeof(*copy)));
-    for (const NT_ARRAY_WRITE *w = copy; w < copy + count; w++, ++*built) {
+    for (NT_ARRAY_WRITE *w = copy; w < copy + count; w++, ++*built) {
+        if (!NT_SUCCESS(all))    // then those before the page that is missing
+            NT_TRY(ke_copy_from_user(w, writes + *built, sizeof(*w)));
         const nt_reply reply = { .apc_context = w->ApcContext,
                                  .iosb = w->IoStatusBlock };
         NT_TRY(NT_PROBE(reply.iosb));

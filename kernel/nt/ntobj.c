@@ -27,7 +27,8 @@ static NTSTATUS duplicate(EPROCESS *from, HANDLE source, HANDLE target_process,
     return status;
 }
 
-// Makes a handle of one process one of another, with the same or fewer rights.
+// Makes a handle of one process one of another, with the same or fewer rights;
+// or, with DUPLICATE_CLOSE_SOURCE and no target process, only closes it.
 //
 // IRQL:    == PASSIVE_LEVEL
 // Returns: STATUS_SUCCESS
@@ -48,6 +49,8 @@ NTSTATUS NtDuplicateObject(HANDLE source_process, HANDLE source,
     if (options & ~(uint32_t)(DUPLICATE_CLOSE_SOURCE | DUPLICATE_SAME_ACCESS))
         return STATUS_INVALID_PARAMETER;
     NT_ACQUIRE(from, source_process, PROCESS_DUP_HANDLE);
+    if (!target_process && options & DUPLICATE_CLOSE_SOURCE)
+        return ob_close_handle(&from->ObjectTable, source);
     NTSTATUS status = duplicate(from, source, target_process, target, access,
                                 options & DUPLICATE_SAME_ACCESS);
     if (options & DUPLICATE_CLOSE_SOURCE)    // whatever else went wrong

@@ -38,8 +38,7 @@ NTSTATUS NtQuerySystemTime(int64_t *time)
 }
 
 // Sets the calling thread's FS base. The thread must not be switched out
-// between the two stores: the scheduler writes the register only if the next
-// thread's base differs from fs_base.
+// between the two stores: it would come back with the old one in the register.
 //
 // IRQL:    == PASSIVE_LEVEL
 // Returns: STATUS_SUCCESS, or STATUS_INVALID_PARAMETER for what is no address

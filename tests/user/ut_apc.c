@@ -129,8 +129,20 @@ static void wait_inside(void *alertable, void *b, void *c)
     }
 }
 
+static void alert_itself(void *a, void *b, void *c)
+{
+    (void)a, (void)b, (void)c;
+    CHECK_OK(NtAlertThread(NtCurrentThread()));
+}
+
 static void within(void)
 {
+    rule("APC-11: an alert out of an APC ends the next alertable wait");
+    queue_to(NtCurrentThread(), alert_itself, 0);
+    CHECK_STATUS(NtDelayExecution(true, LONG), STATUS_USER_APC);
+    CHECK_OK(NtDelayExecution(false, MS(1)));
+    CHECK_STATUS(NtDelayExecution(true, LONG), STATUS_ALERTED);
+    CHECK_OK(NtDelayExecution(true, MS(1)));
     rule("APC-19: one queued by a running one runs in the same wait");
     runs = 0;
     queue_to(NtCurrentThread(), queue_more, 20);

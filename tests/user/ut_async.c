@@ -418,6 +418,19 @@ static void by_array(void)
                  STATUS_ACCESS_VIOLATION);
     CHECK_EQ(sent, 0);
     CHECK_OK(nt_write_array(disk, NULL, 0, &sent));
+    uint8_t *pages = nt_allocate_pages(2 * BLOCK);
+    void *second = pages + BLOCK;
+    size_t size = BLOCK;
+    CHECK_OK(NtFreeVirtualMemory(NtCurrentProcess(), &second, &size,
+                                 MEM_RELEASE));
+    NT_ARRAY_WRITE *edge = (NT_ARRAY_WRITE *)(void *)(pages + BLOCK) - 3;
+    memcpy(edge, writes, 3 * sizeof(*edge));
+    CHECK_STATUS(nt_write_array(disk, edge, 5, &sent),
+                 STATUS_ACCESS_VIOLATION);
+    CHECK_EQ(sent, 3);
+    for (uint32_t i = 0; i < 3; i++)
+        take(port, 9, NULL, STATUS_SUCCESS, BLOCK);
+    expect_empty(port);
     HANDLE waiting = open_disk(FILE_SYNCHRONOUS_IO_NONALERT);
     CHECK_STATUS(nt_write_array(waiting, writes, 1, &sent),
                  STATUS_INVALID_PARAMETER);

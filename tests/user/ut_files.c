@@ -53,6 +53,14 @@ static void names(void)
     CHECK_STATUS(create("\\??\\B:\\bin\\sh", FILE_READ_DATA, FILE_OPEN,
                         FILE_DIRECTORY_FILE, &file, &iosb),
                  STATUS_NOT_A_DIRECTORY);
+    rule("options that exclude each other");
+    CHECK_STATUS(create("\\??\\B:\\bin\\sh", FILE_READ_DATA, FILE_OPEN,
+                        FILE_NON_DIRECTORY_FILE | FILE_DIRECTORY_FILE, &file,
+                        &iosb), STATUS_INVALID_PARAMETER);
+    CHECK_STATUS(create("\\??\\B:\\bin\\sh", FILE_READ_DATA, FILE_OPEN,
+                        FILE_SYNCHRONOUS_IO_ALERT |
+                            FILE_SYNCHRONOUS_IO_NONALERT, &file, &iosb),
+                 STATUS_INVALID_PARAMETER);
     rule("the initrd cannot be written");
     CHECK(!NT_SUCCESS(create("\\??\\B:\\bin\\sh", FILE_WRITE_DATA, FILE_OPEN,
                              0, &file, &iosb)));

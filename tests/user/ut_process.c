@@ -257,6 +257,12 @@ static void handles(void)
     NtClose(back);
     CHECK_OK(NtDuplicateObject(child, there, NtCurrentProcess(), &back, 0, 0,
                                DUPLICATE_SAME_ACCESS));
+    rule("closing a handle of another process");
+    CHECK_OK(NtDuplicateObject(child, there, NULL, NULL, 0, 0,
+                               DUPLICATE_CLOSE_SOURCE));
+    CHECK_STATUS(NtDuplicateObject(child, there, NULL, NULL, 0, 0,
+                                   DUPLICATE_CLOSE_SOURCE),
+                 STATUS_INVALID_HANDLE);
     rule("a thread in a child");
     HANDLE thread = NULL;
     void *base = NULL;

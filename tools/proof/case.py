@@ -133,7 +133,7 @@ class Case:
             initrd=initrd,
             disks=[qemu.Disk(self.disk, bus)], cpus=cpus, mem=mem,
             debug=DEBUG, trace=EVENTS,
-            extra=['-msg', 'timestamp=on', '-plugin', str(plugin)])
+            extra=['-msg', 'timestamp=on', '-plugin', qemu.quote(plugin)])
         self.symbols = symbols.load(self.machine.kernel)
         table = {entry[2]: entry[0] for entry in self.symbols}
         if IDLE not in table:

@@ -99,12 +99,33 @@ static void emit_signed(struct output *out, const struct spec *spec,
                 "0123456789");
 }
 
+// What a fraction below 1 has before the point when it is scaled: exactly, the
+// next digit rounded, and of two as near the even one. whole: before the point.
+static uint64_t scale_fraction(double fraction, uint64_t scale, uint64_t whole)
+{
+    enum { MANTISSA_BITS = 52, SHIFT_OF_0 = 1075, ALL_GONE = 96 };
+    uint64_t bits;
+    memcpy(&bits, &fraction, sizeof(bits));
+    uint64_t exponent = bits >> MANTISSA_BITS;
+    uint64_t shift = SHIFT_OF_0 - exponent;    // of an integer of 53 bits
+    if (shift > ALL_GONE)
+        return 0;
+    bits &= (UINT64_C(1) << MANTISSA_BITS) - 1;
+    bits |= UINT64_C(1) << MANTISSA_BITS;
+    unsigned __int128 product = (unsigned __int128)bits * scale;
+    uint64_t digits = (uint64_t)(product >> shift);
+    unsigned __int128 one = (unsigned __int128)1 << shift;
+    unsigned __int128 twice = (product & (one - 1)) * 2;
+    uint64_t last = scale > 1 ? digits : whole;
+    return digits + (twice > one || (twice == one && last % 2 != 0));
+}
+
 // Fixed point for magnitudes below 2^63 and up to nine digits behind the
 // point; more digits are zeros.
 static void emit_double(struct output *out, const struct spec *spec,
                         double value)
 {
-    bool negative = value < 0;
+    bool negative = __builtin_signbit(value);
     if (negative)
         value = -value;
     if (!(value < 9.2e18)) {
@@ -118,12 +139,7 @@ static void emit_double(struct output *out, const struct spec *spec,
     for (int i = 0; i < precision; i++)
         scale *= 10;
     uint64_t whole = (uint64_t)value;
-    double rest = (value - (double)whole) * (double)scale;
-    uint64_t fraction = (uint64_t)rest;
-    double error = rest - (double)fraction;
-    uint64_t last = precision > 0 ? fraction : whole;
-    if (error > 0.5 || (error == 0.5 && last % 2 != 0))
-        fraction++;
+    uint64_t fraction = scale_fraction(value - (double)whole, scale, whole);
     if (fraction >= scale) {
         fraction -= scale;
         whole++;

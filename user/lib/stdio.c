@@ -230,7 +230,7 @@ char *fgets(char *line, int size, FILE *file)
     while (length + 1 < size && c != '\n' && (c = get(file)) != EOF)
         line[length++] = (char)c;
     rtl_release(&file->lock);
-    if (length == 0)
+    if (length == 0 && size != 1)
         return NULL;
     line[length] = 0;
     return line;

@@ -29,7 +29,8 @@ def load_symbols(name, entry=None):
                 entry not in (None, struct.unpack('<Q', head[24:32])[0]):
             continue
         loaded.add(path)
-        gdb.execute(f'add-symbol-file {path}', to_string=True)
+        quoted = str(path).replace('\\', '\\\\').replace('"', '\\"')
+        gdb.execute(f'add-symbol-file "{quoted}"', to_string=True)
 
 
 class Started(gdb.Breakpoint):
