@@ -236,8 +236,9 @@ $(BUILD)/$(1)/%.o: %.c $(BUILD)/stamp/cc
 $(BUILD)/$(1)/%.o: %.asm $(BUILD)/$(1)/offsets.inc
 	$$(call say,NASM,$$@)mkdir -p $$(@D); $$(NASM) -I $(BUILD)/$(1)/ -I ./ $$(ASFLAGS) \
 	    -MD $$(@:.o=.d) -MP $$< -o $$@
-$(BUILD)/$(1)/kernel/main.o: DEFS = -DTINT_VERSION='"$(VERSION)"'
-$(BUILD)/$(1)/kernel/main.o: $(BUILD)/stamp/version
+$(BUILD)/$(1)/kernel/main.o $(BUILD)/$(1)/kernel/nt/ntquery.o: \
+    DEFS = -DTINT_VERSION='"$(VERSION)"'
+$(BUILD)/$(1)/kernel/main.o $(BUILD)/$(1)/kernel/nt/ntquery.o: $(BUILD)/stamp/version
 # offsets.c is only compiled to assembly: its lines  .ascii "->NAME $$123"  say
 # where the fields of the structures lie, for the .asm files.
 $(BUILD)/$(1)/offsets.inc: $$(wildcard kernel/ke/offsets.c) $(BUILD)/stamp/cc

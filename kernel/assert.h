@@ -3,8 +3,7 @@
 // The checked build (DBG) stops at a broken assertion with the line that
 // broke; the free build does not even evaluate it.
 
-#ifndef TINT_ASSERT_H
-#define TINT_ASSERT_H
+#pragma once
 
 #include "kernel/nt.h"
 
@@ -37,10 +36,6 @@ _Noreturn void KeBugCheckEx(uint32_t code, uintptr_t parameter1,
 // What it shall say beyond its parameters, or NULL; set just before.
 extern const char *ke_bugcheck_note;
 
-// The same, with the text of an assertion. expression, file: static strings.
-_Noreturn void ke_assertion_failed(const char *expression, const char *file,
-                                   uint32_t line);
-
 static inline KIRQL KeGetCurrentIrql(void)
 {
     uint64_t irql;
@@ -49,10 +44,12 @@ static inline KIRQL KeGetCurrentIrql(void)
 }
 
 #if DBG
+// The same, with the text of an assertion (tests/kernel/verify.c).
+_Noreturn void ke_assertion_failed(const char *expression, const char *file,
+                                   uint32_t line);
 #define ASSERT_TEXT(condition, text) \
     ((condition) ? (void)0 : ke_assertion_failed(text, __FILE__, __LINE__))
-// The checked kernel counts the spin locks that each processor holds
-// (tests/kernel/verify.c).
+// The checked kernel counts the spin locks that each processor holds.
 void ke_count_spin_lock(int change);
 #else
 #define ASSERT_TEXT(condition, text) ((void)sizeof(!(condition)))
@@ -68,5 +65,3 @@ void ke_count_spin_lock(int change);
 #define ASSERT_IRQL(relation, level) ASSERT(KeGetCurrentIrql() relation (level))
 #define ASSERT_IRQL_RULE(rule, relation, level) \
     ASSERT_RULE(rule, KeGetCurrentIrql() relation (level))
-
-#endif

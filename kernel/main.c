@@ -117,7 +117,8 @@ static bool init_trace(uint32_t processor)
     TRACE_RECORD *records = mm_allocate_system_pages(
         (uint32_t)BYTES_TO_PAGES(count * sizeof(*records)));
     if (records)
-        ke_init_trace(processor, records, count);
+        ki_trace_rings[processor] =
+            (ki_trace_ring){ .mask = count - 1, .records = records };
     return records;
 }
 
@@ -184,7 +185,7 @@ static void print_banner(void)
               "%u disk%s\n", DBG ? "checked" : "free", KeNumberProcessors,
               KeNumberProcessors == 1 ? "" : "s",
               (uint32_t)((mm_total_frames << PAGE_SHIFT) / MEBIBYTE),
-              io_disk_count(), io_disk_count() == 1 ? "" : "s");
+              io_disk_count, io_disk_count == 1 ? "" : "s");
 }
 
 // Starts the first program and waits for its end. False if it never ran.
@@ -226,7 +227,7 @@ static void system_thread(void *context)
 {
     const LOADER_PARAMETER_BLOCK *loader = context;
     start_processors();
-    io_init(io_timeout * UNITS_PER_SECOND);
+    io_request_timeout = io_timeout * UNITS_PER_SECOND;
     io_direct_road = road;
     initrd_set_archive(mm_phys_to_virt(loader->initrd.start),
                        loader->initrd.end - loader->initrd.start);
@@ -276,7 +277,7 @@ _Noreturn void kernel_main(uint32_t magic, uint32_t info)
     parse_command_line(loader.command_line);
     if (!mm_init(&loader))
         refuse("less than 32 MiB of memory");
-    ke_set_system_cr3(mm_kernel_cr3);
+    KeGetCurrentThread()->Process->DirectoryTableBase = mm_kernel_cr3;
     ke_is_readable = mm_is_kernel_address_valid;
     ex_init_pool();
     if (!init_trace(0))
@@ -292,9 +293,9 @@ _Noreturn void kernel_main(uint32_t magic, uint32_t info)
     ps_init();
     io_cancel_of_threads = ps_cancel_io;
     io_for_each_thread = ps_for_each_thread;
-    nt_version = TINT_VERSION;
-    ke_set_services(nt_services, NT_SERVICE_COUNT);
-    ke_hook = (ke_hooks){ .user_fault = ps_user_fault,
+    ke_hook = (ke_hooks){ .services = nt_services,
+                          .service_count = NT_SERVICE_COUNT,
+                          .user_fault = ps_user_fault,
                           .thread_dead = ps_thread_dead, .reap = ob_reap,
                           .free_apc = free_apc };
     if (!NT_SUCCESS(ps_create_system_thread(system_thread, &loader)))

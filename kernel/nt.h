@@ -3,8 +3,7 @@
 // Every file may include it. It declares objects forward, so that a header
 // needs another one only to embed its struct by value.
 
-#ifndef TINT_NT_H
-#define TINT_NT_H
+#pragma once
 
 #include "kernel/ntabi.h"
 
@@ -128,5 +127,3 @@ _Noreturn void kernel_main(uint32_t magic, uint32_t info);
 // Returns why the kernel cannot start, or NULL.
 const char *boot_read_loader(uint32_t magic, uint32_t info,
                              LOADER_PARAMETER_BLOCK *to);
-
-#endif

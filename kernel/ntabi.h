@@ -5,8 +5,7 @@
 // program and the kernel can never disagree. Values are Windows' own wherever
 // Windows has one.
 
-#ifndef TINT_NTABI_H
-#define TINT_NTABI_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -585,5 +584,3 @@ enum { NT_SERVICES(NT_SERVICE_NUMBER) NT_SERVICE_COUNT };
 
 #define NT_SERVICE_PROTOTYPE(name, count, arguments) NTSTATUS name arguments;
 NT_SERVICES(NT_SERVICE_PROTOTYPE)
-
-#endif

@@ -1,7 +1,6 @@
 // wdm.h - all that a driver sees of the kernel.
 
-#ifndef TINT_WDM_H
-#define TINT_WDM_H
+#pragma once
 
 #include "kernel/assert.h"
 #include "kernel/ex/ex.h"
@@ -15,5 +14,3 @@
 #include "kernel/ob/ob.h"
 #include "kernel/ps/ps.h"
 #include "kernel/rtl/rtl.h"
-
-#endif

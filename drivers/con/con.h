@@ -11,8 +11,7 @@
 // Bytes are raw: no echo, no line editing, that is the library's. Before the
 // driver's time, and in a bugcheck, text goes by hal_print.
 
-#ifndef TINT_DRIVERS_CON_CON_H
-#define TINT_DRIVERS_CON_CON_H
+#pragma once
 
 #include "kernel/wdm.h"
 
@@ -43,7 +42,6 @@ typedef struct con_port {
     // The ring: put by the ISR at head, taken at tail under the cancel lock.
     volatile char ring[CON_RING_SIZE];
     volatile uint32_t head, tail;    // bytes ever put, taken
-    uint32_t dropped;                // found the ring full; for the debugger
 
     // Guarded by the cancel lock: what is on a list can be cancelled.
     LIST_ENTRY reads, writes;    // of IRP.Tail.ListEntry
@@ -65,5 +63,3 @@ bool con_probe(uint16_t base);
 void con_enable(con_port *port);
 void con_transmit(con_port *port);
 bool con_isr(KINTERRUPT *interrupt, void *context);
-
-#endif

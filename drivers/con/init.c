@@ -18,7 +18,7 @@ static NTSTATUS create_port(DRIVER_OBJECT *driver, const struct place *place)
 {
     DEVICE_OBJECT *device;
     if (!con_probe(place->base))
-        return STATUS_NO_SUCH_DEVICE;
+        return place->is_console ? STATUS_NO_SUCH_DEVICE : STATUS_SUCCESS;
     NT_TRY(IoCreateDevice(driver, sizeof(con_port), place->name,
                           FILE_DEVICE_SERIAL_PORT, &device));
     device->Flags |= DO_BUFFERED_IO | DO_SHORT_SEND;
@@ -51,11 +51,7 @@ NTSTATUS con_driver_entry(DRIVER_OBJECT *driver)
     driver->MajorFunction[IRP_MJ_READ] = con_read_write;
     driver->MajorFunction[IRP_MJ_WRITE] = con_read_write;
     driver->MajorFunction[IRP_MJ_DEVICE_CONTROL] = con_device_control;
-    NTSTATUS status = STATUS_SUCCESS;
-    for (size_t i = 0; i < ARRAY_SIZE(places) && NT_SUCCESS(status); i++) {
-        status = create_port(driver, &places[i]);
-        if (status == STATUS_NO_SUCH_DEVICE && !places[i].is_console)
-            status = STATUS_SUCCESS;
-    }
-    return status;
+    for (size_t i = 0; i < ARRAY_SIZE(places); i++)
+        NT_TRY(create_port(driver, &places[i]));
+    return STATUS_SUCCESS;
 }

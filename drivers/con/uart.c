@@ -63,32 +63,28 @@ void con_transmit(con_port *port)
              UART_ENABLE_RECEIVE | UART_ENABLE_TRANSMIT);
 }
 
-// Takes the next byte to send.
-static bool next_byte(con_port *port, char *byte)
+// Takes the next byte to send; -1: there is none.
+static int next_byte(con_port *port)
 {
-    if (port->echo && *port->echo) {
-        *byte = *port->echo++;
-        return true;
-    }
+    if (port->echo && *port->echo)
+        return *port->echo++;
     if (!port->out_length)
-        return false;
+        return -1;
     if (*port->out == '\n' && port->is_console && !port->cr_sent) {
         port->cr_sent = true;
-        *byte = '\r';
-        return true;
+        return '\r';
     }
     port->cr_sent = false;
-    *byte = *port->out++;
     if (--port->out_length == 0)
         port->write_done = true;
-    return true;
+    return (uint8_t)*port->out++;
 }
 
 static void fill_fifo(con_port *port)
 {
-    char byte;
     for (uint32_t i = 0; i < CON_FIFO_SIZE; i++) {
-        if (!next_byte(port, &byte)) {
+        int byte = next_byte(port);
+        if (byte < 0) {
             hal_out8(port->base + UART_INTERRUPT_ENABLE, UART_ENABLE_RECEIVE);
             return;
         }
@@ -114,10 +110,8 @@ static void receive(con_port *port, char byte)
             return;
         }
     }
-    if (port->head - port->tail == CON_RING_SIZE) {
-        port->dropped++;
+    if (port->head - port->tail == CON_RING_SIZE)
         return;
-    }
     port->ring[port->head % CON_RING_SIZE] = byte;
     port->head++;    // after the byte: the DPC may look on another processor
 }

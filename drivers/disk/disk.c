@@ -116,29 +116,32 @@ void disk_set_bus_master(const hal_pci_function *pci, bool on)
 //
 // IRQL:    == PASSIVE_LEVEL
 // Returns: STATUS_SUCCESS, STATUS_INSUFFICIENT_RESOURCES
-NTSTATUS disk_create(DRIVER_OBJECT *driver, uint32_t extension_size,
-                     uint32_t sector_size, const disk_common *what,
-                     DEVICE_OBJECT **device)
+NTSTATUS disk_create(DRIVER_OBJECT *driver, const disk_common *what,
+                     uint32_t extension_size, uint32_t sector_size)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    uint32_t number = io_disk_count();
+    DEVICE_OBJECT *device;
+    char link[NAME_LENGTH];
+    uint32_t number = io_disk_count;
     if (number == MAXIMUM_DISKS)
         return STATUS_INSUFFICIENT_RESOURCES;
     rtl_snprintf(names[number], NAME_LENGTH, "\\Device\\Harddisk%u\\DR%u",
                  number, number);
     NT_TRY(IoCreateDevice(driver, extension_size, names[number],
-                          FILE_DEVICE_DISK, device));
-    (*device)->Flags |= DO_DIRECT_IO | DO_SHORT_SEND;
-    (*device)->SectorSize = sector_size;
-    (*device)->seekable = true;
-    disk_common *disk = (*device)->DeviceExtension;
-    *disk = *what;
+                          FILE_DEVICE_DISK, &device));
+    device->Flags |= DO_DIRECT_IO | DO_SHORT_SEND;
+    device->SectorSize = sector_size;
+    device->seekable = true;
+    disk_common *disk = memcpy(device->DeviceExtension, what, extension_size);
     disk->number = number;
     driver->MajorFunction[IRP_MJ_READ] = read_write;
     driver->MajorFunction[IRP_MJ_WRITE] = read_write;
     driver->MajorFunction[IRP_MJ_FLUSH_BUFFERS] = disk->send;
     driver->MajorFunction[IRP_MJ_QUERY_INFORMATION] = query_information;
     driver->MajorFunction[IRP_MJ_DEVICE_CONTROL] = device_control;
-    return io_register_disk(names[number]);
+    rtl_snprintf(link, sizeof(link), "\\??\\PhysicalDrive%u", number);
+    NT_TRY(IoCreateSymbolicLink(link, names[number]));
+    io_disk_count++;
+    return STATUS_SUCCESS;
 }

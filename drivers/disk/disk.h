@@ -10,8 +10,7 @@
 //
 // Any driver may include this header.
 
-#ifndef TINT_DRIVERS_DISK_DISK_H
-#define TINT_DRIVERS_DISK_DISK_H
+#pragma once
 
 #include "kernel/wdm.h"
 
@@ -23,13 +22,10 @@ typedef struct disk_common {
     DRIVER_DISPATCH *send;    // takes checked reads and writes, and flushes
 } disk_common;
 
-NTSTATUS disk_create(DRIVER_OBJECT *driver, uint32_t extension_size,
-                     uint32_t sector_size, const disk_common *what,
-                     DEVICE_OBJECT **device);
+NTSTATUS disk_create(DRIVER_OBJECT *driver, const disk_common *what,
+                     uint32_t extension_size, uint32_t sector_size);
 // Completes IRP_MJ_QUERY_INFORMATION for something of this size.
 NTSTATUS disk_complete_query(IRP *irp, uint64_t size, bool directory);
 // Lets a controller answer on its ports or in memory; and read and write RAM,
 // or no longer.
 void disk_set_bus_master(const hal_pci_function *pci, bool on);
-
-#endif

@@ -14,8 +14,7 @@
 // firmware sets elsewhere; ATAPI; sectors that are not of 512 bytes; disks of
 // before 2002, which do not know 48-bit addresses.
 
-#ifndef TINT_DRIVERS_IDE_IDE_H
-#define TINT_DRIVERS_IDE_IDE_H
+#pragma once
 
 #include "drivers/disk/disk.h"
 #include "kernel/wdm.h"
@@ -136,5 +135,3 @@ void ide_reset_dpc(KDPC *dpc, void *context, void *argument1, void *argument2);
 // prd.c
 uint32_t ide_build_prds(const MDL *mdl, uint32_t offset, uint32_t length,
                         ide_prd *table);
-
-#endif

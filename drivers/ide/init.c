@@ -66,15 +66,9 @@ static NTSTATUS create_disk(DRIVER_OBJECT *driver, ide_channel *channel,
     ide_disk found = { .channel = channel, .unit = unit,
                        .disk = { .alignment = sizeof(uint16_t),
                                  .send = ide_send } };
-    DEVICE_OBJECT *device;
-    if (!identify(&found))
-        return STATUS_SUCCESS;
-    NT_TRY(disk_create(driver, sizeof(found), IDE_SECTOR_SIZE, &found.disk,
-                       &device));
-    ide_disk *disk = device->DeviceExtension;
-    disk->channel = channel;
-    disk->unit = unit;
-    return STATUS_SUCCESS;
+    return identify(&found) ? disk_create(driver, &found.disk, sizeof(found),
+                                          IDE_SECTOR_SIZE)
+                            : STATUS_SUCCESS;
 }
 
 // ---- Channels -------------------------------------------------------------
@@ -106,7 +100,7 @@ static NTSTATUS create_channel(DRIVER_OBJECT *driver,
     KeInitializeTimerEx(&channel->reset_timer, NotificationTimer);
     KeInitializeDpc(&channel->reset_dpc, ide_reset_dpc, channel);
     KeInitializeDpc(&channel->timeout_dpc, ide_timeout_dpc, channel);
-    ke_register_watchdog(&channel->watchdog, io_request_timeout(),
+    ke_register_watchdog(&channel->watchdog, io_request_timeout,
                          &channel->timeout_dpc);
     IoInitializeDpcRequest(device, ide_dpc);
     NT_TRY(ke_connect_line(&channel->interrupt, place->irq, IDE_IRQL, false,

@@ -6,8 +6,7 @@
 // request completes in its dispatch routine: the other kind of driver, next to
 // con and ide.
 
-#ifndef TINT_DRIVERS_INITRD_INITRD_H
-#define TINT_DRIVERS_INITRD_INITRD_H
+#pragma once
 
 #include "drivers/disk/disk.h"
 #include "kernel/wdm.h"
@@ -30,5 +29,3 @@ void initrd_clean_name(char *to, const char *from);
 // io.c
 void initrd_set_archive(const void *base, size_t length);
 NTSTATUS initrd_driver_entry(DRIVER_OBJECT *driver);
-
-#endif

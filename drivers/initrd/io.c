@@ -50,13 +50,11 @@ static NTSTATUS create(DEVICE_OBJECT *device, IRP *irp)
     (void)device;
     const IO_STACK_LOCATION *stack = IoGetCurrentIrpStackLocation(irp);
     FILE_OBJECT *file = stack->FileObject;
-    char path[INITRD_MAX_NAME] = "";
+    char path[INITRD_MAX_NAME];
     initrd_entry found;
-    if (file->FileName) {
-        if (rtl_strlen(file->FileName) >= sizeof(path))
-            return io_complete(irp, STATUS_OBJECT_NAME_NOT_FOUND, 0);
-        initrd_clean_name(path, file->FileName);
-    }
+    if (rtl_strlen(file->FileName) >= sizeof(path))
+        return io_complete(irp, STATUS_OBJECT_NAME_NOT_FOUND, 0);
+    initrd_clean_name(path, file->FileName);
     if (!find(path, &found))
         return io_complete(irp, STATUS_OBJECT_NAME_NOT_FOUND, 0);
     NTSTATUS status = check_open(stack, found.directory);
@@ -69,8 +67,6 @@ static NTSTATUS create(DEVICE_OBJECT *device, IRP *irp)
         return io_complete(irp, STATUS_INSUFFICIENT_RESOURCES, 0);
     *opened = (struct opened){ .entry = found };
     file->FsContext = opened;
-    if (found.directory)
-        file->Flags |= FO_DIRECTORY;
     return io_complete(irp, STATUS_SUCCESS, FILE_OPENED);
 }
 

@@ -90,7 +90,7 @@ static NTSTATUS prepare_queue(nvme_controller *c, uint32_t index,
     KeInitializeDpc(&q->dpc, nvme_dpc, q);
     KeInitializeDpc(&q->timeout_dpc, nvme_timeout_dpc, q);
     KeSetTargetProcessorDpc(&q->timeout_dpc, (uint8_t)index);
-    ke_register_watchdog(&q->watchdog, io_request_timeout(), &q->timeout_dpc);
+    ke_register_watchdog(&q->watchdog, io_request_timeout, &q->timeout_dpc);
     ke_connect_interrupt(&q->interrupt, nvme_isr, q, vector, false);
     *message = (msix_entry){
         .address = MSIX_ADDRESS |
@@ -176,16 +176,13 @@ static NTSTATUS create_disk(DRIVER_OBJECT *driver, nvme_controller *c)
         return STATUS_DEVICE_NOT_READY;
     if (!transfer || transfer > MAXIMUM_TRANSFER)
         transfer = MAXIMUM_TRANSFER;
-    disk_common what = { .size = sectors << shift,
-                         .alignment = sizeof(uint32_t), .send = nvme_send };
-    DEVICE_OBJECT *device;
-    NT_TRY(disk_create(driver, sizeof(nvme_disk), 1u << shift, &what,
-                       &device));
-    nvme_disk *disk = device->DeviceExtension;
-    disk->controller = c;
-    disk->max_bytes = PAGE_SIZE << transfer;
-    disk->sector_shift = shift;
-    return STATUS_SUCCESS;
+    nvme_disk disk = {
+        .disk = { .size = sectors << shift, .alignment = sizeof(uint32_t),
+                  .send = nvme_send },
+        .controller = c, .max_bytes = PAGE_SIZE << transfer,
+        .sector_shift = shift,
+    };
+    return disk_create(driver, &disk.disk, sizeof(disk), 1u << shift);
 }
 
 static NTSTATUS create_controller(DRIVER_OBJECT *driver,

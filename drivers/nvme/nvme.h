@@ -14,8 +14,7 @@
 // which may do nothing, where a reset always helps.
 // References are to NVM Express 1.4.
 
-#ifndef TINT_DRIVERS_NVME_NVME_H
-#define TINT_DRIVERS_NVME_NVME_H
+#pragma once
 
 #include "drivers/disk/disk.h"
 #include "kernel/wdm.h"
@@ -167,5 +166,3 @@ void nvme_dpc(KDPC *dpc, void *context, void *argument1, void *argument2);
 void nvme_timeout_dpc(KDPC *dpc, void *context, void *argument1,
                       void *argument2);
 void nvme_restart(nvme_queue *q, uint64_t noticed);
-
-#endif

@@ -6,9 +6,10 @@
 // lock may be held. In the checked build tests/kernel/poolguard.c stands in
 // front of both functions: it fences and poisons blocks.
 
-#ifndef TINT_EX_EX_H
-#define TINT_EX_EX_H
+#pragma once
 
+#include "kernel/ke/irql.h"
+#include "kernel/ke/thread.h"
 #include "kernel/nt.h"
 
 // Requests for I/O may come from the very last pages, nothing else may: whoever
@@ -32,4 +33,20 @@ void *ExAllocatePoolWithTag(POOL_TYPE type, size_t size, uint32_t tag);
 void ExFreePoolWithTag(void *block, uint32_t tag);
 PFN_NUMBER ex_allocate_io_frame(void);
 
-#endif
+// A block of size bytes of this processor's own list, or else of pool.
+static inline void *ex_take(uint32_t list, size_t size, uint32_t tag)
+{
+    ki_disable();
+    void *block = ke_take_kept(&KeGetCurrentPrcb()->kept[list]);
+    ki_enable();
+    return block ? block : ExAllocatePoolWithTag(NonPagedPool, size, tag);
+}
+
+static inline void ex_give(uint32_t list, void *block, uint32_t tag)
+{
+    ki_disable();
+    bool kept = ke_keep(&KeGetCurrentPrcb()->kept[list], block);
+    ki_enable();
+    if (!kept)
+        ExFreePoolWithTag(block, tag);
+}

@@ -62,17 +62,6 @@ static bool matches(const IRP *irp, const io_filter *filter)
                                     irp->UserApcContext));
 }
 
-static uint64_t count_requests(ke_io_slot *slot)
-{
-    uint64_t count = 0;
-    KIRQL old;
-    KeAcquireSpinLock(&slot->lock, &old);
-    RTL_FOR_EACH(entry, &slot->irps)
-        count++;
-    KeReleaseSpinLock(&slot->lock, old);
-    return count;
-}
-
 // Asks the requests that hang on a slot and match to end, one in each round:
 // its routine is called with the list's lock let go. There are no more rounds
 // than there are requests now: whoever sends a new one for each would keep us
@@ -86,7 +75,7 @@ bool io_cancel(ke_io_slot *slot, const io_filter *filter)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
     bool matched = false;
-    uint64_t rounds = count_requests(slot) + 1;    // new ones are at the end
+    uint64_t rounds = io_irps_from_pool + 1;    // new ones are at the end
     IRP *found;
     do {
         DRIVER_CANCEL *routine = NULL;
@@ -94,16 +83,15 @@ bool io_cancel(ke_io_slot *slot, const io_filter *filter)
         found = NULL;
         IoAcquireCancelSpinLock(&irql);
         KeAcquireSpinLockAtDpcLevel(&slot->lock);
-        RTL_FOR_EACH(entry, &slot->irps) {
-            IRP *irp = CONTAINING_RECORD(entry, IRP, ThreadListEntry);
+        RTL_FOR_EACH_RECORD(IRP, irp, &slot->irps, ThreadListEntry) {
             bool ours = matches(irp, filter);
             matched |= ours;
             if (ours && !irp->Cancel) {
                 found = irp;
                 routine = begin_cancel(irp);
                 // Behind those that are still to ask: none is met twice.
-                RemoveEntryList(entry);
-                InsertTailList(&slot->irps, entry);
+                RemoveEntryList(&irp->ThreadListEntry);
+                InsertTailList(&slot->irps, &irp->ThreadListEntry);
                 break;
             }
         }
@@ -145,14 +133,11 @@ static FILE_OBJECT *find_file(const io_filter *filter)
     FILE_OBJECT *found = NULL;
     KIRQL old;
     KeAcquireSpinLock(&io_files_lock, &old);
-    RTL_FOR_EACH(link, &io_files) {
-        FILE_OBJECT *file = CONTAINING_RECORD(link, FILE_OBJECT, all_entry);
+    RTL_FOR_EACH_RECORD(FILE_OBJECT, file, &io_files, all_entry) {
         KeAcquireSpinLockAtDpcLevel(&file->io.lock);
-        RTL_FOR_EACH(entry, &file->io.irps) {
-            IRP *irp = CONTAINING_RECORD(entry, IRP, ThreadListEntry);
+        RTL_FOR_EACH_RECORD(IRP, irp, &file->io.irps, ThreadListEntry)
             if (!irp->Cancel && matches(irp, filter))
                 found = file;
-        }
         if (found)
             ObReferenceObject(found);
         KeReleaseSpinLockFromDpcLevel(&file->io.lock);

@@ -35,7 +35,11 @@ static FORCEINLINE void unlink_irp(IRP *irp, ke_io_slot *slot,
 void iop_unlink_irp(IRP *irp)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    unlink_irp(irp, iop_slot_of(irp), iop_counter_of(irp));
+    KTHREAD *thread = irp->Thread;
+    if (irp->flags & IRP_ON_FILE)
+        unlink_irp(irp, &irp->OriginalFileObject->io, &thread->Process->io);
+    else
+        unlink_irp(irp, &thread->io, &thread->io);
 }
 
 // ---- Stage 10 -------------------------------------------------------------

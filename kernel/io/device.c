@@ -2,10 +2,8 @@
 
 #include "kernel/io/iop.h"
 
-enum { MAXIMUM_DISKS = 10, LINK_LENGTH = 24 };
-
-static uint32_t disk_count;
-static uint64_t request_timeout;
+uint32_t io_disk_count;
+uint64_t io_request_timeout;
 
 // ---- Drivers and devices --------------------------------------------------
 
@@ -54,22 +52,10 @@ NTSTATUS io_load_driver(const char *name, DRIVER_INITIALIZE *entry)
     driver->MajorFunction[IRP_MJ_CREATE] = succeed;
     driver->MajorFunction[IRP_MJ_CLEANUP] = succeed;
     driver->MajorFunction[IRP_MJ_CLOSE] = succeed;
-    NTSTATUS status = entry(driver);
-    if (!NT_SUCCESS(status) && !driver->DeviceObject)
-        ExFreePoolWithTag(driver, IOP_TAG);
-    return status;
+    return entry(driver);
 }
 
-static void delete_device(void *object)
-{
-    DEVICE_OBJECT *device = object;
-    DEVICE_OBJECT **link = &device->DriverObject->DeviceObject;
-    while (*link != device)
-        link = &(*link)->NextDevice;
-    *link = device->NextDevice;
-}
-
-OBJECT_TYPE iop_device_type = { .name = "Device", .delete = delete_device };
+OBJECT_TYPE iop_device_type = { .name = "Device" };
 
 // Makes a device of a driver. name: "\\Device\\X", static, or NULL;
 // extension_size: zeroed bytes for the driver.
@@ -83,12 +69,9 @@ NTSTATUS IoCreateDevice(DRIVER_OBJECT *driver, uint32_t extension_size,
                         DEVICE_OBJECT **device)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    void *object;
-    NTSTATUS status = ob_create_object(
-        &iop_device_type, sizeof(DEVICE_OBJECT) + extension_size, &object);
-    if (!NT_SUCCESS(status))
-        return status;
-    DEVICE_OBJECT *new = object;
+    DEVICE_OBJECT *new;
+    NT_TRY(ob_create_object(&iop_device_type, sizeof(*new) + extension_size,
+                            (void **)&new));
     new->DriverObject = driver;
     new->DeviceExtension = new + 1;
     new->DeviceType = device_type;
@@ -98,14 +81,13 @@ NTSTATUS IoCreateDevice(DRIVER_OBJECT *driver, uint32_t extension_size,
         if (*c == '\\')
             new->name = c + 1;
     KeInitializeDeviceQueue(&new->DeviceQueue);
-    new->NextDevice = driver->DeviceObject;
-    driver->DeviceObject = new;
-    if (name)
-        status = ob_insert_name(name, new);
+    NTSTATUS status = name ? ob_insert_name(name, new) : STATUS_SUCCESS;
     if (!NT_SUCCESS(status)) {
         ObDereferenceObject(new);
         return status;
     }
+    new->NextDevice = driver->DeviceObject;
+    driver->DeviceObject = new;
     *device = new;
     return STATUS_SUCCESS;
 }
@@ -146,50 +128,6 @@ DEVICE_OBJECT *IoAttachDeviceToDeviceStack(DEVICE_OBJECT *source,
     source->SectorSize = target->SectorSize;
     source->seekable = target->seekable;
     return target;
-}
-
-// Makes a disk known as \??\PhysicalDriveN, in the order of the calls.
-//
-// IRQL:    == PASSIVE_LEVEL
-// Returns: STATUS_SUCCESS, STATUS_INSUFFICIENT_RESOURCES (there are ten)
-NTSTATUS io_register_disk(const char *device_name)
-{
-    ASSERT_IRQL(==, PASSIVE_LEVEL);
-    char link[LINK_LENGTH];
-    if (disk_count == MAXIMUM_DISKS)
-        return STATUS_INSUFFICIENT_RESOURCES;
-    rtl_snprintf(link, sizeof(link), "\\??\\PhysicalDrive%u", disk_count);
-    NTSTATUS status = IoCreateSymbolicLink(link, device_name);
-    if (NT_SUCCESS(status))
-        disk_count++;
-    return status;
-}
-
-// How many disks there are.
-//
-// IRQL:    any level
-uint32_t io_disk_count(void)
-{
-    return disk_count;
-}
-
-// Sets how long a device may take for one request, in 100 ns.
-//
-// IRQL:    == PASSIVE_LEVEL
-void io_init(uint64_t timeout)
-{
-    ASSERT_IRQL(==, PASSIVE_LEVEL);
-    request_timeout = timeout;
-    KeInitializeSpinLock(&io_files_lock);
-    InitializeListHead(&io_files);
-}
-
-// How long a device may take for one request, in 100 ns.
-//
-// IRQL:    any level
-uint64_t io_request_timeout(void)
-{
-    return request_timeout;
 }
 
 // ---- One request at a time ------------------------------------------------

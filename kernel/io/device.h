@@ -1,7 +1,6 @@
 // device.h - drivers, devices and their queues: what a driver fills in.
 
-#ifndef TINT_IO_DEVICE_H
-#define TINT_IO_DEVICE_H
+#pragma once
 
 #include "kernel/io/irp.h"
 #include "kernel/nt.h"
@@ -58,8 +57,7 @@ DEVICE_OBJECT *IoAttachDeviceToDeviceStack(DEVICE_OBJECT *source,
 // Calls a driver's entry routine with its new DRIVER_OBJECT.
 NTSTATUS io_load_driver(const char *name, DRIVER_INITIALIZE *entry);
 // Disks in the order found, as \??\PhysicalDriveN and for the boot line.
-NTSTATUS io_register_disk(const char *device_name);
-uint32_t io_disk_count(void);
+extern uint32_t io_disk_count;
 
 // Ends a request inside its dispatch routine, or without any device's answer.
 NTSTATUS io_complete(IRP *irp, NTSTATUS status, uintptr_t information);
@@ -80,6 +78,4 @@ void IoRequestDpc(DEVICE_OBJECT *device, IRP *irp, void *context);
 // What a device says, as an NTSTATUS: the one table for all disk drivers.
 NTSTATUS io_status_from_ata(uint8_t status, uint8_t error);
 NTSTATUS io_status_from_nvme(uint8_t type, uint8_t code);
-uint64_t io_request_timeout(void);        // 100 ns; iotimeout= or 30 s
-
-#endif
+extern uint64_t io_request_timeout;        // 100 ns; iotimeout= or 30 s

@@ -13,7 +13,7 @@ OBJECT_TYPE io_file_type = {
 };
 
 KSPIN_LOCK io_files_lock;
-LIST_ENTRY io_files;             // guarded by io_files_lock
+LIST_ENTRY io_files = { &io_files, &io_files };    // guarded by io_files_lock
 bool (*io_cancel_of_threads)(const io_filter *filter);
 void (*io_for_each_thread)(void (*each)(ETHREAD *thread, void *context),
                            void *context);
@@ -24,18 +24,11 @@ static NTSTATUS make_file(DEVICE_OBJECT *device, const char *name,
                           uint32_t options, FILE_OBJECT **result)
 {
     size_t size = rtl_strlen(name) + 1;
-    char *copy = ExAllocatePoolWithTag(NonPagedPool, size, IOP_TAG);
-    void *object;
-    if (!copy)
-        return STATUS_INSUFFICIENT_RESOURCES;
-    NTSTATUS status = ob_create_object(&io_file_type, sizeof(FILE_OBJECT),
-                                       &object);
-    if (!NT_SUCCESS(status)) {
-        ExFreePoolWithTag(copy, IOP_TAG);
-        return status;
-    }
-    FILE_OBJECT *file = *result = object;
-    file->FileName = memcpy(copy, name, size);
+    FILE_OBJECT *file;
+    NT_TRY(ob_create_object(&io_file_type, sizeof(*file) + size,
+                            (void **)&file));
+    *result = file;
+    file->FileName = memcpy(file + 1, name, size);
     while (device->AttachedDevice)
         device = device->AttachedDevice;
     file->DeviceObject = device;
@@ -66,13 +59,9 @@ NTSTATUS io_create_file(const char *name, ACCESS_MASK access,
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     char rest[OB_MAX_NAME];
     void *object;
-    NTSTATUS status = ob_lookup_name(name, &object, rest);
-    if (!NT_SUCCESS(status))
-        return status;
+    NT_TRY(ob_lookup_name(name, &object, rest));
     FILE_OBJECT *new;
-    status = ob_header(object)->Type == &iop_device_type
-                 ? make_file(object, rest, options, &new)
-                 : STATUS_OBJECT_TYPE_MISMATCH;
+    NTSTATUS status = make_file(object, rest, options, &new);
     if (!NT_SUCCESS(status)) {
         ObDereferenceObject(object);
         return status;
@@ -115,8 +104,6 @@ static void close_file(EPROCESS *process, void *object, uint32_t handles)
             io_cancel_of_threads(&filter);
         return;
     }
-    if (file->Flags & FO_CLEANUP_DONE)
-        return;
     file->Flags |= FO_CLEANUP_DONE;
     io_cancel(&file->io, &(io_filter){ 0 });
     if (ob_header(file)->PointerCount > 1)
@@ -134,7 +121,6 @@ static void delete_file(void *object)
     KeReleaseSpinLock(&io_files_lock, old);
     if (file->CompletionPort)
         ObDereferenceObject(file->CompletionPort);
-    ExFreePoolWithTag(file->FileName, IOP_TAG);
     DEVICE_OBJECT *device = file->DeviceObject;
     while (device->attached_to)
         device = device->attached_to;    // the one that the name led to

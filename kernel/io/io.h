@@ -1,7 +1,6 @@
 // io.h - the I/O manager as the layers above use it: files, ports, sending.
 
-#ifndef TINT_IO_IO_H
-#define TINT_IO_IO_H
+#pragma once
 
 #include "kernel/io/device.h"
 #include "kernel/io/irp.h"
@@ -15,7 +14,6 @@
 #define FO_SKIP_EVENT      0x08u    // FILE_SKIP_SET_EVENT_ON_HANDLE
 #define FO_CLEANUP_DONE    0x10u
 #define FO_OPENED          0x20u    // the driver agreed to IRP_MJ_CREATE
-#define FO_DIRECTORY       0x40u
 
 // One open of a file or device; what a handle refers to. Itself waitable:
 // Event is its first member (DESIGN: file is a dispatcher object).
@@ -43,8 +41,6 @@ extern OBJECT_TYPE io_file_type, io_port_type;
 extern KSPIN_LOCK io_files_lock;
 extern LIST_ENTRY io_files;
 extern bool io_direct_road;      // port=direct
-
-void io_init(uint64_t request_timeout);
 
 // Opens an NT name. IRQL PASSIVE; waits for the driver.
 // Returns: the driver's status, or STATUS_OBJECT_NAME_NOT_FOUND,
@@ -86,8 +82,6 @@ static inline bool io_attach_mdl(IRP *irp, uint64_t address, uint32_t length)
     return irp->MdlAddress;
 }
 
-// A zeroed SystemBuffer that goes with the IRP; NULL: no pool.
-void *io_allocate_system_buffer(IRP *irp, uint32_t length);
 // Frees an IRP that is on no list, with all that it owns: MDL (unpinned),
 // buffers, references to event and file.
 void io_discard_irp(IRP *irp);
@@ -135,7 +129,6 @@ void io_rundown_process(KPROCESS *process);
 
 // ---- Completion ports -----------------------------------------------------
 
-NTSTATUS io_create_port(uint32_t concurrency, KQUEUE **port);
 NTSTATUS io_bind_port(FILE_OBJECT *file, KQUEUE *port, void *key);
 NTSTATUS io_post(KQUEUE *port, void *key, void *context, NTSTATUS status,
                  uintptr_t information);
@@ -149,5 +142,3 @@ NTSTATUS io_remove_completion(KQUEUE *port, bool alertable,
                               const int64_t *timeout,
                               FILE_IO_COMPLETION_INFORMATION *entries,
                               uint32_t count, uint32_t *taken);
-
-#endif

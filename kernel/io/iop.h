@@ -1,7 +1,6 @@
 // iop.h - what only kernel/io knows.
 
-#ifndef TINT_IO_IOP_H
-#define TINT_IO_IOP_H
+#pragma once
 
 #include "kernel/assert.h"
 #include "kernel/ex/ex.h"
@@ -9,8 +8,6 @@
 #include "kernel/rtl/rtl.h"
 
 #define IOP_TAG IO_IRP_TAG
-
-extern OBJECT_TYPE iop_device_type;
 
 // A post (NtSetIoCompletion) in a port's queue.
 typedef struct iop_mini_packet {
@@ -22,19 +19,6 @@ static inline bool iop_is_transfer(const IO_STACK_LOCATION *location)
 {
     return location->MajorFunction == IRP_MJ_READ ||
            location->MajorFunction == IRP_MJ_WRITE;
-}
-
-// The list that a pending request hangs on, and whose count it is in.
-static inline ke_io_slot *iop_slot_of(const IRP *irp)
-{
-    return irp->flags & IRP_ON_FILE ? &irp->OriginalFileObject->io
-                                    : &irp->Thread->io;
-}
-
-static inline ke_io_slot *iop_counter_of(const IRP *irp)
-{
-    return irp->flags & IRP_ON_FILE ? &irp->Thread->Process->io
-                                    : &irp->Thread->io;
 }
 
 // Takes a request off its file's or its thread's list.
@@ -74,7 +58,7 @@ static FORCEINLINE void iop_free_irp(IRP *irp)
 {
     ki_disable();
     bool kept = irp->StackCount <= IO_KEPT_LOCATIONS &&
-                ke_keep(&KeGetCurrentPrcb()->irps, irp);
+                ke_keep(&KeGetCurrentPrcb()->kept[KE_KEPT_IRPS], irp);
     ki_enable();
     if (!kept)
         iop_give_back(irp);
@@ -90,5 +74,3 @@ static FORCEINLINE void iop_discard_irp(IRP *irp)
         ObDereferenceObject(irp->OriginalFileObject);
     iop_free_irp(irp);
 }
-
-#endif

@@ -72,15 +72,16 @@ void io_discard_irp(IRP *irp)
 // IRQL:    any level
 void io_count_kept(uint64_t *blocks, uint64_t *bytes)
 {
+    static const size_t sizes[KE_KEPT_LISTS] = {
+        IO_KEPT_IRP_BYTES, sizeof(iop_mini_packet), sizeof(KAPC)
+    };
     *blocks = *bytes = 0;
-    for (uint32_t i = 0; i < KeNumberProcessors; i++) {
-        uint64_t irps = ki_processor[i]->irps.depth;
-        uint64_t packets = ki_processor[i]->packets.depth;
-        uint64_t apcs = ki_processor[i]->apcs.depth;
-        *blocks += irps + packets + apcs;
-        *bytes += irps * IO_KEPT_IRP_BYTES + packets * sizeof(iop_mini_packet) +
-                  apcs * sizeof(KAPC);
-    }
+    for (uint32_t i = 0; i < KeNumberProcessors; i++)
+        for (uint32_t list = 0; list < KE_KEPT_LISTS; list++) {
+            uint64_t depth = ki_processor[i]->kept[list].depth;
+            *blocks += depth;
+            *bytes += depth * sizes[list];
+        }
 }
 
 // How many IRPs are allocated and not freed, kept ones not counted. A moment's
@@ -91,16 +92,11 @@ uint64_t io_irp_count(void)
 {
     uint64_t kept = 0, all = io_irps_from_pool;
     for (uint32_t i = 0; i < KeNumberProcessors; i++)
-        kept += ki_processor[i]->irps.depth;
+        kept += ki_processor[i]->kept[KE_KEPT_IRPS].depth;
     return all > kept ? all - kept : 0;
 }
 
 // ---- Down the stack -------------------------------------------------------
-
-_Noreturn static void no_more_locations(const IRP *irp)
-{
-    KeBugCheckEx(NO_MORE_IRP_STACK_LOCATIONS, (uintptr_t)irp, 0, 0, 0);
-}
 
 // Hands an IRP to a device's driver (stage 3). The location that the caller
 // filled as "next" becomes the current one.
@@ -112,7 +108,7 @@ NTSTATUS IoCallDriver(DEVICE_OBJECT *device, IRP *irp)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
     if (--irp->CurrentLocation <= 0)
-        no_more_locations(irp);
+        KeBugCheckEx(NO_MORE_IRP_STACK_LOCATIONS, (uintptr_t)irp, 0, 0, 0);
     IO_STACK_LOCATION *location = --irp->location;
     location->DeviceObject = device;
     ki_trace(TRACE_IRP_CALL, location->MajorFunction, irp->id);

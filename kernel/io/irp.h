@@ -15,8 +15,7 @@
 // bound to a port and the caller gave no APC routine, else on its thread's.
 // Lock order: cancel lock > IRP lists > dispatcher lock.
 
-#ifndef TINT_IO_IRP_H
-#define TINT_IO_IRP_H
+#pragma once
 
 #include "kernel/ex/ex.h"
 #include "kernel/ke/ke.h"
@@ -240,8 +239,9 @@ static inline IRP *io_take_irp(int8_t stack_size)
     ki_disable();
     KPRCB *prcb = KeGetCurrentPrcb();
     uint32_t id = io_next_irp_id(prcb);
-    IRP *irp = stack_size <= IO_KEPT_LOCATIONS ? ke_take_kept(&prcb->irps)
-                                                : NULL;
+    IRP *irp = NULL;
+    if (stack_size <= IO_KEPT_LOCATIONS)
+        irp = ke_take_kept(&prcb->kept[KE_KEPT_IRPS]);
     ki_enable();
     if (!irp) {
         size_t locations = (size_t)MAX(stack_size, IO_KEPT_LOCATIONS);
@@ -273,5 +273,3 @@ static inline void io_irp_at_device(IRP *irp, uint32_t unit)
 uint64_t io_irp_count(void);
 // What is kept for the next request: free, and so not in use.
 void io_count_kept(uint64_t *blocks, uint64_t *bytes);
-
-#endif

@@ -10,23 +10,6 @@ OBJECT_TYPE io_port_type = {
 
 bool io_direct_road;
 
-// Makes a port. concurrency: how many of its threads may run; 0: one a
-// processor.
-//
-// IRQL:    == PASSIVE_LEVEL
-// Returns: STATUS_SUCCESS, STATUS_INSUFFICIENT_RESOURCES
-NTSTATUS io_create_port(uint32_t concurrency, KQUEUE **port)
-{
-    ASSERT_IRQL(==, PASSIVE_LEVEL);
-    void *object;
-    NTSTATUS status = ob_create_object(&io_port_type, sizeof(KQUEUE), &object);
-    if (!NT_SUCCESS(status))
-        return status;
-    *port = object;
-    KeInitializeQueue(*port, concurrency);
-    return STATUS_SUCCESS;
-}
-
 static void discard_packet(LIST_ENTRY *entry)
 {
     io_packet *packet = CONTAINING_RECORD(entry, io_packet, entry);
@@ -87,25 +70,6 @@ static inline void complete_entry(FILE_IO_COMPLETION_INFORMATION *entry,
     entry->IoStatusBlock.Information = information;
 }
 
-// Posts come from a list per processor, as IRPs do.
-static inline iop_mini_packet *allocate_post(void)
-{
-    ki_disable();
-    iop_mini_packet *post = ke_take_kept(&KeGetCurrentPrcb()->packets);
-    ki_enable();
-    return post ? post : ExAllocatePoolWithTag(NonPagedPool, sizeof(*post),
-                                               IOP_TAG);
-}
-
-static inline void free_post(iop_mini_packet *post)
-{
-    ki_disable();
-    bool kept = ke_keep(&KeGetCurrentPrcb()->packets, post);
-    ki_enable();
-    if (!kept)
-        ExFreePoolWithTag(post, IOP_TAG);
-}
-
 // Posts a packet that no I/O made (IOCP-03).
 //
 // IRQL:    <= DISPATCH_LEVEL
@@ -115,7 +79,7 @@ NTSTATUS io_post(KQUEUE *port, void *key, void *context, NTSTATUS status,
                  uintptr_t information)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    iop_mini_packet *post = allocate_post();
+    iop_mini_packet *post = ex_take(KE_KEPT_PACKETS, sizeof(*post), IOP_TAG);
     if (!post)
         return STATUS_INSUFFICIENT_RESOURCES;
     post->packet.is_irp = false;
@@ -123,7 +87,7 @@ NTSTATUS io_post(KQUEUE *port, void *key, void *context, NTSTATUS status,
     int32_t before = KeInsertQueue(port, &post->packet.entry);
     ki_trace(TRACE_PORT_INSERT, (uint32_t)before, 0);
     if (before < 0) {
-        free_post(post);
+        ex_give(KE_KEPT_PACKETS, post, IOP_TAG);
         return STATUS_INVALID_HANDLE;
     }
     return STATUS_SUCCESS;
@@ -157,7 +121,7 @@ static inline void unpack(LIST_ENTRY *entry,
     iop_mini_packet *post = CONTAINING_RECORD(packet, iop_mini_packet, packet);
     *out = post->information;
     ki_trace_at(TRACE_PORT_REMOVE, PASSIVE_LEVEL, 0, 0);
-    free_post(post);
+    ex_give(KE_KEPT_PACKETS, post, IOP_TAG);
 }
 
 // Takes a completion off a port (stage 11), waiting for it. entry: kernel

@@ -22,19 +22,6 @@ MDL *IoAllocateMdl(uint64_t address, uint32_t length)
     return mdl;
 }
 
-// Gives the IRP a zeroed SystemBuffer.
-//
-// IRQL:    <= DISPATCH_LEVEL
-// Returns: NULL when there is no pool
-void *io_allocate_system_buffer(IRP *irp, uint32_t length)
-{
-    ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    irp->SystemBuffer = ExAllocatePoolWithTag(ex_pool_for_io, length, IOP_TAG);
-    if (irp->SystemBuffer)
-        memset(irp->SystemBuffer, 0, length);
-    return irp->SystemBuffer;
-}
-
 // Puts a request on its list. Those that will be a packet outlive their thread
 // (CAN-08), so they hang on the file, hold a reference to the thread, and are
 // counted for its process, which waits for them when it dies.

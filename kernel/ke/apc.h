@@ -8,8 +8,7 @@
 //   idle --KeInsertQueueApc--> inserted --KiDeliverApc--> routines run
 //                                 '--thread exit--> RundownRoutine, or freed
 
-#ifndef TINT_KE_APC_H
-#define TINT_KE_APC_H
+#pragma once
 
 #include "kernel/nt.h"
 
@@ -79,5 +78,3 @@ void ke_keep_apc(KAPC *apc);
 
 // Refuses further APCs; calls each APC's rundown, or frees it (APC-13).
 void ke_rundown_apcs(KTHREAD *thread);
-
-#endif

@@ -114,16 +114,3 @@ void ki_bugcheck_trap(uint32_t code, const KTRAP_FRAME *frame,
                                        frame->vector },
          NULL, frame, NULL);
 }
-
-// Stops for a broken ASSERT.
-//
-// IRQL:    any level
-void ke_assertion_failed(const char *expression, const char *file,
-                         uint32_t line)
-{
-    char text[120];
-    rtl_snprintf(text, sizeof(text), "%s:%u: %s", file, line, expression);
-    stop(STATUS_ASSERTION_FAILURE_CODE,
-         (unsigned long long[4]){ line, KeGetCurrentIrql() }, text, NULL,
-         __builtin_frame_address(0));
-}

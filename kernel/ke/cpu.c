@@ -177,15 +177,6 @@ void ke_init_boot_processor(void)
         &boot_block, 0, 0, boot_dpc_stack + sizeof(boot_dpc_stack)));
 }
 
-// Whose address space idle threads live in; main.c calls it when mm is up.
-//
-// IRQL:    == PASSIVE_LEVEL
-void ke_set_system_cr3(uint64_t cr3)
-{
-    ASSERT_IRQL(==, PASSIVE_LEVEL);
-    idle_process.DirectoryTableBase = cr3;
-}
-
 // Switches on what CPUID has of SMEP, SMAP and UMIP, SSE for ring 3, and
 // write protection for ring 0. The boot processor patches the stac and clac
 // sites, while the kernel's text can still be written.
@@ -201,8 +192,6 @@ void ke_init_features(void)
         for (const ki_smap_site *s = ki_smap_sites; s < ki_smap_sites_end; s++)
             memcpy(s->address, &s->opcode, 3);
 
-    KI_WRITE_CR(0, (KI_READ_CR(0) & ~(CR0_EM | CR0_TS)) | CR0_MP | CR0_NE |
-                       CR0_WP);
     uint64_t cr4 = KI_READ_CR(4) | CR4_PGE | CR4_OSFXSR | CR4_OSXMMEXCPT;
     cr4 |= (ebx & EBX_SMEP ? CR4_SMEP : 0) | (ebx & EBX_SMAP ? CR4_SMAP : 0) |
            (ecx & ECX_UMIP ? CR4_UMIP : 0);

@@ -1,7 +1,6 @@
 // devqueue.h - device queues: one request at the device, the others in line.
 
-#ifndef TINT_KE_DEVQUEUE_H
-#define TINT_KE_DEVQUEUE_H
+#pragma once
 
 #include "kernel/nt.h"
 
@@ -25,5 +24,3 @@ bool KeInsertByKeyDeviceQueue(KDEVICE_QUEUE *queue, KDEVICE_QUEUE_ENTRY *entry,
 // NULL: nobody is in line; the queue is idle now.
 KDEVICE_QUEUE_ENTRY *KeRemoveDeviceQueue(KDEVICE_QUEUE *queue);
 bool KeRemoveEntryDeviceQueue(KDEVICE_QUEUE *queue, KDEVICE_QUEUE_ENTRY *entry);
-
-#endif

@@ -6,8 +6,7 @@
 // A DPC is on at most one processor's queue; DpcData names that queue while
 // it is. The queue's lock is a leaf, taken with interrupts off.
 
-#ifndef TINT_KE_DPC_H
-#define TINT_KE_DPC_H
+#pragma once
 
 #include "kernel/nt.h"
 
@@ -43,5 +42,3 @@ void KeSetTargetProcessorDpc(KDPC *dpc, uint8_t number);
 bool KeInsertQueueDpc(KDPC *dpc, void *argument1, void *argument2);
 bool KeRemoveQueueDpc(KDPC *dpc);
 void KeFlushQueuedDpcs(void);
-
-#endif

@@ -13,10 +13,9 @@
         default rel
 
         extern  ki_trap, ki_fatal_trap, ki_user_exit, ki_trace_service
-        extern  ki_trace_mask
+        extern  ki_trace_mask, ke_hook
         global  ki_trap_stubs, ki_system_call, ki_return_to_user
-        global  ki_service_table, ki_service_count
-        global  ki_probe_user, ki_get_user, ki_put_user_pair
+        global  ki_probe_user, ki_put_user_pair
         global  ki_probe_packet, ki_put_packet
         global  ki_save_context, ki_load_context, ki_copy_user
         global  ki_copy_user_end, ki_copy_user_fault
@@ -176,10 +175,10 @@ ki_system_call:
         test    dword [ki_trace_mask], TRACE_SERVICE_BIT
         jnz     ki_call_trace
 ki_call_traced:
-        cmp     eax, [ki_service_count]
+        cmp     eax, [ke_hook + HOOK_SERVICE_COUNT]
         jae     ki_call_invalid
         shl     eax, 4                  ; sizeof(ke_service)
-        add     rax, [ki_service_table]
+        add     rax, [ke_hook + HOOK_SERVICES]
         movzx   r10d, byte [rax + SERVICE_ARGUMENTS]
         sub     r10d, 6
         jg      ki_call_arguments
@@ -254,25 +253,12 @@ ki_user_args_fault:
         mov     eax, ACCESS_VIOLATION
         jmp     ki_system_exit
 
+; ki_trace_service leaves all registers alone.
 ki_call_trace:
-        push    rax
         push    rdi
-        push    rsi
-        push    rdx
-        push    rcx
-        push    r8
-        push    r9
-        sub     rsp, 8
         mov     edi, eax
         call    ki_trace_service
-        add     rsp, 8
-        pop     r9
-        pop     r8
-        pop     rcx
-        pop     rdx
-        pop     rsi
         pop     rdi
-        pop     rax
         jmp     ki_call_traced
 
 ; _Noreturn void ki_return_to_user(KTRAP_FRAME *frame)
@@ -309,16 +295,6 @@ ki_probe_packet:
         CLAC
         ret
 
-; NTSTATUS ki_get_user(void *to, const void *from)
-; IRQL:    <= APC_LEVEL
-ki_get_user:
-        STAC
-        mov     rax, [rsi]
-        mov     [rdi], rax
-        xor     eax, eax
-        CLAC
-        ret
-
 ; NTSTATUS ki_put_user_pair(void *to, uint64_t first, uint64_t second)
 ; The second word is stored first: whoever polls the first one sees both.
 ; IRQL:    <= APC_LEVEL
@@ -347,32 +323,20 @@ ki_put_packet:
         CLAC
         ret
 
-; From rsi to rdi: the general registers of a frame or a context, two at a
-; time; the last one is rax. Ring 3's xmm0 has been saved, or will be loaded.
-%macro  COPY_REGISTERS 0
-%assign at 0
-%rep    CONTEXT_RIP / 16
-        movdqu  xmm0, [rsi + at]
-        movdqu  [rdi + at], xmm0
-%assign at at + 16
-%endrep
-        mov     rax, [rsi + at]
-        mov     [rdi + at], rax
-%endmacro
-
 ; NTSTATUS ki_save_context(CONTEXT *to, const KTRAP_FRAME *from)
 ; With the FPU's registers, which ring 0 leaves alone; to is 16-aligned.
 ; IRQL:    <= APC_LEVEL
 ki_save_context:
         STAC
         fxsave64 [rdi + CONTEXT_FPU]
-        COPY_REGISTERS
         mov     rax, [rsi + FRAME_RIP]
         mov     rcx, [rsi + FRAME_EFLAGS]
         mov     rdx, [rsi + FRAME_RSP]
         mov     [rdi + CONTEXT_RIP], rax
         mov     [rdi + CONTEXT_EFLAGS], rcx
         mov     [rdi + CONTEXT_RSP], rdx
+        mov     ecx, CONTEXT_RIP / 8    ; the general registers
+        rep     movsq
         xor     eax, eax
         CLAC
         ret
@@ -384,12 +348,15 @@ ki_save_context:
 ; IRQL:    <= APC_LEVEL
 ki_load_context:
         STAC
-        COPY_REGISTERS
-        mov     rcx, [rsi + CONTEXT_EFLAGS]
-        mov     rdx, [rsi + CONTEXT_RSP]
-        fxrstor64 [rsi + CONTEXT_FPU]
-        mov     [rdi + FRAME_EFLAGS], rcx
-        mov     [rdi + FRAME_RSP], rdx
+        mov     r8, rdi
+        mov     r9, rsi
+        mov     ecx, CONTEXT_RIP / 8    ; the general registers
+        rep     movsq
+        mov     rcx, [r9 + CONTEXT_EFLAGS]
+        mov     rdx, [r9 + CONTEXT_RSP]
+        fxrstor64 [r9 + CONTEXT_FPU]
+        mov     [r8 + FRAME_EFLAGS], rcx
+        mov     [r8 + FRAME_RSP], rdx
         xor     eax, eax
         CLAC
         ret
@@ -401,51 +368,11 @@ ki_load_context:
 ki_copy_user:
         STAC
         mov     rcx, rdx
-        shr     rcx, 5
-        jz      .words
-.line:                                  ; 32 bytes at a time
-        mov     rax, [rsi]
-        mov     r8, [rsi + 8]
-        mov     r9, [rsi + 16]
-        mov     r10, [rsi + 24]
-        mov     [rdi], rax
-        mov     [rdi + 8], r8
-        mov     [rdi + 16], r9
-        mov     [rdi + 24], r10
-        add     rsi, 32
-        add     rdi, 32
-        dec     rcx
-        jnz     .line
-.words:
+        shr     rcx, 3
+        rep     movsq
         mov     ecx, edx
-        and     ecx, 24
-        jz      .bytes
-        shr     ecx, 3
-.word:
-        mov     rax, [rsi]
-        mov     [rdi], rax
-        add     rsi, 8
-        add     rdi, 8
-        dec     rcx
-        jnz     .word
-.bytes:
-        test    edx, 4
-        jz      .rest
-        mov     eax, [rsi]
-        mov     [rdi], eax
-        add     rsi, 4
-        add     rdi, 4
-.rest:
-        and     edx, 3
-        jz      .done
-.byte:
-        mov     al, [rsi]
-        mov     [rdi], al
-        inc     rsi
-        inc     rdi
-        dec     edx
-        jnz     .byte
-.done:
+        and     ecx, 7
+        rep     movsb
         xor     eax, eax
 ki_copy_user_end:
         CLAC
@@ -466,10 +393,3 @@ ki_trap_stubs:
         dq      ki_stub_ %+ vector
 %assign vector vector + 1
 %endrep
-
-        section .data
-        align   8
-ki_service_table: dq 0                  ; ke_service[]
-ki_service_count: dd 0
-
-        section .note.GNU-stack noalloc noexec nowrite progbits

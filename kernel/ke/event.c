@@ -166,9 +166,10 @@ NTSTATUS ke_release_mutant(KMUTANT *mutant, KPRIORITY increment,
 // Takes a mutant that is about to be freed from its owner, if it has one.
 //
 // IRQL:    <= DISPATCH_LEVEL
-void ke_discard_mutant(KMUTANT *mutant)
+void ke_discard_mutant(void *object)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    KMUTANT *mutant = object;
     KIRQL old = ki_lock_dispatcher();
     if (mutant->OwnerThread)
         RemoveEntryList(&mutant->MutantListEntry);

@@ -1,7 +1,6 @@
 // interrupt.h - ISRs, the trap frame, the clock's watchdogs.
 
-#ifndef TINT_KE_INTERRUPT_H
-#define TINT_KE_INTERRUPT_H
+#pragma once
 
 #include "kernel/ke/dpc.h"
 #include "kernel/nt.h"
@@ -78,5 +77,3 @@ static inline void ke_watchdog_note(ki_watchdog *watchdog, uint64_t since)
     if (watchdog->due < since + watchdog->timeout)
         watchdog->due = since + watchdog->timeout + watchdog->timeout / 8;
 }
-
-#endif

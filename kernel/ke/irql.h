@@ -4,8 +4,7 @@
 // back arrives by itself when CR8 falls, because requests made at DISPATCH or
 // above are real self-IPIs.
 
-#ifndef TINT_KE_IRQL_H
-#define TINT_KE_IRQL_H
+#pragma once
 
 #include "kernel/assert.h"
 #include "kernel/nt.h"
@@ -100,4 +99,14 @@ static inline void ki_restore_interrupts(uint64_t flags)
     __asm__ volatile("pushq %0; popfq" ::"r"(flags) : "memory", "cc");
 }
 
-#endif
+// ---- Control registers -----------------------------------------------------
+
+#define KI_READ_CR(n)                                     \
+    ({                                                    \
+        uint64_t cr_value;                                \
+        __asm__ volatile("mov %%cr" #n ", %0"             \
+                         : "=r"(cr_value)::"memory");     \
+        cr_value;                                         \
+    })
+#define KI_WRITE_CR(n, value) \
+    __asm__ volatile("mov %0, %%cr" #n ::"r"((uint64_t)(value)) : "memory")

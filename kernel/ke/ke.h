@@ -1,7 +1,6 @@
 // ke.h - the kernel proper: all public headers of kernel/ke, and its start.
 
-#ifndef TINT_KE_KE_H
-#define TINT_KE_KE_H
+#pragma once
 
 #include "kernel/ke/apc.h"
 #include "kernel/ke/devqueue.h"
@@ -17,8 +16,6 @@
 // Descriptors, IDT, PRCB and idle thread of the boot processor, from static
 // memory: from here on a fault is a bugcheck that says where.
 void ke_init_boot_processor(void);
-// Gives the processor its trace ring (records: a power of two).
-void ke_init_trace(uint32_t processor, TRACE_RECORD *records, uint64_t count);
 // Features of CR4 that CPUID has; patches stac/clac into the user accessors.
 void ke_init_features(void);
 // Fills the block of another processor, of ke_processor_size zeroed bytes.
@@ -79,9 +76,8 @@ static inline NTSTATUS ke_copy_to_user(void *to, const void *from,
 #define ke_put_user(to, from) ke_copy_to_user((to), (from), sizeof(*(to)))
 
 // What every request and every packet needs, and so is short: says whether
-// ring 3 can write two bytes; reads a word; stores two, the second one first.
+// ring 3 can write two bytes; stores two, the second one first.
 NTSTATUS ki_probe_user(void *first, void *last);
-NTSTATUS ki_get_user(void *to, const void *from);
 NTSTATUS ki_put_user_pair(void *to, uint64_t first, uint64_t second);
 // The same for all that the taker of one packet gets.
 NTSTATUS ki_probe_packet(void *key, void *context, void *iosb);
@@ -104,12 +100,6 @@ static inline NTSTATUS ke_probe_packet(void *key, void *context, void *iosb)
                               : STATUS_ACCESS_VIOLATION;
 }
 
-static inline NTSTATUS ke_get_user_word(void *to, const void *from)
-{
-    return ke_may_touch(from, sizeof(uint64_t)) ? ki_get_user(to, from)
-                                                : STATUS_ACCESS_VIOLATION;
-}
-
 static inline NTSTATUS ke_put_user_pair(void *to, uint64_t first,
                                         uint64_t second)
 {
@@ -125,9 +115,6 @@ typedef struct ke_service {
     uint8_t arguments;
 } ke_service;
 
-// The table that main.c wires; ke knows no service.
-void ke_set_services(const ke_service *table, uint32_t count);
-
 // Replaces ring 3's registers by those of its context and returns there; comes
 // back only with a status that says what is wrong with them.
 NTSTATUS ke_continue(const CONTEXT *context, bool test_alert);
@@ -140,5 +127,3 @@ extern bool (*ke_is_readable)(const void *address);
 // Drops the TLB entries of pages pages from address on, on this processor and
 // on the others in the mask. IRQL: <= DISPATCH_LEVEL, no spin lock held.
 void ke_flush_tlb(uint32_t processors, const void *address, uint64_t pages);
-
-#endif

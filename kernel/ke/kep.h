@@ -6,8 +6,7 @@
 // stays held across the switch: the thread that comes in releases it, where
 // it went to sleep or, a new one, in ki_thread_start.
 
-#ifndef TINT_KE_KEP_H
-#define TINT_KE_KEP_H
+#pragma once
 
 #include "kernel/assert.h"
 #include "kernel/hal/hal.h"
@@ -24,8 +23,6 @@ enum { MSR_EFER = 0xC0000080u, MSR_STAR, MSR_LSTAR,
        MSR_FS_BASE = 0xC0000100u, MSR_GS_BASE, MSR_KERNEL_GS_BASE,
        EFER_SCE = 1 };
 
-enum { CR0_MP = 1 << 1, CR0_EM = 1 << 2, CR0_TS = 1 << 3, CR0_NE = 1 << 5,
-       CR0_WP = 1 << 16 };
 enum { CR4_PGE = 1 << 7, CR4_OSFXSR = 1 << 9, CR4_OSXMMEXCPT = 1 << 10,
        CR4_UMIP = 1 << 11, CR4_SMEP = 1 << 20, CR4_SMAP = 1 << 21 };
 
@@ -156,6 +153,7 @@ uint64_t ki_find_fixup(uint64_t rip);        // 0: no accessor of user memory
 
 extern const uint64_t ki_trap_stubs[256];
 void ki_system_call(void);
+__attribute__((no_caller_saved_registers))
 void ki_trace_service(uint32_t number);
 void ki_swap_context(void **save_rsp, void *load_rsp);
 void ki_thread_startup(void);
@@ -185,23 +183,6 @@ static inline KTRAP_FRAME *ki_user_frame(const KTHREAD *thread)
     return (KTRAP_FRAME *)thread->InitialStack - 1;
 }
 
-// In an FXSAVE area (Intel SDM 10.5.1).
-static inline uint32_t *ki_mxcsr_of(void *fpu)
-{
-    enum { MXCSR_OFFSET = 24 };
-    return (uint32_t *)((uint8_t *)fpu + MXCSR_OFFSET);
-}
-
-#define KI_READ_CR(n)                                     \
-    ({                                                    \
-        uint64_t cr_value;                                \
-        __asm__ volatile("mov %%cr" #n ", %0"             \
-                         : "=r"(cr_value)::"memory");     \
-        cr_value;                                         \
-    })
-#define KI_WRITE_CR(n, value) \
-    __asm__ volatile("mov %0, %%cr" #n ::"r"((uint64_t)(value)) : "memory")
-
 // Global pages included: toggling CR4.PGE drops everything.
 static inline void ki_flush_whole_tlb(void)
 {
@@ -209,5 +190,3 @@ static inline void ki_flush_whole_tlb(void)
     KI_WRITE_CR(4, cr4 & ~CR4_PGE);
     KI_WRITE_CR(4, cr4);
 }
-
-#endif

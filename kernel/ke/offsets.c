@@ -33,7 +33,8 @@ void ki_offsets(void)
     OFFSET(PCR_USER_STACK, KPRCB, user_stack);
     OFFSET(THREAD_USER_APC_PENDING, KTHREAD, ApcState.UserApcPending);
     OFFSET(SERVICE_ARGUMENTS, ke_service, arguments);
-    VALUE(SERVICE_SIZE, sizeof(ke_service));
+    OFFSET(HOOK_SERVICES, ke_hooks, services);
+    OFFSET(HOOK_SERVICE_COUNT, ke_hooks, service_count);
     VALUE(SERVICE_STACK_BYTES, KI_STACK_ARGUMENTS * sizeof(uint64_t));
     VALUE(USER_CS, KI_USER_CS);
     VALUE(USER_SS, KI_USER_SS);

@@ -85,16 +85,6 @@ static inline bool append(KQUEUE *queue, LIST_ENTRY *entry)
     return true;
 }
 
-// Direct waiters are listed without the queue's lock: we append, then look for
-// them; they list themselves, then look for packets (block in wait.c). One of
-// the two sees the other. They come second (IOCP-27).
-static inline bool has_direct_waiters(const KQUEUE *queue)
-{    // lab 3
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    return !IsListEmpty(&queue->Header.WaitListHead) &&
-           IsListEmpty(&queue->waiters);
-}
-
 // Somebody waits: the same with both locks, of which the dispatcher's comes
 // first. Held at DISPATCH_LEVEL; lowers to old.
 static DECLSPEC_NOINLINE int32_t insert_for_waiters(KQUEUE *queue,
@@ -104,27 +94,16 @@ static DECLSPEC_NOINLINE int32_t insert_for_waiters(KQUEUE *queue,
     KeAcquireSpinLockAtDpcLevel(&ki_dispatcher_lock);
     KeAcquireSpinLockAtDpcLevel(&queue->lock);
     int32_t before = queue->Header.SignalState;
-    bool direct = false;
-    if (!append(queue, entry)) {
+    bool keeps_it = inserter_takes_it(queue);
+    if (!append(queue, entry))
         before = -1;
-    } else if (!inserter_takes_it(queue)) {
+    else if (!keeps_it)
         release_waiters(queue);
-        direct = has_direct_waiters(queue);
-    }
     KeReleaseSpinLockFromDpcLevel(&queue->lock);
-    if (direct)
-        ki_signal(&queue->Header, EVENT_INCREMENT);
+    if (!keeps_it)
+        tell_direct_waiters(queue);
     ki_unlock_dispatcher(old);
     return before;
-}
-
-// Nobody in the queue waited, somebody else does. Unpins it, lowers to old.
-static DECLSPEC_NOINLINE void signal_direct_waiters(KQUEUE *queue, KIRQL old)
-{    // lab 3
-    KeAcquireSpinLockAtDpcLevel(&ki_dispatcher_lock);
-    ki_signal(&queue->Header, EVENT_INCREMENT);
-    __atomic_sub_fetch(&queue->pins, 1, __ATOMIC_RELEASE);
-    ki_unlock_dispatcher(old);
 }
 
 // Queues a packet, or hands it to the newest waiter if one may run.
@@ -138,21 +117,16 @@ int32_t KeInsertQueue(KQUEUE *queue, LIST_ENTRY *entry)
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
     KIRQL old;
     KeAcquireSpinLock(&queue->lock, &old);
-    if (!IsListEmpty(&queue->waiters)) {
+    // A direct waiter lists itself, then takes this lock (block in wait.c):
+    // we see it, or it our packet.
+    if (!IsListEmpty(&queue->waiters) ||
+        !IsListEmpty(&queue->Header.WaitListHead)) {
         KeReleaseSpinLockFromDpcLevel(&queue->lock);
         return insert_for_waiters(queue, entry, old);
     }
     int32_t before = queue->Header.SignalState;
-    if (!append(queue, entry)) {
+    if (!append(queue, entry))
         before = -1;
-    } else if (has_direct_waiters(queue) && !inserter_takes_it(queue)) {
-        // Once the lock is free the packet may be taken, which may be all that
-        // keeps the queue: its rundown waits for us.
-        __atomic_add_fetch(&queue->pins, 1, __ATOMIC_RELAXED);
-        KeReleaseSpinLockFromDpcLevel(&queue->lock);
-        signal_direct_waiters(queue, old);
-        return before;
-    }
     KeReleaseSpinLock(&queue->lock, old);
     return before;
 }
@@ -347,9 +321,5 @@ LIST_ENTRY *KeRundownQueue(KQUEUE *queue)
     KeReleaseSpinLockFromDpcLevel(&queue->lock);
     ki_signal(&queue->Header, IO_NO_INCREMENT);
     ki_unlock_dispatcher(old);
-    // Each comes from an append before this, is at DISPATCH_LEVEL, and needs
-    // only the dispatcher lock, which is free again.
-    while (__atomic_load_n(&queue->pins, __ATOMIC_ACQUIRE))
-        __builtin_ia32_pause();
     return packets;
 }

@@ -12,16 +12,10 @@
 
 KSPIN_LOCK ki_dispatcher_lock;
 
-// The highest priority in a summary that is not 0.
-static inline uint32_t highest(uint32_t summary)
+// The highest priority in a summary; idle's, if that is 0.
+static inline KPRIORITY highest(uint32_t summary)
 {
-    return 31u ^ (uint32_t)__builtin_clz(summary);
-}
-
-static KPRIORITY highest_ready(const KPRCB *prcb)
-{
-    uint32_t summary = prcb->ready_summary;
-    return summary ? (KPRIORITY)highest(summary) : KI_IDLE_PRIORITY;
+    return summary ? 31 ^ __builtin_clz(summary) : KI_IDLE_PRIORITY;
 }
 
 // Is anybody ready there with at least this priority? 0: anybody at all.
@@ -55,7 +49,7 @@ static bool may_run_on(const KTHREAD *thread, const KPRCB *prcb)
 // The best that runs or is ready there; idle is the least.
 static KPRIORITY load_of(const KPRCB *prcb)
 {
-    return MAX(prcb->CurrentThread->Priority, highest_ready(prcb));
+    return MAX(prcb->CurrentThread->Priority, highest(prcb->ready_summary));
 }
 
 static DECLSPEC_NOINLINE KPRCB *find_least(const KTHREAD *thread)
@@ -218,12 +212,11 @@ void ki_finish_switch(void)
 static KTHREAD *find_ready(const KPRCB *there, const KPRCB *here)
 {
     for (uint32_t left = there->ready_summary; left;) {
-        uint32_t priority = highest(left);
-        RTL_FOR_EACH(entry, &there->ready[priority]) {
-            KTHREAD *thread = CONTAINING_RECORD(entry, KTHREAD, ready_entry);
+        KPRIORITY priority = highest(left);
+        RTL_FOR_EACH_RECORD(KTHREAD, thread, &there->ready[priority],
+                            ready_entry)
             if (may_run_on(thread, here))
                 return thread;
-        }
         left &= ~(1u << priority);
     }
     return NULL;

@@ -64,5 +64,3 @@ ki_halt:
 ki_idle_hlt:
         hlt
         ret
-
-        section .note.GNU-stack noalloc noexec nowrite progbits

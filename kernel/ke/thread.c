@@ -48,7 +48,7 @@ void ke_initialize_thread(KTHREAD *thread, KPROCESS *process, void *stack_top,
                           void *context, void *fpu)
 {
     // Intel SDM 8.1.5, 10.2.3.
-    enum { DEFAULT_FCW = 0x037F, DEFAULT_MXCSR = 0x1F80 };
+    enum { DEFAULT_FCW = 0x037F, DEFAULT_MXCSR = 0x1F80, MXCSR_OFFSET = 24 };
     memset(thread, 0, sizeof(*thread));
     ki_initialize_header(&thread->Header, ThreadObject, 0);
     InitializeListHead(&thread->MutantListHead);
@@ -70,7 +70,7 @@ void ke_initialize_thread(KTHREAD *thread, KPROCESS *process, void *stack_top,
     if (fpu) {
         memset(fpu, 0, sizeof(((CONTEXT *)0)->FltSave));
         *(uint16_t *)fpu = DEFAULT_FCW;
-        *ki_mxcsr_of(fpu) = DEFAULT_MXCSR;
+        *(uint32_t *)((char *)fpu + MXCSR_OFFSET) = DEFAULT_MXCSR;
     }
     if (!stack_top)
         return;    // an idle thread: it already runs

@@ -1,8 +1,7 @@
 // thread.h - KTHREAD, KPROCESS and KPRCB: who runs, in which address space,
 // on which processor.
 
-#ifndef TINT_KE_THREAD_H
-#define TINT_KE_THREAD_H
+#pragma once
 
 #include "kernel/ke/apc.h"
 #include "kernel/ke/dpc.h"
@@ -39,6 +38,7 @@ typedef struct ke_lookaside {
     void *first;
     uint32_t depth;
 } ke_lookaside;
+enum { KE_KEPT_IRPS, KE_KEPT_PACKETS, KE_KEPT_APCS, KE_KEPT_LISTS };
 
 struct KPROCESS {
     DISPATCHER_HEADER Header;    // signalled when the process has ended
@@ -156,9 +156,8 @@ struct KPRCB {
     KTHREAD *dead;               // just left for ever; its stack is in use
                                  // until the switch is over
 
-    // Higher up: lookaside lists of IRPs and packets, sequence of the ids (io);
-    // of user APCs (nt).
-    ke_lookaside irps, packets, apcs;
+    // Higher up: blocks that are kept, the sequence of the IRPs' ids (io).
+    ke_lookaside kept[KE_KEPT_LISTS];
     uint32_t next_irp_id;
 
     struct ki_descriptors *descriptors;    // GDT, TSS, IST stacks
@@ -228,7 +227,6 @@ void ke_initialize_thread(KTHREAD *thread, KPROCESS *process, void *stack_top,
                           void *context, void *fpu);
 void ke_initialize_io_slot(ke_io_slot *slot);
 void ke_initialize_process(KPROCESS *process, uint64_t cr3);
-void ke_set_system_cr3(uint64_t cr3);
 void ke_start_thread(KTHREAD *thread);
 // Ends the current thread: signals it and never returns.
 _Noreturn void ke_terminate_thread(NTSTATUS status);
@@ -254,6 +252,8 @@ _Noreturn void ke_enter_user(uint64_t rip, uint64_t rsp, uint64_t rdi,
 
 // Hooks that main.c wires: what ke cannot do because it lives higher up.
 typedef struct ke_hooks {
+    const struct ke_service *services;    // ke knows none
+    uint32_t service_count;
     // A fault of ring 3: ends the process; does not return to it.
     void (*user_fault)(NTSTATUS status);
     // A thread is off its stack for ever (DISPATCH, dispatcher lock held).
@@ -266,5 +266,3 @@ typedef struct ke_hooks {
 } ke_hooks;
 
 extern ke_hooks ke_hook;
-
-#endif

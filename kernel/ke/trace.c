@@ -20,15 +20,6 @@ static uint32_t wishes[32];      // how many processes want the event
 static bool exporting;
 static KSPIN_LOCK port_lock;     // for units that belong together
 
-// Gives the processor its ring. records: count of them, a power of two.
-//
-// IRQL:    any level
-void ke_init_trace(uint32_t processor, TRACE_RECORD *records, uint64_t count)
-{
-    ki_trace_ring *ring = &ki_trace_rings[processor];
-    *ring = (ki_trace_ring){ .mask = count - 1, .records = records };
-}
-
 // Somebody wants these events from now on, beside the default ones and those
 // that others want. wanted: its own, 0 at first; 0 again when it ends.
 //
@@ -63,6 +54,7 @@ void ki_trace_aside(uint32_t event, uint32_t aux, uint32_t id)
 // From ki_system_call: the only event that assembler writes.
 //
 // IRQL:    == PASSIVE_LEVEL
+__attribute__((no_caller_saved_registers))
 void ki_trace_service(uint32_t number)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);

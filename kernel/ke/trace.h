@@ -4,8 +4,7 @@
 // instruction, so that an interrupt may write in the middle of a record of
 // what it interrupted, and no lock is needed.
 
-#ifndef TINT_KE_TRACE_H
-#define TINT_KE_TRACE_H
+#pragma once
 
 #include "kernel/assert.h"
 #include "kernel/hal/hal.h"
@@ -93,5 +92,3 @@ static FORCEINLINE void ki_trace(TRACE_EVENT event, uint32_t aux, uint32_t id)
 {
     ki_trace_at(event, KI_PRESENT_LEVEL, aux, id);
 }
-
-#endif

@@ -10,17 +10,6 @@ enum { RED_ZONE = 128 };
 
 extern uint8_t ki_copy_user_end[], ki_copy_user_fault[];
 extern uint8_t ki_user_args_begin[], ki_user_args_end[], ki_user_args_fault[];
-extern const ke_service *ki_service_table;
-extern uint32_t ki_service_count;
-
-// Wires the services.
-//
-// IRQL:    any level
-void ke_set_services(const ke_service *table, uint32_t count)
-{
-    ki_service_table = table;
-    ki_service_count = count;
-}
 
 // Where a fault at rip goes on, if it is in code that touches user memory.
 //
@@ -68,7 +57,7 @@ NTSTATUS ke_continue(const CONTEXT *context, bool test_alert)
     KTRAP_FRAME *frame = ki_user_frame(KeGetCurrentThread());
     if (!ke_is_user_range(context, sizeof(*context)) ||
         (uintptr_t)context % _Alignof(CONTEXT) ||
-        !NT_SUCCESS(ki_get_user(&rip, &context->Rip)) ||
+        !NT_SUCCESS(ke_get_user(&rip, &context->Rip)) ||
         !ke_is_user_range((void *)rip, 1) ||
         !NT_SUCCESS(ki_load_context(frame, context)))
         return STATUS_ACCESS_VIOLATION;

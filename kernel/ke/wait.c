@@ -161,9 +161,15 @@ uint64_t ki_due_time(const int64_t *timeout)
 static NTSTATUS block(KWAIT_BLOCK *blocks, uint32_t count, uint64_t due)
 {
     KTHREAD *thread = KeGetCurrentThread();
-    for (uint32_t i = 0; i < count; i++)
+    for (uint32_t i = 0; i < count; i++) {
         InsertTailList(&blocks[i].Object->WaitListHead,
                        &blocks[i].WaitListEntry);
+        KQUEUE *queue = (KQUEUE *)blocks[i].Object;
+        if (blocks[i].Object->Type == QueueObject) {
+            KeAcquireSpinLockAtDpcLevel(&queue->lock);
+            KeReleaseSpinLockFromDpcLevel(&queue->lock);
+        }
+    }
     // Events are set, and packets come into a port, without our lock: now that
     // we are listed, look again (ke_set_lasting_event, KeInsertQueue); if there
     // is one, once more.

@@ -12,8 +12,7 @@
 // So an insert that sees no waiter, and a removal that finds a packet, take
 // the queue's lock alone.
 
-#ifndef TINT_KE_WAIT_H
-#define TINT_KE_WAIT_H
+#pragma once
 
 #include "kernel/ke/dpc.h"
 #include "kernel/nt.h"
@@ -74,7 +73,6 @@ struct KQUEUE {
     uint32_t CurrentCount;       // of them, running
     uint32_t MaximumCount;
     bool abandoned;              // run down: nobody waits any more
-    volatile uint32_t pins;      // inserts that still need it, without the lock
 };
 
 void KeInitializeEvent(KEVENT *event, EVENT_TYPE type, bool state);
@@ -101,7 +99,7 @@ NTSTATUS ke_release_mutant(KMUTANT *mutant, KPRIORITY increment,
                            int32_t *previous);
 
 // Takes a mutant that goes away off its owner's list. IRQL: <= DISPATCH_LEVEL.
-void ke_discard_mutant(KMUTANT *mutant);
+void ke_discard_mutant(void *mutant);
 
 void KeInitializeTimerEx(KTIMER *timer, TIMER_TYPE type);
 // due: 100 ns; negative: relative, else absolute system time.
@@ -130,5 +128,3 @@ NTSTATUS KeWaitForMultipleObjects(uint32_t count, void **objects,
                                   const int64_t *timeout, KWAIT_BLOCK *blocks);
 NTSTATUS KeDelayExecutionThread(KPROCESSOR_MODE mode, bool alertable,
                                 const int64_t *interval);
-
-#endif

@@ -63,19 +63,6 @@ PFN_NUMBER mm_allocate_frame(uint64_t reserve)
     return frame;
 }
 
-// Puts a frame whose count has fallen to 0 on the free list.
-//
-// IRQL:    <= DISPATCH_LEVEL
-void mm_free_frame(PFN_NUMBER frame)
-{
-    ASSERT_IRQL(<=, DISPATCH_LEVEL);
-
-    KIRQL old;
-    KeAcquireSpinLock(&pfn_lock, &old);
-    mm_add_frames(frame, 1);
-    KeReleaseSpinLock(&pfn_lock, old);
-}
-
 // Takes one from the count of a frame, and frees it at 0.
 //
 // IRQL:    <= DISPATCH_LEVEL
@@ -83,5 +70,13 @@ void mm_release_frame(PFN_NUMBER frame)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
-    mm_drop_frame(frame);
+    uint32_t left = __atomic_sub_fetch(&mm_pfn_database[frame].count, 1,
+                                       __ATOMIC_SEQ_CST);
+    ASSERT(left != UINT32_MAX);
+    if (left)
+        return;
+    KIRQL old;
+    KeAcquireSpinLock(&pfn_lock, &old);
+    mm_add_frames(frame, 1);
+    KeReleaseSpinLock(&pfn_lock, old);
 }

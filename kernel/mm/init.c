@@ -123,7 +123,7 @@ bool mm_init(const LOADER_PARAMETER_BLOCK *loader)
     // For all spaces to copy.
     mm_make_entry(mm_kernel_cr3, MM_SYSTEM_PAGES, NULL);
     hal_write_msr(MSR_EFER, hal_read_msr(MSR_EFER) | EFER_NXE);
-    mm_write_cr3(mm_kernel_cr3);
+    KI_WRITE_CR(3, mm_kernel_cr3);
     add_frames((MEMORY_RANGE){ (uintptr_t)boot_low_start,
                                (uintptr_t)boot_low_end }, NULL, 0);
     return true;

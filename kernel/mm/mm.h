@@ -12,8 +12,7 @@
 //
 //   free --mm_allocate_frame--> count 1 --pin--> 2.. --unpin, unmap--> 0: free
 
-#ifndef TINT_MM_MM_H
-#define TINT_MM_MM_H
+#pragma once
 
 #include "kernel/ke/wait.h"
 #include "kernel/nt.h"
@@ -123,5 +122,3 @@ static inline void MmUnlockPages(MDL *mdl)
 // Copies length bytes at offset of the described memory. IRQL: <= DISPATCH.
 void mm_copy_to_mdl(MDL *mdl, uint32_t offset, const void *from,
                     uint32_t length);
-
-#endif

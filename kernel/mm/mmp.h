@@ -5,8 +5,7 @@
 // kernel's half are shared: every space copies the upper half of the top table,
 // and mm_init fills all entries that will ever be used. All pages are small.
 
-#ifndef TINT_MM_MMP_H
-#define TINT_MM_MMP_H
+#pragma once
 
 #include "kernel/ke/ke.h"
 #include "kernel/mm/mm.h"
@@ -43,18 +42,6 @@ static inline PFN_NUMBER mm_entry_frame(uint64_t entry)
 static inline uint64_t mm_frame_entry(PFN_NUMBER frame, uint64_t bits)
 {
     return (uint64_t)frame << PAGE_SHIFT | bits;
-}
-
-static inline uint64_t mm_read_cr3(void)
-{
-    uint64_t cr3;
-    __asm__ volatile("mov %%cr3, %0" : "=r"(cr3));
-    return cr3;
-}
-
-static inline void mm_write_cr3(uint64_t cr3)
-{
-    __asm__ volatile("mov %0, %%cr3" ::"r"(cr3) : "memory");
 }
 
 enum { MM_TOP_SHIFT = 39, MM_LEVEL_SHIFT = 9 };    // of an address, by level
@@ -99,25 +86,3 @@ typedef struct mm_pfn {
 extern mm_pfn *mm_pfn_database;
 // Puts neighbours on the free list; boot, or lock held.
 void mm_add_frames(PFN_NUMBER first, PFN_NUMBER count);
-void mm_free_frame(PFN_NUMBER frame);    // its count has fallen to 0
-
-// Adds one to the count of a frame that cannot be freed meanwhile.
-static inline void mm_reference_frame(PFN_NUMBER frame)
-{
-    uint32_t old = __atomic_fetch_add(&mm_pfn_database[frame].count, 1,
-                                      __ATOMIC_RELAXED);
-    ASSERT(old);
-    (void)old;
-}
-
-// Takes one from it, and frees the frame at 0.
-static inline void mm_drop_frame(PFN_NUMBER frame)
-{
-    uint32_t left = __atomic_sub_fetch(&mm_pfn_database[frame].count, 1,
-                                       __ATOMIC_SEQ_CST);
-    ASSERT(left != UINT32_MAX);
-    if (!left)
-        mm_free_frame(frame);
-}
-
-#endif

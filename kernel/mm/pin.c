@@ -23,16 +23,11 @@ static inline PFN_NUMBER pin_page(uint64_t cr3, uint64_t address,
     uint64_t seen = *mm_page_entry(cr3, address);
     if ((seen & rights) == rights) {
         frame = mm_entry_frame(seen);
-        mm_reference_frame(frame);
+        __atomic_fetch_add(&mm_pfn_database[frame].count, 1, __ATOMIC_RELAXED);
+        ASSERT(mm_pfn_database[frame].count > 1);
     }
     ki_enable();
     return frame;
-}
-
-// How many frames an MDL names.
-static inline uint32_t frame_count(const MDL *mdl)
-{
-    return (uint32_t)BYTES_TO_PAGES((uint64_t)mdl->ByteOffset + mdl->ByteCount);
 }
 
 static inline void describe(MDL *mdl, uint64_t address, uint32_t length)
@@ -81,7 +76,7 @@ NTSTATUS mm_lock_user_buffer(MDL *mdl, uint64_t address, uint32_t length,
 {
     ASSERT_IRQL(<=, APC_LEVEL);
 
-    return pin(mdl, mm_read_cr3(), address, length,
+    return pin(mdl, KI_READ_CR(3), address, length,
                RIGHTS | (write ? MM_PTE_WRITE : 0));
 }
 
@@ -109,8 +104,9 @@ void MmBuildMdlForNonPagedPool(MDL *mdl, const void *address, uint32_t length)
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
     describe(mdl, (uintptr_t)address, length);
-    for (uint32_t i = 0; i < frame_count(mdl); i++) {
-        uint64_t at = (uintptr_t)address + (uint64_t)i * PAGE_SIZE;
+    uint64_t count = BYTES_TO_PAGES((uint64_t)mdl->ByteOffset + length);
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t at = (uintptr_t)address + i * PAGE_SIZE;
         mdl->frames[i] = mm_entry_frame(*mm_page_entry(mm_kernel_cr3, at));
     }
 }

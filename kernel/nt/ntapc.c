@@ -2,30 +2,11 @@
 
 #include "kernel/nt/ntp.h"
 
-// APCs come from a list per processor, as IRPs do.
-static KAPC *allocate_apc(void)
-{
-    ki_disable();
-    KAPC *apc = ke_take_kept(&KeGetCurrentPrcb()->apcs);
-    ki_enable();
-    return apc ? apc : ExAllocatePoolWithTag(NonPagedPool, sizeof(*apc),
-                                             NT_POOL_TAG);
-}
-
-static void free_apc(KAPC *apc)
-{
-    ki_disable();
-    bool kept = ke_keep(&KeGetCurrentPrcb()->apcs, apc);
-    ki_enable();
-    if (!kept)
-        ExFreePoolWithTag(apc, NT_POOL_TAG);
-}
-
 static void apc_kernel(KAPC *apc, KNORMAL_ROUTINE **normal, void **context,
                        void **argument1, void **argument2)
 {
     (void)normal, (void)context, (void)argument1, (void)argument2;
-    free_apc(apc);
+    ex_give(KE_KEPT_APCS, apc, NT_POOL_TAG);
 }
 
 // Queues a user APC to a thread (APC-15).
@@ -46,14 +27,14 @@ NTSTATUS NtQueueApcThread(HANDLE handle, PS_APC_ROUTINE *routine,
         return STATUS_UNSUCCESSFUL;    // it has ended (APC-25)
     if (!routine)
         return STATUS_SUCCESS;         // wakes nobody (APC-26)
-    KAPC *apc = allocate_apc();
+    KAPC *apc = ex_take(KE_KEPT_APCS, sizeof(*apc), NT_POOL_TAG);
     if (!apc)
         return STATUS_INSUFFICIENT_RESOURCES;
     KeInitializeApc(apc, &thread->Tcb, apc_kernel, NULL, routine, UserMode,
                     argument1);
     if (KeInsertQueueApc(apc, argument2, argument3, IO_NO_INCREMENT))
         return STATUS_SUCCESS;
-    free_apc(apc);
+    ex_give(KE_KEPT_APCS, apc, NT_POOL_TAG);
     return STATUS_UNSUCCESSFUL;
 }
 

@@ -85,8 +85,11 @@ static NTSTATUS attach_copy(IRP *irp, void *input, uint32_t input_length,
     if (!ke_is_user_range(input, input_length) ||
         !ke_is_user_range(output, output_length))
         return STATUS_ACCESS_VIOLATION;
-    if (!io_allocate_system_buffer(irp, MAX(input_length, output_length)))
+    size_t size = MAX(input_length, output_length);
+    irp->SystemBuffer = ExAllocatePoolWithTag(ex_pool_for_io, size, IO_IRP_TAG);
+    if (!irp->SystemBuffer)
         return STATUS_INSUFFICIENT_RESOURCES;
+    memset(irp->SystemBuffer, 0, size);
     irp->UserBuffer = output;
     irp->UserBufferLength = output_length;
     NT_TRY(nt_probe_output(output, output_length));
@@ -306,25 +309,17 @@ NTSTATUS NtFlushBuffersFile(HANDLE file, IO_STATUS_BLOCK *iosb)
 
 // ---- Cancellation ---------------------------------------------------------
 
-typedef struct cancel_request {
-    io_filter filter;
-    bool found;
-} cancel_request;
-
-static NTSTATUS cancel(HANDLE handle, IO_STATUS_BLOCK *iosb,
-                       cancel_request *request)
+static NTSTATUS cancel(HANDLE handle, IO_STATUS_BLOCK *iosb, io_filter filter)
 {
     NT_OWNED FILE_OBJECT *file = NULL;
     NT_TRY(reference_targets(handle, 0, (nt_reply){ .iosb = iosb }, &file,
                              NULL, NULL));
-    request->filter.file = file;
-    request->filter.process = &PsGetCurrentProcess()->Pcb;
-    request->found = io_cancel(&file->io, &request->filter);
-    request->found |=
-        request->filter.thread
-            ? io_cancel(&KeGetCurrentThread()->io, &request->filter)
-            : ps_cancel_io(&request->filter);
-    bool done = request->found || request->filter.thread;    // CAN-01
+    filter.file = file;
+    filter.process = &PsGetCurrentProcess()->Pcb;
+    bool found = io_cancel(&file->io, &filter);
+    found |= filter.thread ? io_cancel(&KeGetCurrentThread()->io, &filter)
+                           : ps_cancel_io(&filter);
+    bool done = found || filter.thread;    // CAN-01
     return nt_put_iosb(iosb, done ? STATUS_SUCCESS : STATUS_NOT_FOUND, 0);
 }
 
@@ -337,8 +332,7 @@ static NTSTATUS cancel(HANDLE handle, IO_STATUS_BLOCK *iosb,
 NTSTATUS NtCancelIoFile(HANDLE file, IO_STATUS_BLOCK *iosb)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    return cancel(file, iosb, &(cancel_request){
-                                  .filter.thread = KeGetCurrentThread() });
+    return cancel(file, iosb, (io_filter){ .thread = KeGetCurrentThread() });
 }
 
 // Asks what any thread of the process issued on the file to end; request: only
@@ -352,7 +346,7 @@ NTSTATUS NtCancelIoFileEx(HANDLE file, IO_STATUS_BLOCK *request,
                           IO_STATUS_BLOCK *iosb)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    return cancel(file, iosb, &(cancel_request){ .filter.iosb = request });
+    return cancel(file, iosb, (io_filter){ .iosb = request });
 }
 
 // Asks the call that a thread is in to end, if that waits for a request;

@@ -6,8 +6,7 @@
 // a service holds, a macro below declares: it is let go of whichever way the
 // service returns.
 
-#ifndef TINT_NT_NTP_H
-#define TINT_NT_NTP_H
+#pragma once
 
 #include "kernel/ex/ex.h"
 #include "kernel/io/io.h"
@@ -129,7 +128,7 @@ static inline void nt_free_pool(void *pointer)
 #define NT_CAPTURE_TIMEOUT(timeout)                                         \
     int64_t timeout##_value;                                                \
     if (timeout)                                                            \
-        NT_TRY(ke_get_user_word(&timeout##_value, timeout));                \
+        NT_TRY(ke_get_user(&timeout##_value, timeout));                     \
     timeout = timeout ? &timeout##_value : NULL
 
 // Copies a counted string, itself copied already, to to with a final zero.
@@ -157,5 +156,3 @@ NTSTATUS nt_put_iosb(IO_STATUS_BLOCK *iosb, NTSTATUS status,
 // The tail of a query: stores information of size bytes if length is that.
 NTSTATUS nt_answer(const void *information, uint32_t size, void *buffer,
                    uint32_t length, uint32_t *returned);
-
-#endif

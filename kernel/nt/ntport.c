@@ -14,9 +14,8 @@ NTSTATUS NtCreateIoCompletion(HANDLE *port, ACCESS_MASK access,
                               uint32_t count)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    NT_OWNED KQUEUE *object = NULL;
-    NT_TRY(nt_check_unnamed(attributes));
-    NT_TRY(io_create_port(count, &object));
+    NT_CREATE(KQUEUE, object, attributes);
+    KeInitializeQueue(object, count);
     return ob_insert_for_user(object, access, port);
 }
 

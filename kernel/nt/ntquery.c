@@ -12,8 +12,6 @@
 
 #define MAXIMUM_SNAPSHOT 0x100000u
 
-const char *nt_version = "";
-
 // ---- The snapshot ---------------------------------------------------------
 
 // The elements lie behind the header in one piece: processors, threads, IRPs.
@@ -90,16 +88,15 @@ static void add_irp(snapshot *snap, const IRP *irp)
     // Where it is now, or where it will go first.
     int8_t level = MIN(irp->CurrentLocation, irp->StackCount);
     const IO_STACK_LOCATION *location = &irp->stack[MAX(level, 1) - 1];
-    const DEVICE_OBJECT *device = location->DeviceObject;
-    if (!device && irp->OriginalFileObject)
-        device = irp->OriginalFileObject->DeviceObject;
+    const DEVICE_OBJECT *device =
+        location->DeviceObject ? location->DeviceObject
+                               : irp->OriginalFileObject->DeviceObject;
     SNAPSHOT_IRP element = {
         .IrpId = irp->id, .ThreadId = (uint32_t)owner->UniqueThread,
         .ProcessId = (uint32_t)owner->UniqueProcess,
         .MajorFunction = location->MajorFunction, .State = irp->state,
     };
-    if (device && device->name)
-        rtl_strcpy(element.Device, device->name, sizeof(element.Device));
+    rtl_strcpy(element.Device, device->name, sizeof(element.Device));
     append(snap, &snap->header->Irps, &element, sizeof(element));
 }
 
@@ -172,9 +169,9 @@ NTSTATUS NtQuerySystemInformation(SYSTEM_INFORMATION_CLASS class, void *buffer,
             .NumberOfPhysicalPages = mm_total_frames,
             .MinimumUserModeAddress = MM_LOWEST_USER_ADDRESS,
             .MaximumUserModeAddress = MM_HIGHEST_USER_ADDRESS,
-            .NumberOfDisks = io_disk_count(), .Checked = DBG,
+            .NumberOfDisks = io_disk_count, .Checked = DBG,
         };
-        rtl_strcpy(basic.Version, nt_version, sizeof(basic.Version));
+        rtl_strcpy(basic.Version, TINT_VERSION, sizeof(basic.Version));
         return nt_answer(&basic, sizeof(basic), buffer, length, returned);
     }
     case SystemPerformanceInformation: {

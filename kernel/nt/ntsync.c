@@ -5,11 +5,6 @@
 
 #include "kernel/nt/ntp.h"
 
-static void delete_mutant(void *object)
-{
-    ke_discard_mutant(object);    // its owner may still be on its way
-}
-
 OBJECT_TYPE nt_event_type = {
     .name = "Event", NT_RIGHTS(EVENT_QUERY_STATE, EVENT_MODIFY_STATE)
 };
@@ -20,7 +15,7 @@ OBJECT_TYPE nt_semaphore_type = {
 
 OBJECT_TYPE nt_mutant_type = {
     .name = "Mutant", NT_RIGHTS(MUTANT_QUERY_STATE, MUTANT_QUERY_STATE),
-    .delete = delete_mutant
+    .delete = ke_discard_mutant
 };
 
 // ---- Events ---------------------------------------------------------------

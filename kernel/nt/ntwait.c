@@ -94,7 +94,7 @@ NTSTATUS NtDelayExecution(bool alertable, const int64_t *interval)
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
     int64_t time;
-    NT_TRY(ke_get_user_word(&time, interval));
+    NT_TRY(ke_get_user(&time, interval));
     return KeDelayExecutionThread(UserMode, nt_bool(alertable), &time);
 }
 

@@ -8,8 +8,7 @@
 //   ObCreateObject: 1 pointer --ObInsertObject--> + 1 handle, own one consumed
 //     --last handle--> close --last pointer--> delete (PASSIVE), freed
 
-#ifndef TINT_OB_OB_H
-#define TINT_OB_OB_H
+#pragma once
 
 #include "kernel/ke/irql.h"
 #include "kernel/ke/thread.h"
@@ -202,5 +201,3 @@ NTSTATUS ob_insert_name(const char *name, void *object);
 // Finds the object whose name is the longest prefix of name, case ignored;
 // rest, of OB_MAX_NAME bytes, is what is behind it. Takes a reference.
 NTSTATUS ob_lookup_name(const char *name, void **object, char *rest);
-
-#endif

@@ -1,7 +1,6 @@
 // obp.h - what only kernel/ob knows.
 
-#ifndef TINT_OB_OBP_H
-#define TINT_OB_OBP_H
+#pragma once
 
 #include "kernel/ex/ex.h"
 #include "kernel/ke/ke.h"
@@ -9,5 +8,3 @@
 #include "kernel/rtl/rtl.h"
 
 #define OBP_TAG EX_TAG('O', 'b', 'j', 't')
-
-#endif

@@ -120,12 +120,9 @@ void ps_terminate_process(EPROCESS *process, NTSTATUS status)
     if (!process->exiting) {
         process->exiting = true;
         process->ExitStatus = status;
-        RTL_FOR_EACH(entry, &psp_threads) {
-            ETHREAD *thread = CONTAINING_RECORD(entry, ETHREAD,
-                                                ThreadListEntry);
+        PSP_FOR_EACH_THREAD(thread)
             if (thread->process == process)
                 psp_end_thread(thread, status);
-        }
     }
     KeReleaseSpinLock(&psp_lock, old);
 }
@@ -272,8 +269,7 @@ NTSTATUS ps_reference_by_id(uint64_t id, OBJECT_TYPE *type, void **object)
     void *found = NULL;
     KIRQL old;
     KeAcquireSpinLock(&psp_lock, &old);
-    RTL_FOR_EACH(entry, &psp_threads) {
-        ETHREAD *thread = CONTAINING_RECORD(entry, ETHREAD, ThreadListEntry);
+    PSP_FOR_EACH_THREAD(thread) {
         if (type == &ps_thread_type && thread->Cid.UniqueThread == id)
             found = thread;
         if (type == &ps_process_type && thread->Cid.UniqueProcess == id)
@@ -303,9 +299,7 @@ bool ps_cancel_io(const io_filter *filter)
         ETHREAD *next = NULL;
         KIRQL old;
         KeAcquireSpinLock(&psp_lock, &old);
-        RTL_FOR_EACH(entry, &psp_threads) {
-            ETHREAD *thread = CONTAINING_RECORD(entry, ETHREAD,
-                                                ThreadListEntry);
+        PSP_FOR_EACH_THREAD(thread) {
             uint64_t id = thread->Cid.UniqueThread;
             if ((!filter->process || thread->Tcb.Process == filter->process) &&
                 id > after && (!next || id < next->Cid.UniqueThread))
@@ -332,7 +326,7 @@ void ps_for_each_thread(void (*each)(ETHREAD *thread, void *context),
 
     KIRQL old;
     KeAcquireSpinLock(&psp_lock, &old);
-    RTL_FOR_EACH(entry, &psp_threads)
-        each(CONTAINING_RECORD(entry, ETHREAD, ThreadListEntry), context);
+    PSP_FOR_EACH_THREAD(thread)
+        each(thread, context);
     KeReleaseSpinLock(&psp_lock, old);
 }

@@ -1,7 +1,6 @@
 // ps.h - processes, threads, program images.
 
-#ifndef TINT_PS_PS_H
-#define TINT_PS_PS_H
+#pragma once
 
 #include "kernel/io/io.h"
 #include "kernel/ke/ke.h"
@@ -99,5 +98,3 @@ void ps_thread_dead(KTHREAD *thread);
 // Waits until whoever is past the point of no return is gone, and reaps: then
 // all counts are honest.
 void ps_settle(void);
-
-#endif

@@ -1,7 +1,6 @@
 // psp.h - what only kernel/ps knows: images, how a thread or a process ends.
 
-#ifndef TINT_PS_PSP_H
-#define TINT_PS_PSP_H
+#pragma once
 
 #include "kernel/nt.h"
 
@@ -35,10 +34,10 @@ NTSTATUS psp_load_image(EPROCESS *process, const char *name);
 // threads' requests are cancelled from the list, and before the dispatcher's.
 extern KSPIN_LOCK psp_lock;
 extern LIST_ENTRY psp_threads;   // that have not ended, with a reference each
+#define PSP_FOR_EACH_THREAD(thread) \
+    RTL_FOR_EACH_RECORD(ETHREAD, thread, &psp_threads, ThreadListEntry)
 
 void psp_end_thread(ETHREAD *thread, NTSTATUS status);    // lock held
 uint32_t psp_allocate_id(void);
 // Takes a hold back; thread: the current one, which ends with it, or NULL.
 bool psp_let_go(EPROCESS *process, ETHREAD *thread);
-
-#endif

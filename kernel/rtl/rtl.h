@@ -1,7 +1,6 @@
 // rtl.h - lists, strings, printing, a heap: pure C that knows no kernel.
 
-#ifndef TINT_RTL_RTL_H
-#define TINT_RTL_RTL_H
+#pragma once
 
 #include "kernel/nt.h"
 
@@ -53,6 +52,11 @@ static inline LIST_ENTRY *RemoveHeadList(LIST_ENTRY *head)
 #define RTL_FOR_EACH(entry, head)                                       \
     for (LIST_ENTRY *entry = (head)->Flink; entry != (head);            \
          entry = entry->Flink)
+// The same for the records that the entries are a field of.
+#define RTL_FOR_EACH_RECORD(type, record, head, field)                  \
+    for (type *record = CONTAINING_RECORD((head)->Flink, type, field);  \
+         &record->field != (head);                                      \
+         record = CONTAINING_RECORD(record->field.Flink, type, field))
 
 // ---- A skew heap: the smallest key first ----------------------------------
 
@@ -99,5 +103,3 @@ int rtl_snprintf(char *to, size_t size, const char *format, ...)
 bool rtl_next_word(const char **line, char *to, size_t size);
 // A decimal or 0x number; false if text is anything else or too large.
 bool rtl_parse_number(const char *text, uint64_t *value);
-
-#endif

@@ -49,7 +49,7 @@ static bool is_set(const FILE_OBJECT *file)
 static KQUEUE *open_port(FILE_OBJECT *file)
 {
     KQUEUE *port = NULL;
-    io_create_port(0, &port);
+    ktest_create_port(0, &port);
     EXPECT(io_bind_port(file, port, key) == STATUS_SUCCESS);
     return port;
 }
@@ -417,7 +417,7 @@ KTEST(posts_pass_through, "IOCP-03 IOCP-02")
     FILE_IO_COMPLETION_INFORMATION entries[POSTS];
     KQUEUE *port;
     uint32_t taken;
-    io_create_port(0, &port);
+    ktest_create_port(0, &port);
     for (uintptr_t i = 0; i < POSTS; i++)
         EXPECT(io_post(port, (void *)(i << 40), (void *)i, (NTSTATUS)i,
                        i << 33) == STATUS_SUCCESS);

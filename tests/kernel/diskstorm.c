@@ -47,7 +47,7 @@ static void open_disk(disk_worker *w)
     EXPECT(io_create_file(KTEST_DISK, FILE_READ_DATA | FILE_WRITE_DATA,
                           FILE_OPEN, 0, &file, NULL) == STATUS_SUCCESS);
     if (ktest_draw(&w->random) % 3) {
-        EXPECT(io_create_port(0, &w->port) == STATUS_SUCCESS);
+        EXPECT(ktest_create_port(0, &w->port) == STATUS_SUCCESS);
         EXPECT(io_bind_port(file, w->port, w) == STATUS_SUCCESS);
     }
     KIRQL old;
@@ -191,16 +191,20 @@ static void cancel_something(canceller *c)
     KIRQL old;
     KeAcquireSpinLock(&w->lock, &old);
     FILE_OBJECT *file = w->file;
-    if (file)
+    KTHREAD *thread = w->thread.thread;
+    if (file) {    // then the worker is still at work
         ObReferenceObject(file);
+        ObReferenceObject(thread);
+    }
     KeReleaseSpinLock(&w->lock, old);
     if (!file)
         return;
     KeRaiseIrql(high ? DISPATCH_LEVEL : PASSIVE_LEVEL, &old);
     if (ktest_draw(&c->random) % 2)
         io_cancel(&file->io, &(io_filter){ 0 });
-    io_cancel(&w->thread.thread->io, &(io_filter){ .file = file });
+    io_cancel(&thread->io, &(io_filter){ .file = file });
     KeLowerIrql(old);
+    ObDereferenceObject(thread);
     ObDereferenceObject(file);
 }
 

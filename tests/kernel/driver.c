@@ -89,6 +89,13 @@ IRP *ktest_build_read(FILE_OBJECT *file)
     return io_build_irp(file, IRP_MJ_READ);
 }
 
+NTSTATUS ktest_create_port(uint32_t count, KQUEUE **port)
+{
+    NT_TRY(ob_create_object(&io_port_type, sizeof(KQUEUE), (void **)port));
+    KeInitializeQueue(*port, count);
+    return STATUS_SUCCESS;
+}
+
 KEVENT *ktest_create_event(void)
 {
     void *event = NULL;

@@ -32,5 +32,7 @@ void ktest_close(FILE_OBJECT *file);    // as its last handle would
 IRP *ktest_build_read(FILE_OBJECT *file);
 // A referenced, waitable event, as NtReadFile has them.
 KEVENT *ktest_create_event(void);
+// The same for a port.
+NTSTATUS ktest_create_port(uint32_t count, KQUEUE **port);
 
 #endif

@@ -94,7 +94,8 @@ static IRP *build(FILE_OBJECT *file, const user *u)
     irp->UserIosb = &u->page->iosb;
     irp->UserBuffer = u->page->output;
     irp->UserBufferLength = LENGTH;
-    io_allocate_system_buffer(irp, LENGTH);
+    irp->SystemBuffer = ExAllocatePoolWithTag(NonPagedPool, LENGTH,
+                                              IO_IRP_TAG);
     return irp;
 }
 
@@ -276,7 +277,7 @@ static void event_and_packet(void)
     observer o = { .user = &u, .file = ktest_open(0),
                    .issuer = KeGetCurrentThread() };
     KEVENT *event = ktest_create_event();
-    io_create_port(0, &o.port);
+    ktest_create_port(0, &o.port);
     EXPECT(io_bind_port(o.file, o.port, NULL) == STATUS_SUCCESS);
     IRP *irp = build(o.file, &u);
     irp->UserApcContext = &u;

@@ -238,7 +238,7 @@ static void one_road(ending how, NTSTATUS expected)
     in_isr = cancelled_meanwhile = armed = false;
     file = ktest_open(0);
     if (how != BY_EVENT) {
-        EXPECT(io_create_port(1, &port) == STATUS_SUCCESS);
+        EXPECT(ktest_create_port(1, &port) == STATUS_SUCCESS);
         EXPECT(io_bind_port(file, port, (void *)KEY) == STATUS_SUCCESS);
     }
     if (front)

@@ -150,6 +150,14 @@ KTEST(timer_expires_at_dispatch, "TMR-02 DPC-13")
     ktest_join(&e.waiter);
 }
 
+static bool is_among(uint64_t key, const uint64_t *keys, int count)
+{
+    for (int i = 0; i < count; i++)
+        if (keys[i] == key)
+            return true;
+    return false;
+}
+
 KTEST(timers_expire_in_order, "TMR-02")
 {
     KTIMER timers[TIMERS];
@@ -160,9 +168,12 @@ KTEST(timers_expire_in_order, "TMR-02")
     for (int i = 0; i < TIMERS; i++) {
         KeInitializeTimerEx(&timers[i], NotificationTimer);
         KeInitializeDpc(&dpcs[i], log_letter, (void *)(uintptr_t)('a' + i));
-        KeSetTimerEx(&timers[i], moment - (int64_t)(ktest_random() % (5 * MS)),
-                     0, &dpcs[i]);
-        key[i] = timers[i].node.key;
+        do {    // equal ones would prove nothing
+            KeSetTimerEx(&timers[i],
+                         moment - (int64_t)(ktest_random() % (5 * MS)), 0,
+                         &dpcs[i]);
+            key[i] = timers[i].node.key;
+        } while (is_among(key[i], key, i));
     }
     KeLowerIrql(old);
     for (int n = 0; n < TIMERS; n++) {
@@ -170,7 +181,7 @@ KTEST(timers_expire_in_order, "TMR-02")
         for (int i = 1; i < TIMERS; i++)
             first = key[i] < key[first] ? i : first;
         expected[n] = (char)('a' + first);
-        EXPECT(key[first] > seen);    // equal ones would prove nothing
+        EXPECT(key[first] > seen);
         seen = key[first];
         key[first] = ~0ull;
     }

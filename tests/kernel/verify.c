@@ -7,6 +7,20 @@
 
 #include "kernel/wdm.h"
 
+// ---- Assertions -----------------------------------------------------------
+
+// Stops for a broken ASSERT.
+//
+// IRQL:    any level
+void ke_assertion_failed(const char *expression, const char *file,
+                         uint32_t line)
+{
+    static char text[120];
+    rtl_snprintf(text, sizeof(text), "%s:%u: %s", file, line, expression);
+    ke_bugcheck_note = text;
+    KeBugCheckEx(STATUS_ASSERTION_FAILURE_CODE, line, KeGetCurrentIrql(), 0, 0);
+}
+
 // ---- Spin locks -----------------------------------------------------------
 
 // By processor; each touches its own only, at DISPATCH_LEVEL or above.

@@ -36,7 +36,7 @@ HEAD = re.compile(r'^// (args|disks|options|bus|cpus|memory|helper):[ \t]*(.*)$'
 # `make test LEVEL=user CPUS=8` runs them on so many instead.
 PROCESSORS = os.environ.get('CPUS', '').split() or (
     ['1', '2', '4'] if boot.STRESS else ['1', '4'])
-BOUND = 4 * 3600 if boot.STRESS else 180     # seconds: this ends a hang only
+BOUND = 4 * 3600 if boot.STRESS else 400     # seconds: this ends a hang only
 
 
 def cases():
