@@ -662,9 +662,11 @@ void __real_hal_send_ipi(uint32_t apic_id, uint32_t command);
 void __wrap_hal_send_ipi(uint32_t apic_id, uint32_t command);
 
 static volatile uint32_t sent[UINT8_MAX + 1];    // to whom, of all IPIs
+static void *volatile sender[UINT8_MAX + 1];     // of the last one
 
 void __wrap_hal_send_ipi(uint32_t apic_id, uint32_t command)
 {
+    sender[(uint8_t)apic_id] = __builtin_return_address(0);
     __atomic_fetch_add(&sent[(uint8_t)apic_id], 1, __ATOMIC_RELAXED);
     __real_hal_send_ipi(apic_id, command);
 }
@@ -691,7 +693,12 @@ KTEST(idle_processor_is_left_alone, "")
         EXPECT(ktest_wait(&turns[1]));
     }
     ktest_join(&other);
-    EXPECT(*interrupts == before);
+    if (*interrupts != before) {    // then it is of interest whose that was
+        char text[64];
+        rtl_snprintf(text, sizeof(text), "an IPI of 0x%016llx",
+                     (unsigned long long)sender[idle->apic_id]);
+        ktest_fail(text, __FILE__, __LINE__);
+    }
     EXPECT(until_halted(idle));
     ktest_start_on(&third, OTHER, say_where, (void *)&where);
     EXPECT(ktest_spin_until(&where) && where == OTHER + 1);
