@@ -51,12 +51,11 @@ static void hand_over(KQUEUE *queue)
     thread->queue_packet = take_first(queue);
     KeReleaseSpinLockFromDpcLevel(&queue->lock);
     ki_unwait(thread, STATUS_SUCCESS, EVENT_INCREMENT);
-    tell_direct_waiters(queue);
     KeAcquireSpinLockAtDpcLevel(&queue->lock);
 }
 
 // Lets waiters go while there are packets, and room for threads. Both locks
-// are held.
+// are held; what is left is the callers' to tell of, when they let go of ours.
 static void release_waiters(KQUEUE *queue)
 {    // lab 3
     while (queue->CurrentCount < queue->MaximumCount &&

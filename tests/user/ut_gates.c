@@ -289,7 +289,7 @@ static void instructions(void)
 
 static void interrupts(void)
 {
-    char code[5], name[16];
+    char code[12], name[16];
     for (int n = 0; n < 256; n++) {
         snprintf(code, sizeof(code), "CD%02X", n);
         snprintf(name, sizeof(name), "int 0x%02x", n);
