@@ -411,8 +411,9 @@ grade:
 .PHONY: size help clean distclean
 # What was built, or what `make clean` left of it.
 is_ours = [ ! -d '$(BUILD)' ] || [ -d '$(BUILD)/stamp' ] || \
-    [ -z "`ls -A '$(BUILD)' | grep -vx -e disk.img -e files.img -e 'lab[0-9]*'`" \
-    ] || { echo '$(BUILD) is no build folder: it stays as it is' >&2; exit 1; }
+    [ -z "`ls -A '$(BUILD)' | grep -vx -e disk.img -e files.img -e host \
+          -e test-logs -e 'lab[0-9]*'`" ] || \
+    { echo '$(BUILD) is no build folder: it stays as it is' >&2; exit 1; }
 size:
 	@$(PYTHON) tests/lint/lint.py size
 help:

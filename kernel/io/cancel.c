@@ -64,7 +64,8 @@ static bool matches(const IRP *irp, const io_filter *filter)
 
 // Asks the requests that hang on a slot and match to end, one in each round:
 // its routine is called with the list's lock let go. There are no more rounds
-// than there are requests now: whoever sends a new one for each would keep us
+// than there are requests in the system now, those from the pool and one on the
+// stack of who waits for it: whoever sends a new one for each would keep us
 // here for ever. The caller must keep the slot's owner from being deleted.
 // What a cancel routine is about to complete is nobody else's: it goes back to
 // DISPATCH only, as its owner could not even be ended were we suspended there.

@@ -117,7 +117,8 @@ static inline void queue_packet(IRP *irp)
     irp->Tail.packet.is_irp = true;
     // From here on a taker may free it, unless the port refuses; and with it
     // the file and the port. KeInsertQueue touches that under its lock only, or
-    // while it holds the rundown back, which the port's last handle brought.
+    // the dispatcher's, which the rundown needs that the port's last handle
+    // brings.
     int32_t before = KeInsertQueue(port, &irp->Tail.packet.entry);
     ki_trace(TRACE_PORT_INSERT, (uint32_t)before, id);
     if (before < 0)

@@ -58,7 +58,7 @@ NTSTATUS io_create_file(const char *name, ACCESS_MASK access,
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     char rest[OB_MAX_NAME];
-    void *object;
+    void *object;    // a device: nothing else has a name
     NT_TRY(ob_lookup_name(name, &object, rest));
     FILE_OBJECT *new;
     NTSTATUS status = make_file(object, rest, options, &new);

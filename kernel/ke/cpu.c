@@ -177,9 +177,9 @@ void ke_init_boot_processor(void)
         &boot_block, 0, 0, boot_dpc_stack + sizeof(boot_dpc_stack)));
 }
 
-// Switches on what CPUID has of SMEP, SMAP and UMIP, SSE for ring 3, and
-// write protection for ring 0. The boot processor patches the stac and clac
-// sites, while the kernel's text can still be written.
+// Switches on what CPUID has of SMEP, SMAP and UMIP, and SSE for ring 3; CR0 is
+// as boot/ has set it. The boot processor patches the stac and clac sites,
+// before mm_init takes away that the kernel's text can be written.
 //
 // IRQL:    any level
 void ke_init_features(void)

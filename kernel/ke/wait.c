@@ -164,6 +164,8 @@ static NTSTATUS block(KWAIT_BLOCK *blocks, uint32_t count, uint64_t due)
     for (uint32_t i = 0; i < count; i++) {
         InsertTailList(&blocks[i].Object->WaitListHead,
                        &blocks[i].WaitListEntry);
+        // An insert looks for us under this lock: it sees that we are listed,
+        // or comes before, and we see its packet below.
         KQUEUE *queue = (KQUEUE *)blocks[i].Object;
         if (blocks[i].Object->Type == QueueObject) {
             KeAcquireSpinLockAtDpcLevel(&queue->lock);

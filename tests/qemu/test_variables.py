@@ -1,6 +1,10 @@
-"""test_variables.py - make's FILES, EXTRA and KTESTS, from outside the tree."""
+"""test_variables.py - make's FILES, EXTRA and KTESTS, from outside the tree;
+and what make and the launcher refuse.
+"""
+import os
 import re
 import subprocess
+import sys
 
 import pytest
 
@@ -88,3 +92,60 @@ def test_what_is_missing_is_named(variable, tmp_path):
         ['make', '-n', f'BUILD={tmp_path}/b', f'{variable}=/nowhere/none.c'],
         cwd=boot.ROOT, capture_output=True, text=True)
     assert done.returncode != 0 and '/nowhere/none.c' in done.stderr
+
+
+def fails(*words):
+    """What make says when it refuses."""
+    done = subprocess.run(['make', *words], cwd=boot.ROOT, text=True,
+                          capture_output=True)
+    assert done.returncode != 0
+    return done.stderr
+
+
+@pytest.mark.parametrize('odd', "`&;|<>'\"\\=:()")
+@pytest.mark.parametrize('variable', ['FILES', 'EXTRA', 'KTESTS'])
+def test_what_a_shell_would_read_is_refused(variable, odd, tmp_path):
+    assert f'has {odd} in its name' in fails(
+        '-n', f'BUILD={tmp_path}/b', f'{variable}=a{odd}b.c')
+
+
+def test_a_build_folder_is_one_word():
+    assert 'without blanks' in fails('-n', 'BUILD=a b')
+
+
+@pytest.mark.parametrize('goal', ['clean', 'distclean'])
+def test_only_what_was_built_is_removed(goal, tmp_path):
+    mine = tmp_path / 'mine'
+    (mine / 'kernel').mkdir(parents=True)
+    (mine / 'disk.img').touch()
+    assert 'is no build folder' in fails(goal, f'BUILD={mine}')
+    assert (mine / 'kernel').exists() and (mine / 'disk.img').exists()
+    (mine / 'stamp').mkdir()
+    subprocess.run(['make', goal, f'BUILD={mine}'], cwd=boot.ROOT, check=True)
+    assert not (mine / 'kernel').exists()
+    assert mine.exists() == (goal == 'clean')
+    subprocess.run(['make', 'distclean', f'BUILD={mine}'], cwd=boot.ROOT,
+                   check=True)
+    assert not mine.exists()
+
+
+def test_names_that_differ_in_case_are_one(tmp_path):
+    for name in ('x.txt', 'X.txt'):
+        (tmp_path / name).touch()
+    done = subprocess.run(
+        [sys.executable, 'tools/initrd.py', tmp_path / 'initrd.tar',
+         *(f'files/{name}={tmp_path / name}' for name in ('x.txt', 'X.txt'))],
+        cwd=boot.ROOT, text=True, capture_output=True)
+    assert done.returncode != 0 and 'would both be' in done.stderr
+
+
+@pytest.mark.parametrize('variables, says', [
+    ({'KOPTS': '-- false'}, 'KOPTS has options only'),
+    ({'ARGS': 'echo ' + 'y' * 2100}, 'bytes; TINT takes 2047')])
+def test_the_launcher_refuses(build, variables, says):
+    (build / 'disk.img').touch()
+    done = subprocess.run(
+        [sys.executable, 'tools/run.py'], cwd=boot.ROOT, text=True,
+        capture_output=True, env={**os.environ, 'BUILD': str(build),
+                                  **variables})
+    assert done.returncode != 0 and says in done.stderr

@@ -13,7 +13,7 @@
 #include <string.h>
 
 #define SECTOR  512u
-#define LETTERS 256u
+#define LETTERS 255u
 #define MOST    16384
 
 static uint8_t sectors[LETTERS][SECTOR] __attribute__((aligned(4096)));
@@ -64,7 +64,7 @@ int main(int argc, char **argv)
     NtSetInformationFile(disk, &iosb, &information, sizeof(information),
                          FileCompletionInformation);
     for (uint32_t i = 0; i < LETTERS; i++)
-        memset(sectors[i], (int)(i + 1) % (int)LETTERS, SECTOR);
+        memset(sectors[i], (int)i + 1, SECTOR);    // none is empty
     bool cancel = argc == 4 && strcmp(argv[3], "cancel") == 0;
     int moves = argc == 5 && strcmp(argv[3], "move") == 0 ? atoi(argv[4]) : -1;
     if (moves >= 0)
