@@ -96,7 +96,8 @@ static void add_irp(snapshot *snap, const IRP *irp)
         .ProcessId = (uint32_t)owner->UniqueProcess,
         .MajorFunction = location->MajorFunction, .State = irp->state,
     };
-    rtl_strcpy(element.Device, device->name, sizeof(element.Device));
+    if (device->name)    // a filter has none
+        rtl_strcpy(element.Device, device->name, sizeof(element.Device));
     append(snap, &snap->header->Irps, &element, sizeof(element));
 }
 
