@@ -228,8 +228,14 @@ static int work(uint64_t seed)
     RtlInitString(&parameters.CommandLine, "true");
     for (uint32_t i = 0; i < HANDLES; i++)
         handles[i] = make_any(&seed);
-    HANDLE thief = new_thread(steal, (void *)(seed + 1), 0);
-    HANDLE caller = new_thread(make_calls, (void *)(seed + 2), 0);
+    // Both have their handles before anybody closes what may just have got the
+    // number of one that is being replaced.
+    HANDLE thief = new_thread(steal, (void *)(seed + 1),
+                              THREAD_CREATE_FLAGS_CREATE_SUSPENDED);
+    HANDLE caller = new_thread(make_calls, (void *)(seed + 2),
+                               THREAD_CREATE_FLAGS_CREATE_SUSPENDED);
+    CHECK_OK(NtResumeThread(thief, NULL));
+    CHECK_OK(NtResumeThread(caller, NULL));
     CHECK_OK(make_calls((void *)(seed + 3)));
     CHECK_OK(NtWaitForSingleObject(caller, false, NULL));
     done = true;
