@@ -98,7 +98,7 @@ static FORCEINLINE void put(nvme_queue *q, IRP *irp, const nvme_disk *disk,
         command->opcode = NVME_FLUSH;
         command->prp1 = command->argument = command->sectors = 0;
     }
-    request->started = hal_read_tsc();
+    hal_stamp(&request->started);
     if (IsListEmpty(&q->at_device)) {
         q->since = request->started;
         q->is_behind = false;

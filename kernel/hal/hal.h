@@ -33,6 +33,13 @@ static inline uint64_t hal_read_tsc(void)
     return high << 32 | low;
 }
 
+// The same to memory, where its halves need not be put together.
+static inline void hal_stamp(uint64_t *time)
+{
+    uint32_t *half = (uint32_t *)(void *)time;
+    __asm__ volatile("rdtsc" : "=a"(half[0]), "=d"(half[1]));
+}
+
 static inline uint64_t hal_read_msr(uint32_t msr)
 {
     uint32_t low, high;

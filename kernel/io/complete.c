@@ -20,10 +20,9 @@
 static FORCEINLINE void unlink_irp(IRP *irp, ke_io_slot *slot,
                                    ke_io_slot *counter)
 {
-    KIRQL old;
-    KeAcquireSpinLock(&slot->lock, &old);
+    ki_lock_leaf(&slot->lock);
     RemoveEntryList(&irp->ThreadListEntry);
-    KeReleaseSpinLock(&slot->lock, old);
+    ki_unlock_leaf(&slot->lock);
     if (__atomic_sub_fetch(&counter->count, 1, __ATOMIC_SEQ_CST) == 0 &&
         counter->none.Header.SignalState == 0)
         KeSetEvent(&counter->none, IO_NO_INCREMENT);

@@ -87,6 +87,20 @@ static inline void ki_disable(void)
     __asm__ volatile("cli" ::: "memory");
 }
 
+// A spin lock that is never held for more than a few instructions may be taken
+// with the interrupts off instead, from any level up to DISPATCH_LEVEL.
+static inline void ki_lock_leaf(KSPIN_LOCK *lock)
+{
+    ki_disable();
+    KeAcquireSpinLockAtDpcLevel(lock);
+}
+
+static inline void ki_unlock_leaf(KSPIN_LOCK *lock)
+{
+    KeReleaseSpinLockFromDpcLevel(lock);
+    ki_enable();
+}
+
 static inline uint64_t ki_disable_interrupts(void)
 {
     uint64_t flags;

@@ -85,12 +85,11 @@ static inline bool append(KQUEUE *queue, LIST_ENTRY *entry)
 }
 
 // Somebody waits: the same with both locks, of which the dispatcher's comes
-// first. Held at DISPATCH_LEVEL; lowers to old.
+// first.
 static DECLSPEC_NOINLINE int32_t insert_for_waiters(KQUEUE *queue,
-                                                    LIST_ENTRY *entry,
-                                                    KIRQL old)
+                                                    LIST_ENTRY *entry)
 {    // lab 3
-    KeAcquireSpinLockAtDpcLevel(&ki_dispatcher_lock);
+    KIRQL old = ki_lock_dispatcher();
     KeAcquireSpinLockAtDpcLevel(&queue->lock);
     int32_t before = queue->Header.SignalState;
     bool keeps_it = inserter_takes_it(queue);
@@ -114,19 +113,18 @@ static DECLSPEC_NOINLINE int32_t insert_for_waiters(KQUEUE *queue,
 int32_t KeInsertQueue(KQUEUE *queue, LIST_ENTRY *entry)
 {    // lab 3
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    KIRQL old;
-    KeAcquireSpinLock(&queue->lock, &old);
+    ki_lock_leaf(&queue->lock);
     // A direct waiter lists itself, then takes this lock (block in wait.c):
     // we see it, or it our packet.
     if (!IsListEmpty(&queue->waiters) ||
         !IsListEmpty(&queue->Header.WaitListHead)) {
-        KeReleaseSpinLockFromDpcLevel(&queue->lock);
-        return insert_for_waiters(queue, entry, old);
+        ki_unlock_leaf(&queue->lock);
+        return insert_for_waiters(queue, entry);
     }
     int32_t before = queue->Header.SignalState;
     if (!append(queue, entry))
         before = -1;
-    KeReleaseSpinLock(&queue->lock, old);
+    ki_unlock_leaf(&queue->lock);
     return before;
 }
 
@@ -250,10 +248,9 @@ LIST_ENTRY *ke_poll_queue(KQUEUE *queue)
         IsListEmpty(&queue->EntryListHead))
         return NULL;
     LIST_ENTRY *entry = NULL;
-    KIRQL old;
-    KeAcquireSpinLock(&queue->lock, &old);
+    ki_lock_leaf(&queue->lock);
     take_entries(queue, &entry, 1);
-    KeReleaseSpinLock(&queue->lock, old);
+    ki_unlock_leaf(&queue->lock);
     return entry;
 }
 

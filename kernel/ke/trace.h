@@ -48,7 +48,7 @@ static FORCEINLINE void ki_trace_write(uint32_t event, uint32_t irql,
     ki_trace_ring *ring = KI_PRCB_FIELD(trace);
     uint64_t slot = __atomic_fetch_add(&ring->next, 1, __ATOMIC_RELAXED);
     TRACE_RECORD *record = &ring->records[slot & ring->mask];
-    record->Time = hal_read_tsc();
+    hal_stamp(&record->Time);
     if (irql == KI_PRESENT_LEVEL)
         irql = KeGetCurrentIrql();
     // Event and Aux, in one store.

@@ -28,7 +28,7 @@ typedef enum KOBJECTS {
 typedef struct DISPATCHER_HEADER {
     uint8_t Type;                // KOBJECTS
     bool Inserted;               // timer: in the heap
-    volatile int32_t SignalState;
+    int32_t SignalState;
     LIST_ENTRY WaitListHead;     // of KWAIT_BLOCK.WaitListEntry
 } DISPATCHER_HEADER;
 

@@ -63,6 +63,14 @@ PFN_NUMBER mm_allocate_frame(uint64_t reserve)
     return frame;
 }
 
+static DECLSPEC_NOINLINE void free_frame(PFN_NUMBER frame)
+{
+    KIRQL old;
+    KeAcquireSpinLock(&pfn_lock, &old);
+    mm_add_frames(frame, 1);
+    KeReleaseSpinLock(&pfn_lock, old);
+}
+
 // Takes one from the count of a frame, and frees it at 0.
 //
 // IRQL:    <= DISPATCH_LEVEL
@@ -73,10 +81,6 @@ void mm_release_frame(PFN_NUMBER frame)
     uint32_t left = __atomic_sub_fetch(&mm_pfn_database[frame].count, 1,
                                        __ATOMIC_SEQ_CST);
     ASSERT(left != UINT32_MAX);
-    if (left)
-        return;
-    KIRQL old;
-    KeAcquireSpinLock(&pfn_lock, &old);
-    mm_add_frames(frame, 1);
-    KeReleaseSpinLock(&pfn_lock, old);
+    if (__builtin_expect(!left, 0))
+        free_frame(frame);
 }

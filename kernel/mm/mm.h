@@ -1,9 +1,11 @@
 // mm.h - frames, address spaces, system pages, and pinning for DMA.
 //
-// The map of the kernel's half, the same in every address space:
+// The map of the kernel's half, the same in every address space but for the
+// page tables:
 //   MM_DIRECT_MAP      all RAM and ACPI's tables, RW, NX
 //   MM_SYSTEM_PAGES    pages handed out in runs: kernel stacks, large pool
 //                      blocks, device registers
+//   MM_PTE_BASE        the tables of this address space, R, NX (mmp.h)
 //   -2 GiB             the kernel image: text R-X, rodata R, data RW
 //
 // A frame is free, or has a count: one for being mapped or owned, one more
@@ -115,8 +117,9 @@ void MmBuildMdlForNonPagedPool(MDL *mdl, const void *address, uint32_t length);
 // Takes back what pinning did. IRQL: <= DISPATCH_LEVEL
 static inline void MmUnlockPages(MDL *mdl)
 {
-    while (mdl->locked)
-        mm_release_frame(mdl->frames[--mdl->locked]);
+    for (uint32_t i = mdl->locked; i--;)
+        mm_release_frame(mdl->frames[i]);
+    mdl->locked = 0;
 }
 
 // Copies length bytes at offset of the described memory. IRQL: <= DISPATCH.

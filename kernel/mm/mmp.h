@@ -61,6 +61,21 @@ static inline volatile uint64_t *mm_page_entry(uint64_t cr3, uint64_t address)
     return &last[address >> PAGE_SHIFT & (MM_TABLE_ENTRIES - 1)];
 }
 
+// An entry of the top table names that table itself, so that the tables of the
+// current space lie side by side here, too (NT's PTE_BASE); read-only.
+#define MM_PTE_BASE   0xFFFFF68000000000ull
+#define MM_SELF_ENTRY (MM_PTE_BASE >> MM_TOP_SHIFT & (MM_TABLE_ENTRIES - 1))
+
+// The entry of a page of the current space, by one load; where its table is not
+// there, what ki_read_entry makes of the fault: it is never "touched".
+static inline uint64_t mm_current_entry(uint64_t address)
+{
+    enum { ENTRY_SHIFT = 3 };    // log2 of an entry's size
+    uint64_t at = MM_PTE_BASE + (address >> PAGE_SHIFT << ENTRY_SHIFT), entry;
+    __asm__ volatile("call ki_read_entry" : "=a"(entry) : "D"(at) : "memory");
+    return entry;
+}
+
 // What else is made of such a walk; see pages.c.
 volatile uint64_t *mm_make_entry(uint64_t cr3, uint64_t address,
                                  volatile uint64_t *tables);

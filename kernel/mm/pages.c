@@ -205,6 +205,8 @@ NTSTATUS mm_create_space(mm_space *space, KPROCESS *process)
     const uint64_t *kernel = mm_phys_to_virt(mm_kernel_cr3);
     memcpy(table + MM_TABLE_ENTRIES / 2, kernel + MM_TABLE_ENTRIES / 2,
            PAGE_SIZE / 2);
+    table[MM_SELF_ENTRY] = space->cr3 | MM_PTE_PRESENT | MM_PTE_TOUCHED |
+                           MM_PTE_NX;
     return STATUS_SUCCESS;
 }
 

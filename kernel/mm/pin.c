@@ -12,15 +12,17 @@
 
 #include "kernel/mm/mmp.h"
 
-#define RIGHTS (MM_PTE_PRESENT | MM_PTE_USER)
+#define RIGHTS (MM_PTE_PRESENT | MM_PTE_TOUCHED | MM_PTE_USER)
 
 // Pins the frame that is mapped at address with these rights; 0 if none is.
-static inline PFN_NUMBER pin_page(uint64_t cr3, uint64_t address,
+// space: NULL is the current one.
+static inline PFN_NUMBER pin_page(const mm_space *space, uint64_t address,
                                   uint64_t rights)
 {
     PFN_NUMBER frame = 0;
     ki_disable();
-    uint64_t seen = *mm_page_entry(cr3, address);
+    uint64_t seen = space ? *mm_page_entry(space->cr3, address)
+                          : mm_current_entry(address);
     if ((seen & rights) == rights) {
         frame = mm_entry_frame(seen);
         __atomic_fetch_add(&mm_pfn_database[frame].count, 1, __ATOMIC_RELAXED);
@@ -44,8 +46,9 @@ static DECLSPEC_NOINLINE NTSTATUS give_up(MDL *mdl)
 }
 
 // Pins what mdl, which is not filled in yet, is to name.
-static FORCEINLINE NTSTATUS pin(MDL *mdl, uint64_t cr3, uint64_t address,
-                                uint32_t length, uint64_t rights)
+static FORCEINLINE NTSTATUS pin(MDL *mdl, const mm_space *space,
+                                uint64_t address, uint32_t length,
+                                uint64_t rights)
 {
     describe(mdl, address, length);
     int64_t left = (int64_t)mdl->ByteOffset + length;
@@ -53,7 +56,7 @@ static FORCEINLINE NTSTATUS pin(MDL *mdl, uint64_t cr3, uint64_t address,
     if (address > MM_HIGHEST_USER_ADDRESS)    // of the other half none is
         return STATUS_ACCESS_VIOLATION;       // ring 3's
     do {
-        PFN_NUMBER frame = pin_page(cr3, address, rights);
+        PFN_NUMBER frame = pin_page(space, address, rights);
         if (!frame)
             return give_up(mdl);
         mdl->frames[done++] = frame;
@@ -76,7 +79,7 @@ NTSTATUS mm_lock_user_buffer(MDL *mdl, uint64_t address, uint32_t length,
 {
     ASSERT_IRQL(<=, APC_LEVEL);
 
-    return pin(mdl, KI_READ_CR(3), address, length,
+    return pin(mdl, NULL, address, length,
                RIGHTS | (write ? MM_PTE_WRITE : 0));
 }
 
@@ -90,7 +93,7 @@ NTSTATUS mm_lock_space(MDL *mdl, const mm_space *space, uint64_t address,
     ASSERT_IRQL(<=, APC_LEVEL);
 
     ASSERT(ke_is_user_range((void *)address, length));
-    return pin(mdl, space->cr3, address, length, MM_PTE_PRESENT);
+    return pin(mdl, space, address, length, MM_PTE_PRESENT);
 }
 
 // Describes length bytes of pool, stack, system pages or kernel image, which
