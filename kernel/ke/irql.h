@@ -87,8 +87,9 @@ static inline void ki_disable(void)
     __asm__ volatile("cli" ::: "memory");
 }
 
-// A spin lock that is never held for more than a few instructions may be taken
-// with the interrupts off instead, from any level up to DISPATCH_LEVEL.
+// A few instructions under a spin lock may run with the interrupts off instead,
+// at any level up to DISPATCH_LEVEL. Whoever holds the lock at DISPATCH_LEVEL
+// meanwhile waits for nobody, so the spinning ends.
 static inline void ki_lock_leaf(KSPIN_LOCK *lock)
 {
     ki_disable();

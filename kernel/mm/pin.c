@@ -1,8 +1,9 @@
 // pin.c - MDLs: frames that a device may reach while ring 3 does what it likes.
 //
-// Pinning walks the page tables without the space's mutex, which only a thread
+// Pinning reads the page tables without the space's mutex, which only a thread
 // at PASSIVE_LEVEL could take. It may, because
-//   - tables go only with the space, and the space not before its last thread;
+//   - tables go only with the space, and the space not before its last thread:
+//     where MM_PTE_BASE shows one, it stays;
 //   - an entry changes by one store of 8 bytes;
 //   - interrupts are off from the look at the entry until the frame is
 //     counted, and whoever unmaps a page waits, before it lets the frame go,
