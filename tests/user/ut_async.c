@@ -439,8 +439,58 @@ static void by_array(void)
     NtClose(disk);
 }
 
+static void cannot_be_pinned(HANDLE disk, uint8_t *buffer, uint32_t length)
+{
+    iosbs[0] = (IO_STATUS_BLOCK){ .Status = 7 };
+    CHECK_STATUS(NtWriteFile(disk, NULL, NULL, NULL, &iosbs[0], buffer, length,
+                             0), STATUS_ACCESS_VIOLATION);
+    CHECK_STATUS(NtReadFile(disk, NULL, NULL, NULL, &iosbs[0], buffer, length,
+                            0), STATUS_ACCESS_VIOLATION);
+    CHECK_EQ(iosbs[0].Status, 7);
+}
+
+// Nothing lies near these: page tables are missing there, on each level.
+static void where_no_table_is(void)
+{
+    rule("CMP-02: a buffer without pages is refused, whatever table they lack");
+    HANDLE disk = open_disk(0);
+    static const uint64_t nowhere[] = {
+        0x1000, 0x12345000, 0x7812345000, 0x456789ABC000, 0x7FFFFFFEF000,
+        0x7FFFFFFFF000, 0x800000000000, 0xFFFFF68000000000, 0xFFFFF6FB7DBED000,
+    };
+    for (size_t i = 0; i < sizeof(nowhere) / sizeof(*nowhere); i++) {
+        cannot_be_pinned(disk, (uint8_t *)nowhere[i], BLOCK);
+        cannot_be_pinned(disk, (uint8_t *)nowhere[i], 16 * BLOCK);
+    }
+    // The last page of a table, of a table of these, and so on.
+    static const uint64_t ends[] = { 0x500000200000, 0x500040000000,
+                                     0x508000000000, 0x7FFFFFFF0000 };
+    for (size_t i = 0; i < sizeof(ends) / sizeof(*ends); i++) {
+        uint8_t *page = (uint8_t *)ends[i] - BLOCK;
+        void *base = page;
+        size_t size = BLOCK;
+        CHECK_OK(NtAllocateVirtualMemory(NtCurrentProcess(), &base, &size,
+                                         MEM_COMMIT | MEM_RESERVE,
+                                         PAGE_READWRITE));
+        CHECK_EQ(base, page);
+        cannot_be_pinned(disk, page, 2 * BLOCK);
+        cannot_be_pinned(disk, page - BLOCK, 2 * BLOCK);
+        iosbs[0].Status = STATUS_PENDING;
+        CHECK_STATUS(NtWriteFile(disk, NULL, NULL, NULL, &iosbs[0], page, BLOCK,
+                                 0), STATUS_PENDING);
+        CHECK_OK(NtWaitForSingleObject(disk, false, NULL));
+        CHECK_EQ(iosbs[0].Information, BLOCK);
+        size = 0;
+        CHECK_OK(NtFreeVirtualMemory(NtCurrentProcess(), &base, &size,
+                                     MEM_RELEASE));
+        cannot_be_pinned(disk, page, BLOCK);
+    }
+    NtClose(disk);
+}
+
 int main(void)
 {
+    where_no_table_is();
     by_array();
     by_event();
     by_apc();
