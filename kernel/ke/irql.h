@@ -88,8 +88,8 @@ static inline void ki_disable(void)
 }
 
 // A few instructions under a spin lock may run with the interrupts off instead,
-// at any level up to DISPATCH_LEVEL. Whoever holds the lock at DISPATCH_LEVEL
-// meanwhile waits for nobody, so the spinning ends.
+// at any level up to DISPATCH_LEVEL; afterwards they are on. Whoever holds the
+// lock at DISPATCH_LEVEL meanwhile waits for nobody, so the spinning ends.
 static inline void ki_lock_leaf(KSPIN_LOCK *lock)
 {
     ki_disable();

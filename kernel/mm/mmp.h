@@ -67,7 +67,8 @@ static inline volatile uint64_t *mm_page_entry(uint64_t cr3, uint64_t address)
 #define MM_SELF_ENTRY (MM_PTE_BASE >> MM_TOP_SHIFT & (MM_TABLE_ENTRIES - 1))
 
 // The entry of a page of the current space, by one load; where its table is not
-// there, what ki_read_entry makes of the fault: it is never "touched".
+// there, the status that ki_read_entry makes of the fault: its bits 5 and 6 are
+// 0, where every entry that is present has MM_PTE_TOUCHED.
 static inline uint64_t mm_current_entry(uint64_t address)
 {
     enum { ENTRY_SHIFT = 3 };    // log2 of an entry's size
