@@ -40,6 +40,8 @@ static inline KIRQL KeGetCurrentIrql(void)
 {
     uint64_t irql;
     __asm__ volatile("mov %%cr8, %0" : "=r"(irql));
+    if (irql > 15)    // it has four bits
+        __builtin_unreachable();
     return (KIRQL)irql;
 }
 

@@ -282,7 +282,13 @@ _Noreturn void kernel_main(uint32_t magic, uint32_t info)
     ex_init_pool();
     if (!init_trace(0))
         refuse("no memory for the trace ring");
-    ki_trace_mask = ke_default_trace_mask = (uint32_t)trace_mask;
+    ke_hook = (ke_hooks){ .services = nt_services,
+                          .service_count = NT_SERVICE_COUNT,
+                          .user_fault = ps_user_fault,
+                          .thread_dead = ps_thread_dead, .reap = ob_reap,
+                          .free_apc = free_apc };
+    ke_default_trace_mask = (uint32_t)trace_mask;
+    ke_want_trace(&(uint32_t){ 0 }, 0);
     if (!NT_SUCCESS(hal_init_apics(MmMapIoSpace)))
         refuse("no ACPI table of processors and interrupts (MADT)");
     KeGetCurrentPrcb()->apic_id = hal_lapic_id();
@@ -293,11 +299,6 @@ _Noreturn void kernel_main(uint32_t magic, uint32_t info)
     ps_init();
     io_cancel_of_threads = ps_cancel_io;
     io_for_each_thread = ps_for_each_thread;
-    ke_hook = (ke_hooks){ .services = nt_services,
-                          .service_count = NT_SERVICE_COUNT,
-                          .user_fault = ps_user_fault,
-                          .thread_dead = ps_thread_dead, .reap = ob_reap,
-                          .free_apc = free_apc };
     if (!NT_SUCCESS(ps_create_system_thread(system_thread, &loader)))
         refuse("no memory for the first thread");
     ke_idle();

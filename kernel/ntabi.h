@@ -422,7 +422,8 @@ typedef enum TRACE_EVENT {
     TRACE_APC_OUT,        // thread   -          10
     TRACE_IRP_DONE,       // IRP      -          10 status stored
     TRACE_PORT_INSERT,    // IRP or 0 depth      10 packet in the port
-    TRACE_PORT_REMOVE,    // IRP or 0 depth      11 a thread took it
+    TRACE_PORT_REMOVE,    // IRP or 0 depth      11 a thread took it; 0, a post,
+                          //                     only beside PORT_INSERT
     TRACE_USER_APC,       // thread   -          10 user APC to ring 3
     TRACE_SERVICE,        // number   -          1  system call begins
     TRACE_READY,          // thread   priority   a thread became ready

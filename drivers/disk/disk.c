@@ -32,13 +32,14 @@ static NTSTATUS read_write(DEVICE_OBJECT *device, IRP *irp)
     IO_STACK_LOCATION *stack = IoGetCurrentIrpStackLocation(irp);
     uint64_t offset = stack->Parameters.Read.ByteOffset;
     uint32_t length = stack->Parameters.Read.Length;
+    uint64_t end;
 
     if (length == 0)
         return io_complete(irp, STATUS_SUCCESS, 0);
     if ((offset | length) & (device->SectorSize - 1) ||
-        irp->MdlAddress->ByteOffset & (disk->alignment - 1))
+        irp->MdlAddress->ByteOffset & disk->alignment)
         return io_complete(irp, STATUS_INVALID_PARAMETER, 0);
-    if (offset >= disk->size || length > disk->size - offset) {
+    if (__builtin_add_overflow(offset, length, &end) || end > disk->size) {
         if (stack->MajorFunction == IRP_MJ_WRITE)
             return io_complete(irp, STATUS_INVALID_PARAMETER, 0);
         if (offset >= disk->size)

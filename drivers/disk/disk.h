@@ -17,7 +17,7 @@
 // The first member of the device's extension; set at initialisation.
 typedef struct disk_common {
     uint64_t size;            // bytes
-    uint32_t alignment;       // of buffers in memory, a power of two
+    uint32_t alignment;       // bits that a buffer's address may not have
     uint32_t number;          // of \??\PhysicalDriveN; disk_create sets it
     DRIVER_DISPATCH *send;    // takes checked reads and writes, and flushes
 } disk_common;

@@ -64,7 +64,7 @@ static NTSTATUS create_disk(DRIVER_OBJECT *driver, ide_channel *channel,
                             uint8_t unit)
 {
     ide_disk found = { .channel = channel, .unit = unit,
-                       .disk = { .alignment = sizeof(uint16_t),
+                       .disk = { .alignment = sizeof(uint16_t) - 1,
                                  .send = ide_send } };
     return identify(&found) ? disk_create(driver, &found.disk, sizeof(found),
                                           IDE_SECTOR_SIZE)

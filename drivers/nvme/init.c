@@ -69,7 +69,7 @@ static NTSTATUS prepare_queue(nvme_controller *c, uint32_t index,
     uint64_t sq_pages = BYTES_TO_PAGES(depth * sizeof(*q->sq));
     uint64_t cq_pages = BYTES_TO_PAGES(depth * sizeof(*q->cq));
     q->controller = c;
-    q->depth = depth;
+    q->last = depth - 1;
     q->sq = allocate_contiguous(sq_pages + cq_pages);
     q->slots = mm_allocate_system_pages(
         (uint32_t)BYTES_TO_PAGES(depth * sizeof(*q->slots)));
@@ -125,6 +125,7 @@ static NTSTATUS prepare(nvme_controller *c, uint8_t msix)
     if (!messages || !c->registers || !admin)
         return STATUS_INSUFFICIENT_RESOURCES;
     uint32_t depth = (c->registers[NVME_CAP] & CAP_ENTRIES_MASK) + 1;
+    depth = 1u << (31 - __builtin_clz(depth));    // see next_place
     c->stride = 1u << (c->registers[NVME_CAP + 1] & CAP_STRIDE_MASK);
     c->doorbells = MmMapIoSpace(base + DOORBELLS, 2 * (c->queue_count + 1) *
                                                       c->stride *
@@ -177,7 +178,7 @@ static NTSTATUS create_disk(DRIVER_OBJECT *driver, nvme_controller *c)
     if (!transfer || transfer > MAXIMUM_TRANSFER)
         transfer = MAXIMUM_TRANSFER;
     nvme_disk disk = {
-        .disk = { .size = sectors << shift, .alignment = sizeof(uint32_t),
+        .disk = { .size = sectors << shift, .alignment = sizeof(uint32_t) - 1,
                   .send = nvme_send },
         .controller = c, .max_bytes = PAGE_SIZE << transfer,
         .sector_shift = shift,

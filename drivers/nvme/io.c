@@ -1,8 +1,8 @@
 // io.c - a request's way through a queue pair: dispatch, interrupt, DPC.
 //
 // All of it belongs to one processor: its threads put commands into its ring
-// at DISPATCH_LEVEL, and its interrupt's DPC takes the answers out. The queue's
-// lock is there for others who cancel, reset, or share the queue.
+// with the interrupts off, and its interrupt's DPC takes the answers out. The
+// queue's lock is there for others who cancel, reset, or share the queue.
 //
 // A request is one command after the other, if it moves more than the device
 // takes at once. It allocates before it is accepted, and never afterwards.
@@ -56,7 +56,7 @@ static FORCEINLINE void write_prps(nvme_command *command,
 
 static inline uint32_t next_place(const nvme_queue *q, uint32_t place)
 {
-    return place + 1 == q->depth ? 0 : place + 1;
+    return (place + 1) & q->last;
 }
 
 // A command's place in the ring is its id, and free again when the answer is
@@ -69,13 +69,15 @@ static FORCEINLINE bool has_room(const nvme_queue *q)
 // Writes the command that moves the request's bytes from done on. Of an entry,
 // what is not written here is always as it was made.
 static FORCEINLINE void put(nvme_queue *q, IRP *irp, const nvme_disk *disk,
-                            uint32_t length, uint32_t done)
+                            const IO_STACK_LOCATION *stack, uint32_t length,
+                            uint32_t done)
 {
-    const IO_STACK_LOCATION *stack = IoGetCurrentIrpStackLocation(irp);
     nvme_request *request = request_of(irp);
     uint32_t place = q->sq_tail;
     nvme_command *command = &q->sq[place];
 
+    q->sq_tail = next_place(q, place);
+    q->slots[place] = irp;
     command->id = (uint16_t)place;
     if (length) {
         uint8_t shift = disk->sector_shift;
@@ -105,8 +107,6 @@ static FORCEINLINE void put(nvme_queue *q, IRP *irp, const nvme_disk *disk,
         ke_watchdog_progress(&q->watchdog);
     }
     InsertTailList(&q->at_device, &irp->Tail.ListEntry);
-    q->slots[place] = irp;
-    q->sq_tail = next_place(q, place);
     io_irp_at_device(irp, disk->disk.number);
 }
 
@@ -115,7 +115,7 @@ static void put_again(nvme_queue *q, IRP *irp)
 {
     const nvme_request *request = request_of(irp);
     const IO_STACK_LOCATION *stack = IoGetCurrentIrpStackLocation(irp);
-    put(q, irp, stack->DeviceObject->DeviceExtension, request->length,
+    put(q, irp, stack->DeviceObject->DeviceExtension, stack, request->length,
         request->done);
 }
 
@@ -123,10 +123,17 @@ static void put_again(nvme_queue *q, IRP *irp)
 // would be an invalid doorbell write (Asynchronous Event Information).
 static inline void ring(nvme_queue *q)
 {
-    if (q->rung == q->sq_tail)
+    uint32_t tail = q->sq_tail;
+    if (q->rung == tail)
         return;
     __atomic_thread_fence(__ATOMIC_RELEASE);    // the commands come first
-    *q->sq_doorbell = q->rung = q->sq_tail;
+    *q->sq_doorbell = q->rung = tail;
+}
+
+static inline void ring_unless(nvme_queue *q, bool more)    // follow
+{
+    if (!more && !q->in_dpc)
+        ring(q);
 }
 
 // ---- Waiting for the ring -------------------------------------------------
@@ -192,25 +199,24 @@ NTSTATUS nvme_send(DEVICE_OBJECT *device, IRP *irp)
                           ? 0 : stack->Parameters.Read.Length;
     request->length = length;
     request->done = request->list = 0;
-    if (length > PAGE_SIZE &&
+    if (__builtin_expect(length > PAGE_SIZE, 0) &&
         irp->MdlAddress->ByteOffset + (uint64_t)length > 2 * PAGE_SIZE &&
         !(request->list = ex_allocate_io_frame()))
         return io_complete(irp, STATUS_INSUFFICIENT_RESOURCES, 0);
 
     // When the lock is let go another processor may complete and free irp.
-    bool accepted = true;
     IoMarkIrpPending(irp);
-    bool more = stack->Flags & SL_MORE_FOLLOWS;
-    KIRQL old = KeRaiseIrqlToDpcLevel();
     nvme_queue *q = disk->controller->queue_of[KeGetCurrentProcessorNumber()];
-    KeAcquireSpinLockAtDpcLevel(&q->lock);
-    if (has_room(q))    // then nothing waits: see start_waiting
-        put(q, irp, disk, length, 0);
-    else
-        accepted = wait_in_line(q, irp, &q->waiting);
-    if (!more && !q->in_dpc)    // also for those before one that waits
-        ring(q);
-    KeReleaseSpinLock(&q->lock, old);
+    ki_lock_leaf(&q->lock);
+    if (has_room(q)) {    // then nothing waits: see start_waiting
+        put(q, irp, disk, stack, length, 0);
+        ring_unless(q, stack->Flags & SL_MORE_FOLLOWS);
+        ki_unlock_leaf(&q->lock);
+        return STATUS_PENDING;
+    }
+    bool accepted = wait_in_line(q, irp, &q->waiting);
+    ring_unless(q, stack->Flags & SL_MORE_FOLLOWS);    // for those before it
+    ki_unlock_leaf(&q->lock);
     if (!accepted)
         end(irp, STATUS_CANCELLED);
     return STATUS_PENDING;
@@ -249,12 +255,13 @@ bool nvme_isr(KINTERRUPT *interrupt, void *context)
 static inline bool take_answer(nvme_queue *q, LIST_ENTRY *done)
 {
     const nvme_completion *entry = &q->cq[q->cq_head];
-    if (q->stopped || !nvme_is_new(entry, q->phase))
+    uint16_t answer = __atomic_load_n(&entry->status, __ATOMIC_ACQUIRE);
+    if ((answer & NVME_PHASE) != q->phase)
         return false;
-    IRP *irp = q->slots[entry->id];
+    IRP **slot = &q->slots[entry->id], *irp = *slot;
     nvme_request *request = request_of(irp);
-    NTSTATUS status = nvme_status(entry);
-    q->slots[entry->id] = NULL;
+    NTSTATUS status = nvme_status(answer);
+    *slot = NULL;
     q->answers++;
     q->cq_head = next_place(q, q->cq_head);
     if (q->cq_head == 0)
@@ -315,8 +322,9 @@ void nvme_dpc(KDPC *dpc, void *context, void *argument1, void *argument2)
     KeAcquireSpinLockAtDpcLevel(&q->lock);
     uint32_t head = q->cq_head;
     const LIST_ENTRY *first = q->at_device.Flink;
-    while (take_answer(q, &done))
-        continue;
+    if (!q->stopped)
+        while (take_answer(q, &done))
+            continue;
     if (q->cq_head != head)
         *q->cq_doorbell = q->cq_head;
     leave(q, &done, first);
@@ -375,7 +383,7 @@ void nvme_timeout_dpc(KDPC *dpc, void *context, void *argument1,
     bool late = is_stuck(q, now);
     if (late && lately) {
         if (!q->is_behind)
-            q->patience = answers + q->depth;
+            q->patience = answers + q->last + 1;
         q->is_behind = true;
         late = (int32_t)(answers - q->patience) >= 0;
         if (!late)
@@ -406,8 +414,8 @@ void nvme_restart(nvme_queue *q, uint64_t noticed)
         irp->IoStatus.Status = STATUS_IO_TIMEOUT;
         InsertTailList(to, &irp->Tail.ListEntry);
     }
-    memset(q->slots, 0, q->depth * sizeof(*q->slots));
-    memset(q->cq, 0, q->depth * sizeof(*q->cq));
+    memset(q->slots, 0, (q->last + 1) * sizeof(*q->slots));
+    memset(q->cq, 0, (q->last + 1) * sizeof(*q->cq));
     q->sq_tail = q->rung = q->cq_head = 0;
     q->phase = NVME_PHASE;
     q->stopped = false;

@@ -61,8 +61,8 @@ typedef struct nvme_completion {
 // What the driver knows about a request: IRP.Tail.DriverContext.
 typedef struct nvme_request {
     uint32_t length;     // bytes in all; 0: a flush
-    uint32_t done;       // of them, moved by earlier commands
     uint32_t bytes;      // of the present command
+    uint32_t done;       // of all, moved by earlier commands
     PFN_NUMBER list;     // the page for its PRP list, or 0
     uint64_t started;    // TSC, of the present command
     struct nvme_queue *queue;
@@ -71,7 +71,7 @@ typedef struct nvme_request {
 typedef struct nvme_queue {
     // Set at initialisation.
     struct nvme_controller *controller;
-    uint32_t depth;
+    uint32_t last;           // place in the rings, whose depth is a power of 2
     nvme_command *sq;
     nvme_completion *cq;
     volatile uint32_t *sq_doorbell, *cq_doorbell;
@@ -127,21 +127,16 @@ typedef struct nvme_disk {
     uint8_t sector_shift;
 } nvme_disk;
 
-// Has the device written this entry, in the pass that has this phase?
-static inline bool nvme_is_new(const nvme_completion *entry, uint32_t phase)
-{
-    return (__atomic_load_n(&entry->status, __ATOMIC_ACQUIRE) & NVME_PHASE) ==
-           phase;
-}
-
-// What the device answered: behind the phase a code of 8 bits and its type.
-static inline NTSTATUS nvme_status(const nvme_completion *entry)
+// The status of a completion as an NTSTATUS: behind the phase a code of 8 bits
+// and its type. The device has not written the completion if the phase is not
+// that of this pass, so the status is read first.
+static inline NTSTATUS nvme_status(uint16_t answer)
 {
     enum { CODE_SHIFT = 1, TYPE_SHIFT = 9, TYPE_MASK = 7 };
-    uint8_t code = (uint8_t)(entry->status >> CODE_SHIFT);
-    if (entry->status >> CODE_SHIFT == 0)
+    if (answer >> CODE_SHIFT == 0)
         return STATUS_SUCCESS;
-    return io_status_from_nvme(entry->status >> TYPE_SHIFT & TYPE_MASK, code);
+    return io_status_from_nvme(answer >> TYPE_SHIFT & TYPE_MASK,
+                               (uint8_t)(answer >> CODE_SHIFT));
 }
 
 static inline uint64_t nvme_physical(const void *memory)

@@ -32,7 +32,8 @@ static void enable(const nvme_controller *c)
 static NTSTATUS take_admin(nvme_controller *c, uint32_t number)
 {
     const nvme_completion *entry = &c->admin_cq[number % ADMIN_ENTRIES];
-    if (!nvme_is_new(entry, number / ADMIN_ENTRIES % 2 ? 0 : NVME_PHASE))
+    uint16_t answer = __atomic_load_n(&entry->status, __ATOMIC_ACQUIRE);
+    if ((answer & NVME_PHASE) != (number / ADMIN_ENTRIES % 2 ? 0 : NVME_PHASE))
         return STATUS_PENDING;
     c->doorbells[c->stride] = (number + 1) % ADMIN_ENTRIES;
     // It says how many it has of either, less one. A reset leaves us with those
@@ -40,7 +41,7 @@ static NTSTATUS take_admin(nvme_controller *c, uint32_t number)
     if (number == SET_QUEUES && !c->resetting)
         c->queue_count = MIN(c->queue_count, MIN(entry->result & UINT16_MAX,
                                                  entry->result >> 16) + 1);
-    return nvme_status(entry);
+    return nvme_status(answer);
 }
 
 static void send_admin(const nvme_controller *c, uint32_t number,
@@ -62,7 +63,7 @@ static void send_ring(const nvme_controller *c, uint32_t number)
     enum { CONTIGUOUS = 1, INTERRUPTS = 2 };
     uint64_t index = (number - FIRST_QUEUE) % c->queue_count, id = index + 1;
     const nvme_queue *q = &c->queues[index];
-    uint64_t argument = id | (uint64_t)(q->depth - 1) << 16 | id << 48;
+    uint64_t argument = id | (uint64_t)q->last << 16 | id << 48;
     if (number < FIRST_QUEUE + c->queue_count)
         send_admin(c, number, NVME_CREATE_CQ, q->cq,
                    argument | (uint64_t)(CONTIGUOUS | INTERRUPTS) << 32);

@@ -79,7 +79,7 @@ static void advance_position(IRP *irp)
     IO_STACK_LOCATION *top = &irp->stack[irp->StackCount - 1];
     file->FinalStatus = irp->IoStatus.Status;
     if (file->DeviceObject->seekable && !NT_ERROR(irp->IoStatus.Status) &&
-        iop_is_transfer(top))
+        irp->flags & IRP_TRANSFER)
         file->CurrentByteOffset = top->Parameters.Read.ByteOffset +
                                   irp->IoStatus.Information;
 }
@@ -109,9 +109,8 @@ static void queue_user_apc(IRP *irp)
 }
 
 // Puts the IRP itself into the port, if that still has handles.
-static inline void queue_packet(IRP *irp)
+static inline void queue_packet(IRP *irp, KQUEUE *port)
 {
-    KQUEUE *port = irp->OriginalFileObject->CompletionPort;
     uint32_t id = irp->id;
     irp->Tail.packet.is_irp = true;
     // From here on a taker may free it, unless the port refuses; and with it
@@ -140,7 +139,7 @@ void iop_finish_irp(IRP *irp, bool skip_packet)
         queue_user_apc(irp);
     else if (irp->OriginalFileObject->CompletionPort &&
              irp->UserApcContext && !skip_packet)
-        queue_packet(irp);
+        queue_packet(irp, irp->OriginalFileObject->CompletionPort);
     else
         io_discard_irp(irp);
 }
@@ -160,10 +159,11 @@ static void complete_apc(KAPC *apc, KNORMAL_ROUTINE **normal, void **context,
 // The direct road: all that needs no address space, then the port.
 static FORCEINLINE void complete_directly(IRP *irp)
 {
+    FILE_OBJECT *file = irp->OriginalFileObject;
     ASSERT(irp->flags & IRP_ON_FILE);
     signal_completion(irp);
-    unlink_irp(irp, &irp->OriginalFileObject->io, &irp->Thread->Process->io);
-    queue_packet(irp);
+    unlink_irp(irp, &file->io, &irp->Thread->Process->io);
+    queue_packet(irp, file->CompletionPort);
 }
 
 static void rundown_apc(KAPC *apc);
@@ -213,8 +213,8 @@ static inline void complete_pending(IRP *irp, KPRIORITY boost)
         iop_release_mdl(irp);
     // Whoever waits for the request's event must find the status stored
     // (IRP-09), and only the asking process's address space can hold that.
-    if (io_direct_road && (irp->flags & IRP_ON_FILE) && !irp->SystemBuffer &&
-        !irp->UserEvent) {
+    if (io_direct_road && (irp->flags & IRP_ON_FILE) &&
+        !((uintptr_t)irp->SystemBuffer | (uintptr_t)irp->UserEvent)) {
         complete_directly(irp);
         return;
     }
@@ -227,13 +227,11 @@ static inline void complete_pending(IRP *irp, KPRIORITY boost)
 // ---- Up the stack ---------------------------------------------------------
 
 // Invoke conditions are OR-ed (IRP-03).
-static inline bool wants_call(const IO_STACK_LOCATION *location, const IRP *irp)
+static inline bool wants_call(uint8_t control, const IRP *irp)
 {
-    uint8_t control = location->Control;
-    return location->CompletionRoutine &&
-           ((NT_SUCCESS(irp->IoStatus.Status) ? control & SL_INVOKE_ON_SUCCESS
-                                              : control & SL_INVOKE_ON_ERROR) ||
-            (irp->Cancel && control & SL_INVOKE_ON_CANCEL));
+    return (NT_SUCCESS(irp->IoStatus.Status) ? control & SL_INVOKE_ON_SUCCESS
+                                             : control & SL_INVOKE_ON_ERROR) ||
+           (irp->Cancel && control & SL_INVOKE_ON_CANCEL);
 }
 
 // Calls the completion routines upwards; false when one keeps the IRP.
@@ -242,17 +240,17 @@ static inline bool walk_up(IRP *irp)
     bool top;
     do {
         IO_STACK_LOCATION *done = irp->location++;
-        irp->PendingReturned = done->Control & SL_PENDING_RETURNED;
+        uint8_t control = done->Control;
+        irp->PendingReturned = control & SL_PENDING_RETURNED;
         top = irp->CurrentLocation++ == irp->StackCount;
-        bool call = wants_call(done, irp);
         done->Control = 0;    // it may be sent again (IRP-02)
-        if (call) {
+        if (done->CompletionRoutine && wants_call(control, irp)) {
             DEVICE_OBJECT *device =
                 top ? NULL : IoGetCurrentIrpStackLocation(irp)->DeviceObject;
             if (done->CompletionRoutine(device, irp, done->Context) ==
                 STATUS_MORE_PROCESSING_REQUIRED)
                 return false;
-        } else if (irp->PendingReturned && !top) {
+        } else if (!top && irp->PendingReturned) {
             IoMarkIrpPending(irp);    // passed up by itself (IRP-04)
         }
     } while (!top);
@@ -270,6 +268,7 @@ static inline bool walk_up(IRP *irp)
 void IoCompleteRequest(IRP *irp, KPRIORITY boost)
 {
     ASSERT_IRQL_RULE("IRP-07", <=, DISPATCH_LEVEL);
+    ki_trace(TRACE_IRP_COMPLETE, 0, irp->id);
     if (irp->CurrentLocation > irp->StackCount)    // never sent, or done
         KeBugCheckEx(MULTIPLE_IRP_COMPLETE_REQUESTS, (uintptr_t)irp,
                      irp->id, 0, 0);
@@ -277,7 +276,6 @@ void IoCompleteRequest(IRP *irp, KPRIORITY boost)
     if (irp->CancelRoutine)
         KeBugCheckEx(CANCEL_STATE_IN_COMPLETED_IRP, (uintptr_t)irp, irp->id,
                      0, 0);
-    ki_trace(TRACE_IRP_COMPLETE, 0, irp->id);
     if (!walk_up(irp))
         return;
     irp->state = IrpCompleted;

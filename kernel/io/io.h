@@ -60,12 +60,14 @@ static FORCEINLINE IRP *io_build_irp(FILE_OBJECT *file, uint8_t major)
         return NULL;
     ki_trace(TRACE_IRP_BUILT, major, irp->id);
     IO_STACK_LOCATION *location = irp->stack + size - 1;
-    io_clear_locations(irp->stack, location);
-    io_clear_locations(location, location + 1);
-    io_initialize_irp(irp, size);
-    irp->OriginalFileObject = file;
+    for (IO_STACK_LOCATION *lower = irp->stack; lower < location; lower++)
+        io_clear_location(lower);
+    io_clear_location(location);
     location->MajorFunction = major;
     location->FileObject = file;
+    bool transfer = major == IRP_MJ_READ || major == IRP_MJ_WRITE;
+    io_initialize_irp(irp, size, transfer ? IRP_TRANSFER : 0);
+    irp->OriginalFileObject = file;
     return irp;
 }
 
@@ -133,11 +135,13 @@ NTSTATUS io_bind_port(FILE_OBJECT *file, KQUEUE *port, void *key);
 NTSTATUS io_post(KQUEUE *port, void *key, void *context, NTSTATUS status,
                  uintptr_t information);
 // Takes a completion; for an IRP it finishes stage 10 where the direct road
-// left it to us. As ke_remove_queue otherwise.
-NTSTATUS io_remove_one(KQUEUE *port, const int64_t *timeout,
-                       FILE_IO_COMPLETION_INFORMATION *entry);
+// left it to us. As ke_remove_queue otherwise. All pointers but timeout are
+// ring 3's, below the hole.
+NTSTATUS io_remove_one(KQUEUE *port, const int64_t *timeout, void **key,
+                       void **context, IO_STATUS_BLOCK *iosb);
 enum { IO_PORT_BATCH = 64 };    // packets taken off a port in one go
-// The same for up to count, no more than that.
+// The same for up to count, no more than that; what *taken does not count stays
+// in the port.
 NTSTATUS io_remove_completion(KQUEUE *port, bool alertable,
                               const int64_t *timeout,
                               FILE_IO_COMPLETION_INFORMATION *entries,

@@ -15,12 +15,6 @@ typedef struct iop_mini_packet {
     FILE_IO_COMPLETION_INFORMATION information;
 } iop_mini_packet;
 
-static inline bool iop_is_transfer(const IO_STACK_LOCATION *location)
-{
-    return location->MajorFunction == IRP_MJ_READ ||
-           location->MajorFunction == IRP_MJ_WRITE;
-}
-
 // Takes a request off its file's or its thread's list.
 void iop_unlink_irp(IRP *irp);
 // Stage 10. skip_packet: an immediate success that wants none (IOCP-21).
@@ -38,7 +32,7 @@ static FORCEINLINE void iop_store_results(IRP *irp)
     if (irp->SystemBuffer && irp->UserBuffer)
         iop_copy_output(irp);
     // Information goes first: whoever polls sees Status change last.
-    ke_put_user_pair(irp->UserIosb, (uint32_t)irp->IoStatus.Status,
+    ki_put_user_pair(irp->UserIosb, (uint32_t)irp->IoStatus.Status,
                      irp->IoStatus.Information);
     irp->flags |= IRP_STORED;
 }
@@ -66,7 +60,8 @@ static FORCEINLINE void iop_free_irp(IRP *irp)
 
 static FORCEINLINE void iop_discard_irp(IRP *irp)
 {
-    if (irp->MdlAddress || irp->SystemBuffer || irp->UserEvent)
+    if ((uintptr_t)irp->MdlAddress | (uintptr_t)irp->SystemBuffer |
+        (uintptr_t)irp->UserEvent)
         iop_discard_buffers(irp);
     if (irp->flags & IRP_ON_FILE)
         ObDereferenceObject(irp->Thread);

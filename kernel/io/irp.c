@@ -15,11 +15,12 @@ IRP *IoAllocateIrp(int8_t stack_size)
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
     IRP *irp = io_take_irp(stack_size);
     if (irp) {
-        io_initialize_irp(irp, stack_size);
+        io_initialize_irp(irp, stack_size, 0);
         irp->IoStatus.Status = STATUS_SUCCESS;
         irp->Thread = NULL;
         memset(&irp->Tail, 0, sizeof(irp->Tail));
-        io_clear_locations(irp->stack, irp->location);
+        for (int8_t i = 0; i < stack_size; i++)
+            io_clear_location(&irp->stack[i]);
     }
     return irp;
 }

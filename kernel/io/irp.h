@@ -129,6 +129,7 @@ struct IRP {
 #define IRP_ON_FILE     0x02u    // it hangs, or hung, on the file's slot
 #define IRP_STORED      0x04u    // stage 10 is over but for the packet
 #define IRP_SYNCHRONOUS 0x08u    // its thread waits for it in the same call
+#define IRP_TRANSFER    0x10u    // a read or write that a thread asked for
 
 static inline IO_STACK_LOCATION *IoGetCurrentIrpStackLocation(IRP *irp)
 {
@@ -180,30 +181,28 @@ static inline DRIVER_CANCEL *IoSetCancelRoutine(IRP *irp,
     return __atomic_exchange_n(&irp->CancelRoutine, routine, __ATOMIC_SEQ_CST);
 }
 
-// Clears locations, so that whoever fills one in writes no more than it wants.
-static inline void io_clear_locations(IO_STACK_LOCATION *from,
-                                      const IO_STACK_LOCATION *to)
+// Clears a location, so that whoever fills it in writes no more than it wants.
+static inline void io_clear_location(IO_STACK_LOCATION *location)
 {
-    for (; from < to; from++) {
-        from->MajorFunction = from->MinorFunction = 0;
-        from->Flags = from->Control = 0;
-        from->Parameters.DeviceIoControl.OutputBufferLength = 0;
-        from->Parameters.DeviceIoControl.InputBufferLength = 0;
-        from->Parameters.Read.ByteOffset = 0;
-        from->DeviceObject = NULL;
-        from->FileObject = NULL;
-        from->CompletionRoutine = NULL;
-    }
+    location->MajorFunction = location->MinorFunction = 0;
+    location->Flags = location->Control = 0;
+    location->Parameters.DeviceIoControl.OutputBufferLength = 0;
+    location->Parameters.DeviceIoControl.InputBufferLength = 0;
+    location->Parameters.Read.ByteOffset = 0;
+    location->DeviceObject = NULL;
+    location->FileObject = NULL;
+    location->CompletionRoutine = NULL;
 }
 
 // Makes a fresh IRP of memory that holds stack_size locations (IRP-01), which
 // are not cleared. Its id is there.
-static inline void io_initialize_irp(IRP *irp, int8_t stack_size)
+static inline void io_initialize_irp(IRP *irp, int8_t stack_size,
+                                     uint16_t flags)
 {
     irp->Cancel = false;
     irp->PendingReturned = false;
     irp->state = IrpCreated;
-    irp->flags = 0;
+    irp->flags = flags;
     irp->StackCount = stack_size;
     irp->CurrentLocation = (int8_t)(stack_size + 1);
     irp->location = irp->stack + stack_size;

@@ -10,13 +10,12 @@ OBJECT_TYPE io_port_type = {
 
 bool io_direct_road;
 
-static void discard_packet(LIST_ENTRY *entry)
+static FORCEINLINE void discard_packet(io_packet *packet)
 {
-    io_packet *packet = CONTAINING_RECORD(entry, io_packet, entry);
     if (packet->is_irp)
-        io_discard_irp(CONTAINING_RECORD(packet, IRP, Tail.packet));
+        iop_discard_irp(CONTAINING_RECORD(packet, IRP, Tail.packet));
     else
-        ExFreePoolWithTag(packet, IOP_TAG);
+        ex_give(KE_KEPT_PACKETS, packet, IOP_TAG);
 }
 
 // The last handle runs the port down: waiters return, packets are dropped.
@@ -33,7 +32,7 @@ void iop_close_port(EPROCESS *process, void *object, uint32_t handles)
     LIST_ENTRY *entry = first;
     while (entry) {
         LIST_ENTRY *next = entry->Flink == first ? NULL : entry->Flink;
-        discard_packet(entry);
+        discard_packet(CONTAINING_RECORD(entry, io_packet, entry));
         entry = next;
     }
 }
@@ -60,14 +59,13 @@ NTSTATUS io_bind_port(FILE_OBJECT *file, KQUEUE *port, void *key)
     return bound ? STATUS_INVALID_PARAMETER : STATUS_SUCCESS;
 }
 
-static inline void complete_entry(FILE_IO_COMPLETION_INFORMATION *entry,
-                                  void *key, void *context, NTSTATUS status,
-                                  uintptr_t information)
+static inline FILE_IO_COMPLETION_INFORMATION complete_entry(
+    void *key, void *context, NTSTATUS status, uintptr_t information)
 {
-    entry->KeyContext = key;
-    entry->ApcContext = context;
-    entry->IoStatusBlock.Pointer = (void *)(uint64_t)(uint32_t)status;
-    entry->IoStatusBlock.Information = information;
+    return (FILE_IO_COMPLETION_INFORMATION){
+        key, context, { .Pointer = (void *)(uint64_t)(uint32_t)status,
+                        .Information = information }
+    };
 }
 
 // Posts a packet that no I/O made (IOCP-03).
@@ -83,7 +81,7 @@ NTSTATUS io_post(KQUEUE *port, void *key, void *context, NTSTATUS status,
     if (!post)
         return STATUS_INSUFFICIENT_RESOURCES;
     post->packet.is_irp = false;
-    complete_entry(&post->information, key, context, status, information);
+    post->information = complete_entry(key, context, status, information);
     int32_t before = KeInsertQueue(port, &post->packet.entry);
     ki_trace(TRACE_PORT_INSERT, (uint32_t)before, 0);
     if (before < 0) {
@@ -93,54 +91,72 @@ NTSTATUS io_post(KQUEUE *port, void *key, void *context, NTSTATUS status,
     return STATUS_SUCCESS;
 }
 
-// Turns an IRP into what the taker gets. On the direct road the status is
-// stored only now, in the taker's context; a taker of another process gets
-// the packet without that.
-static inline void unpack_irp(IRP *irp, FILE_IO_COMPLETION_INFORMATION *entry)
+// What the taker of a packet gets. On the direct road the status is stored only
+// now, in the taker's context; a taker of another process gets the packet
+// without that.
+static FORCEINLINE FILE_IO_COMPLETION_INFORMATION unpack(io_packet *packet)
 {
+    if (!packet->is_irp) {    // no write's: begin and end are recorded, or none
+        if (ki_trace_mask & 1u << TRACE_PORT_INSERT)
+            ki_trace_at(TRACE_PORT_REMOVE, PASSIVE_LEVEL, 0, 0);
+        return CONTAINING_RECORD(packet, iop_mini_packet, packet)->information;
+    }
+    IRP *irp = CONTAINING_RECORD(packet, IRP, Tail.packet);
     ki_trace_at(TRACE_PORT_REMOVE, PASSIVE_LEVEL, 0, irp->id);
     if (!(irp->flags & IRP_STORED) &&
         irp->Thread->Process == KeGetCurrentThread()->Process) {
         iop_store_results(irp);
         ki_trace(TRACE_IRP_DONE, 0, irp->id);
     }
-    complete_entry(entry, irp->OriginalFileObject->CompletionKey,
-                   irp->UserApcContext, irp->IoStatus.Status,
-                   irp->IoStatus.Information);
-    iop_discard_irp(irp);
+    return complete_entry(irp->OriginalFileObject->CompletionKey,
+                          irp->UserApcContext, irp->IoStatus.Status,
+                          irp->IoStatus.Information);
 }
 
-static inline void unpack(LIST_ENTRY *entry,
-                          FILE_IO_COMPLETION_INFORMATION *out)
+// Hands a packet that was taken to ring 3, whose pointers lie below the hole,
+// and frees it; or STATUS_ACCESS_VIOLATION.
+static FORCEINLINE NTSTATUS hand_out(LIST_ENTRY *entry, void *key,
+                                     void *context, void *iosb)
 {
     io_packet *packet = CONTAINING_RECORD(entry, io_packet, entry);
-    if (packet->is_irp) {
-        unpack_irp(CONTAINING_RECORD(packet, IRP, Tail.packet), out);
-        return;
-    }
-    iop_mini_packet *post = CONTAINING_RECORD(packet, iop_mini_packet, packet);
-    *out = post->information;
-    ki_trace_at(TRACE_PORT_REMOVE, PASSIVE_LEVEL, 0, 0);
-    ex_give(KE_KEPT_PACKETS, post, IOP_TAG);
+    NTSTATUS status = ki_put_packet(key, context, iosb, unpack(packet));
+    if (status == STATUS_SUCCESS)
+        discard_packet(packet);
+    return status;
 }
 
-// Takes a completion off a port (stage 11), waiting for it. entry: kernel
-// memory.
+// Ring 3 could not have what was taken: the next that asks gets it.
+static DECLSPEC_NOINLINE void put_back(KQUEUE *port, LIST_ENTRY **entries,
+                                       uint32_t count)
+{
+    while (count--)
+        if (KeInsertHeadQueue(port, entries[count]) < 0)
+            discard_packet(CONTAINING_RECORD(entries[count], io_packet, entry));
+}
+
+// Takes a completion off a port (stage 11), waiting for it.
 //
 // IRQL:    == PASSIVE_LEVEL
-// Returns: as ke_remove_queue
-NTSTATUS io_remove_one(KQUEUE *port, const int64_t *timeout,
-                       FILE_IO_COMPLETION_INFORMATION *entry)
+// Returns: as ke_remove_queue; STATUS_ACCESS_VIOLATION: the packet stays
+NTSTATUS io_remove_one(KQUEUE *port, const int64_t *timeout, void **key,
+                       void **context, IO_STATUS_BLOCK *iosb)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    NTSTATUS status = STATUS_SUCCESS;
     uint32_t taken;
     LIST_ENTRY *packet = ke_poll_queue(port);
-    if (!packet)
-        status = ke_remove_queue(port, UserMode, false, timeout, &packet, 1,
-                                 &taken);
-    if (status == STATUS_SUCCESS)
-        unpack(packet, entry);
+    if (!packet) {
+        // Who cannot have one need not wait for it.
+        NT_TRY(ke_probe_user(key, sizeof(*key)));
+        NT_TRY(ke_probe_user(context, sizeof(*context)));
+        NT_TRY(ke_probe_user(iosb, sizeof(*iosb)));
+        NTSTATUS status = ke_remove_queue(port, UserMode, false, timeout,
+                                          &packet, 1, &taken);
+        if (status != STATUS_SUCCESS)
+            return status;
+    }
+    NTSTATUS status = hand_out(packet, key, context, iosb);
+    if (status != STATUS_SUCCESS)
+        put_back(port, &packet, 1);
     return status;
 }
 
@@ -148,7 +164,8 @@ NTSTATUS io_remove_one(KQUEUE *port, const int64_t *timeout,
 // first.
 //
 // IRQL:    == PASSIVE_LEVEL
-// Returns: as ke_remove_queue
+// Returns: as ke_remove_queue; STATUS_ACCESS_VIOLATION: what is not *taken
+//          stays
 NTSTATUS io_remove_completion(KQUEUE *port, bool alertable,
                               const int64_t *timeout,
                               FILE_IO_COMPLETION_INFORMATION *entries,
@@ -156,10 +173,20 @@ NTSTATUS io_remove_completion(KQUEUE *port, bool alertable,
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     LIST_ENTRY *batch[IO_PORT_BATCH];
-    count = MIN(count, (uint32_t)IO_PORT_BATCH);
+    uint32_t got;
     NTSTATUS status = ke_remove_queue(port, UserMode, alertable, timeout, batch,
-                                      count, taken);
-    for (uint32_t i = 0; i < *taken; i++)
-        unpack(batch[i], &entries[i]);
+                                      MIN(count, (uint32_t)IO_PORT_BATCH),
+                                      &got);
+    LIST_ENTRY **at = batch, **end = batch + got;
+    char *to = (char *)entries;    // which need not be aligned
+    for (; at < end; at++, to += sizeof(*entries)) {
+        status = hand_out(
+            *at, to, to + offsetof(FILE_IO_COMPLETION_INFORMATION, ApcContext),
+            to + offsetof(FILE_IO_COMPLETION_INFORMATION, IoStatusBlock));
+        if (status != STATUS_SUCCESS)
+            break;
+    }
+    put_back(port, at, (uint32_t)(end - at));
+    *taken = (uint32_t)(at - batch);
     return status;
 }

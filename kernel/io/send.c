@@ -30,7 +30,8 @@ static inline void link_irp(FILE_OBJECT *file, IRP *irp)
     KTHREAD *thread = KeGetCurrentThread();
     ke_io_slot *slot = &thread->io, *counter = slot;
     irp->Thread = thread;
-    if (file->CompletionPort && !irp->UserApcRoutine && irp->UserApcContext) {
+    if (__builtin_expect(file->CompletionPort && !irp->UserApcRoutine &&
+                             irp->UserApcContext, 1)) {
         ObReferenceObject(thread);
         irp->flags |= IRP_ON_FILE;
         slot = &file->io;
@@ -53,10 +54,11 @@ static inline NTSTATUS link_and_call(FILE_OBJECT *file, IRP *irp)
 {
     DEVICE_OBJECT *device = file->DeviceObject;
     NTSTATUS status;
-    KeRaiseIrqlToDpcLevel();
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    ki_set_irql(DISPATCH_LEVEL);
     link_irp(file, irp);
-    if (device->Flags & DO_SHORT_SEND &&
-        iop_is_transfer(IoGetNextIrpStackLocation(irp))) {
+    if (__builtin_expect(device->Flags & DO_SHORT_SEND &&
+                             irp->flags & IRP_TRANSFER, 1)) {
         status = IoCallDriver(device, irp);
         KeLowerIrql(PASSIVE_LEVEL);
     } else {
@@ -135,7 +137,7 @@ static DECLSPEC_NOINLINE NTSTATUS send_synchronously(FILE_OBJECT *file,
     }
     ObReferenceObject(file);    // the IRP's own goes with it
     IO_STACK_LOCATION *location = IoGetNextIrpStackLocation(irp);
-    if (iop_is_transfer(location) && location->Parameters.Read.ByteOffset ==
+    if (irp->flags & IRP_TRANSFER && location->Parameters.Read.ByteOffset ==
                                          FILE_USE_FILE_POINTER_POSITION)
         location->Parameters.Read.ByteOffset = file->CurrentByteOffset;
     irp->flags |= IRP_SYNCHRONOUS;
@@ -256,8 +258,8 @@ NTSTATUS io_request(FILE_OBJECT *file, const IO_STACK_LOCATION *what, MDL *mdl,
     uint32_t id = io_next_irp_id(KeGetCurrentPrcb());
     ki_enable();
     irp->id = id;
-    io_initialize_irp(irp, file->DeviceObject->StackSize);
-    irp->flags = IRP_KERNEL_WAIT | IRP_SYNCHRONOUS;
+    io_initialize_irp(irp, file->DeviceObject->StackSize,
+                      IRP_KERNEL_WAIT | IRP_SYNCHRONOUS);
     irp->OriginalFileObject = file;
     irp->MdlAddress = mdl;
     irp->SystemBuffer = buffer;

@@ -4,8 +4,8 @@
 ; and call ki_trap; system calls build the same frame, but store of it only
 ; what they need. The last instructions before ring 3 run with interrupts off.
 ;
-; Ring 3's memory is touched between two pairs of labels only: a page fault
-; there comes back as STATUS_ACCESS_VIOLATION (ki_find_fixup in user.c).
+; Ring 3's memory is touched between two pairs of labels only, and in place by
+; KI_TOUCH_USER (ke.h): a page fault there is a status (ki_find_fixup).
 
 %include "offsets.inc"
 
@@ -13,13 +13,9 @@
         default rel
 
         extern  ki_trap, ki_fatal_trap, ki_user_exit, ki_trace_service
-        extern  ki_trace_mask, ke_hook
+        extern  ki_plain_services, ke_hook
         global  ki_trap_stubs, ki_system_call, ki_return_to_user
-        global  ki_probe_user, ki_put_user_pair, ki_read_entry
-        global  ki_probe_packet, ki_put_packet
-        global  ki_save_context, ki_load_context, ki_copy_user
-        global  ki_copy_user_end, ki_copy_user_fault
-        global  ki_user_args_begin, ki_user_args_end, ki_user_args_fault
+        global  ki_save_context, ki_load_context, ki_copy_user, ki_read_entry
 
 ; A three-byte NOP that ke_init_features turns into clac or stac, where the
 ; processor has them: 0F 01 CA, 0F 01 CB.
@@ -33,6 +29,9 @@
 %define STAC    SMAP 0xCB010F
 
         section .smap progbits alloc noexec nowrite align=8
+        section .fixups progbits alloc noexec nowrite align=8
+        dq      ki_user_args_begin, ki_user_args_end, ki_user_args_fault
+        dq      ki_read_entry, ki_copy_user_end, ki_copy_user_fault
         section .text
 
 ; One stub a vector: pushes an error code where the processor does not, and
@@ -119,7 +118,8 @@ ki_debug_common:
         swapgs
         mov     [gs:PCR_USER_STACK], rax
         mov     rax, rsp
-        mov     rsp, [gs:PCR_KERNEL_STACK]
+        mov     rsp, [gs:PCR_SERVICE_STACK]
+        add     rsp, SERVICE_FRAME
         push    qword [rax + 48]        ; ss
         push    qword [rax + 40]        ; rsp
         push    qword [rax + 32]        ; rflags
@@ -164,24 +164,20 @@ ki_fatal_common:
 ki_system_call:
         swapgs
         mov     [gs:PCR_USER_STACK], rsp
-        mov     rsp, [gs:PCR_KERNEL_STACK]
-        sub     rsp, FRAME_SIZE + SERVICE_STACK_BYTES
+        mov     rsp, [gs:PCR_SERVICE_STACK]
         mov     [rsp + SERVICE_STACK_BYTES + FRAME_RIP], rcx
         mov     [rsp + SERVICE_STACK_BYTES + FRAME_EFLAGS], r11
         mov     r11, [gs:PCR_USER_STACK]
         mov     [rsp + SERVICE_STACK_BYTES + FRAME_RSP], r11
         mov     rcx, r10
         sti
-        test    dword [ki_trace_mask], TRACE_SERVICE_BIT
-        jnz     ki_call_trace
-ki_call_traced:
-        cmp     eax, [ke_hook + HOOK_SERVICE_COUNT]
-        jae     ki_call_invalid
+        cmp     eax, [ki_plain_services]
+        jae     ki_call_other
+ki_call_known:
         shl     eax, 4                  ; sizeof(ke_service)
         add     rax, [ke_hook + HOOK_SERVICES]
-        movzx   r10d, byte [rax + SERVICE_ARGUMENTS]
-        sub     r10d, 6
-        jg      ki_call_arguments
+        cmp     byte [rax + SERVICE_ON_STACK], 0
+        jne     ki_call_arguments
 ki_call_service:
         call    [rax]
 
@@ -223,13 +219,22 @@ ki_system_exit:
         call    ki_user_exit
         jmp     ki_trap_exit
 
-ki_call_invalid:
+; There is no such service, or calls are traced: then none is plain.
+; ki_trace_service leaves all registers alone.
+ki_call_other:
+        push    rdi
+        mov     edi, eax
+        call    ki_trace_service
+        pop     rdi
+        cmp     eax, [ke_hook + HOOK_SERVICE_COUNT]
+        jb      ki_call_known
         mov     eax, INVALID_SERVICE
         jmp     ki_system_exit
 
-; Copies r10d arguments from the user stack to ours. A fault lands in
-; ki_user_args_fault (ki_find_fixup); AC is cleared there as well.
+; Copies arguments from the user stack to ours. A fault lands in
+; ki_user_args_fault (ki_find_fixup).
 ki_call_arguments:
+        movzx   r10d, byte [rax + SERVICE_ON_STACK]
         mov     r11, USER_TOP - 64
         cmp     [rsp + SERVICE_STACK_BYTES + FRAME_RSP], r11
         ja      ki_user_args_fault
@@ -249,17 +254,8 @@ ki_user_args_end:
 ; not called.
 ; IRQL:    == PASSIVE_LEVEL
 ki_user_args_fault:
-        CLAC
         mov     eax, ACCESS_VIOLATION
         jmp     ki_system_exit
-
-; ki_trace_service leaves all registers alone.
-ki_call_trace:
-        push    rdi
-        mov     edi, eax
-        call    ki_trace_service
-        pop     rdi
-        jmp     ki_call_traced
 
 ; _Noreturn void ki_return_to_user(KTRAP_FRAME *frame)
 ; frame lies at the top of the thread's stack.
@@ -269,59 +265,6 @@ ki_return_to_user:
         cli
         call    ki_user_exit
         jmp     ki_trap_exit
-
-; NTSTATUS ki_probe_user(void *first, void *last)
-; Can ring 3 write these bytes? Writes what is there, in one step: nothing that
-; another thread stores meanwhile is lost.
-; IRQL:    <= APC_LEVEL
-ki_probe_user:
-        STAC
-        lock or byte [rdi], 0
-        lock or byte [rsi], 0
-        xor     eax, eax
-        CLAC
-        ret
-
-; NTSTATUS ki_probe_packet(void *key, void *context, void *iosb)
-; The same for all that the taker of one packet gets: two words and a pair.
-; IRQL:    <= APC_LEVEL
-ki_probe_packet:
-        STAC
-        lock or qword [rdi], 0
-        lock or qword [rsi], 0
-        lock or qword [rdx], 0
-        lock or qword [rdx + 8], 0
-        xor     eax, eax
-        CLAC
-        ret
-
-; NTSTATUS ki_put_user_pair(void *to, uint64_t first, uint64_t second)
-; The second word is stored first: whoever polls the first one sees both.
-; IRQL:    <= APC_LEVEL
-ki_put_user_pair:
-        STAC
-        mov     [rdi + 8], rdx
-        mov     [rdi], rsi
-        xor     eax, eax
-        CLAC
-        ret
-
-; NTSTATUS ki_put_packet(void *key, void *context, void *iosb,
-;                        const FILE_IO_COMPLETION_INFORMATION *packet)
-; IRQL:    <= APC_LEVEL
-ki_put_packet:
-        STAC
-        mov     rax, [rcx]
-        mov     [rdi], rax
-        mov     rax, [rcx + 8]
-        mov     [rsi], rax
-        mov     rax, [rcx + 24]
-        mov     [rdx + 8], rax
-        mov     rax, [rcx + 16]
-        mov     [rdx], rax
-        xor     eax, eax
-        CLAC
-        ret
 
 ; uint64_t ki_read_entry(const uint64_t *entry)
 ; An entry of a page table of the current space. If the table is missing a
@@ -387,11 +330,11 @@ ki_copy_user_end:
         CLAC
         ret
 
-; Where a fault between ki_probe_user and ki_copy_user_end goes on.
+; Where a fault between ki_read_entry and ki_copy_user_end goes on.
 ; IRQL:    <= APC_LEVEL
 ki_copy_user_fault:
         mov     eax, ACCESS_VIOLATION
-        jmp     ki_copy_user_end
+        ret
 
         section .rodata
 ; The entry point of each vector, for the IDT.

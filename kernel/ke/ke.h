@@ -75,44 +75,81 @@ static inline NTSTATUS ke_copy_to_user(void *to, const void *from,
 #define ke_get_user(to, from) ke_copy_from_user((to), (from), sizeof(*(to)))
 #define ke_put_user(to, from) ke_copy_to_user((to), (from), sizeof(*(to)))
 
-// What every request and every packet needs, and so is short: says whether
-// ring 3 can write two bytes; stores two, the second one first.
-NTSTATUS ki_probe_user(void *first, void *last);
-NTSTATUS ki_put_user_pair(void *to, uint64_t first, uint64_t second);
-// The same for all that the taker of one packet gets.
-NTSTATUS ki_probe_packet(void *key, void *context, void *iosb);
-NTSTATUS ki_put_packet(void *key, void *context, void *iosb,
-                       const FILE_IO_COMPLETION_INFORMATION *packet);
+// The short things that every request and every packet needs are done in place,
+// at addresses below the hole (ke_may_touch): a fault in code goes on at the
+// label fault. NOPs become stac and clac, as in entry.asm.
+#define KI_TOUCH_USER(code, ...)                                               \
+    __asm__ goto("1: .byte 0x0F, 0x1F, 0x00\n" code "\n"                       \
+                 "2: .byte 0x0F, 0x1F, 0x00\n"                                 \
+                 ".pushsection .smap, \"a\"\n"                                 \
+                 ".quad 1b, 0xCB010F, 2b, 0xCA010F\n"                          \
+                 ".section .fixups, \"a\"\n"                                   \
+                 ".quad 1b, 2b, %l[fault]\n"                                   \
+                 ".popsection"                                                 \
+                 :: __VA_ARGS__ : "memory", "cc" : fault)
+typedef struct __attribute__((packed)) ki_user_word {
+    uint64_t value;
+} ki_user_word;
+#define KI_USER_WORD(at) "m"(*(ki_user_word *)(at))
 
-// Says whether ring 3 can write length bytes, at most a page.
+// Says whether ring 3 can write these bytes, below the hole: writes what is
+// there, in one step, so that nothing is lost that another thread stores.
+//
+// IRQL:    <= APC_LEVEL
+// Returns: STATUS_SUCCESS, STATUS_ACCESS_VIOLATION
+static FORCEINLINE NTSTATUS ki_probe_user(void *first, void *last)
+{
+    KI_TOUCH_USER("lock orb $0, %0; lock orb $0, %1",
+                  "m"(*(char *)first), "m"(*(char *)last));
+    return STATUS_SUCCESS;
+fault:
+    return STATUS_ACCESS_VIOLATION;
+}
+
+// The same for length bytes anywhere, at most a page.
 static inline NTSTATUS ke_probe_user(void *to, size_t length)
 {
     return ke_may_touch(to, length) ? ki_probe_user(to, (char *)to + length - 1)
                                     : STATUS_ACCESS_VIOLATION;
 }
 
-// The same for two words and a pair, each below the hole as for ke_may_touch;
-// ki_put_packet may follow.
-static inline NTSTATUS ke_probe_packet(void *key, void *context, void *iosb)
+// Stores two words below the hole, the second one first: whoever polls the
+// first sees both.
+//
+// IRQL:    <= APC_LEVEL
+// Returns: STATUS_SUCCESS, STATUS_ACCESS_VIOLATION
+static FORCEINLINE NTSTATUS ki_put_user_pair(void *to, uint64_t first,
+                                             uint64_t second)
 {
-    uintptr_t all = (uintptr_t)key | (uintptr_t)context | (uintptr_t)iosb;
-    return (intptr_t)all >= 0 ? ki_probe_packet(key, context, iosb)
-                              : STATUS_ACCESS_VIOLATION;
+    KI_TOUCH_USER("mov %3, %1; mov %2, %0", KI_USER_WORD(to),
+                  KI_USER_WORD((char *)to + 8), "r"(first), "r"(second));
+    return STATUS_SUCCESS;
+fault:
+    return STATUS_ACCESS_VIOLATION;
 }
 
-static inline NTSTATUS ke_put_user_pair(void *to, uint64_t first,
-                                        uint64_t second)
+// Stores what the taker of a packet gets: two words and a pair below the hole.
+//
+// IRQL:    <= APC_LEVEL
+// Returns: STATUS_SUCCESS, STATUS_ACCESS_VIOLATION
+static FORCEINLINE NTSTATUS ki_put_packet(
+    void *key, void *context, void *iosb, FILE_IO_COMPLETION_INFORMATION packet)
 {
-    return ke_may_touch(to, 2 * sizeof(first))
-               ? ki_put_user_pair(to, first, second)
-               : STATUS_ACCESS_VIOLATION;
+    KI_TOUCH_USER("mov %4, %0; mov %5, %1; mov %7, %3; mov %6, %2",
+                  KI_USER_WORD(key), KI_USER_WORD(context), KI_USER_WORD(iosb),
+                  KI_USER_WORD((char *)iosb + 8), "r"(packet.KeyContext),
+                  "r"(packet.ApcContext), "r"(packet.IoStatusBlock.Pointer),
+                  "r"(packet.IoStatusBlock.Information));
+    return STATUS_SUCCESS;
+fault:
+    return STATUS_ACCESS_VIOLATION;
 }
 
 // ---- System calls ---------------------------------------------------------
 
 typedef struct ke_service {
     void *routine;
-    uint8_t arguments;
+    uint8_t on_stack;            // arguments beyond the sixth
 } ke_service;
 
 // Replaces ring 3's registers by those of its context and returns there; comes

@@ -37,6 +37,8 @@ enum { KI_IST_DOUBLE_FAULT = 1, KI_IST_NMI, KI_IST_MACHINE_CHECK,
 #define KI_IST_BYTES 4096u
 
 #define KI_STACK_ARGUMENTS 4     // of a service, beyond the sixth
+#define KI_SERVICE_FRAME \
+    (sizeof(KTRAP_FRAME) + KI_STACK_ARGUMENTS * sizeof(uint64_t))
 #define KI_QUANTUM 200000u       // 20 ms in 100 ns
 #define KI_FOREVER (~0ull)
 #define KI_MAXIMUM_DPC_DEPTH 4   // Low DPCs wait no longer than this
@@ -170,6 +172,12 @@ typedef struct ki_smap_site {
     uint64_t opcode;
 } ki_smap_site;
 extern const ki_smap_site ki_smap_sites[], ki_smap_sites_end[];
+
+// Where a page fault at begin, or behind it but before end, goes on.
+typedef struct ki_fixup {
+    uint64_t begin, end, target;
+} ki_fixup;
+extern const ki_fixup ki_fixups[], ki_fixups_end[];
 
 // Has the thread's user APCs run on its next way to ring 3.
 static inline void ki_look_for_user_apcs(KTHREAD *thread)

@@ -74,26 +74,29 @@ static bool inserter_takes_it(const KQUEUE *queue)
            !KeGetCurrentPrcb()->dpc_active;
 }
 
-// Appends the packet; false if the queue was run down. Queue's lock held.
-static inline bool append(KQUEUE *queue, LIST_ENTRY *entry)
+// Puts the packet before at, which is one of the queue's or its head; false if
+// the queue was run down. Queue's lock held.
+static inline bool insert(KQUEUE *queue, LIST_ENTRY *at, LIST_ENTRY *entry)
 {    // lab 3
     if (queue->abandoned)
         return false;
-    InsertTailList(&queue->EntryListHead, entry);
+    InsertTailList(at, entry);
     queue->Header.SignalState++;
     return true;
 }
 
-// Somebody waits: the same with both locks, of which the dispatcher's comes
+// Somebody may wait: the same with both locks, of which the dispatcher's comes
 // first.
 static DECLSPEC_NOINLINE int32_t insert_for_waiters(KQUEUE *queue,
-                                                    LIST_ENTRY *entry)
+                                                    LIST_ENTRY *entry,
+                                                    bool first)
 {    // lab 3
     KIRQL old = ki_lock_dispatcher();
     KeAcquireSpinLockAtDpcLevel(&queue->lock);
     int32_t before = queue->Header.SignalState;
     bool keeps_it = inserter_takes_it(queue);
-    if (!append(queue, entry))
+    LIST_ENTRY *head = &queue->EntryListHead;
+    if (!insert(queue, first ? head->Flink : head, entry))
         before = -1;
     else if (!keeps_it)
         release_waiters(queue);
@@ -119,13 +122,23 @@ int32_t KeInsertQueue(KQUEUE *queue, LIST_ENTRY *entry)
     if (!IsListEmpty(&queue->waiters) ||
         !IsListEmpty(&queue->Header.WaitListHead)) {
         ki_unlock_leaf(&queue->lock);
-        return insert_for_waiters(queue, entry);
+        return insert_for_waiters(queue, entry, false);
     }
     int32_t before = queue->Header.SignalState;
-    if (!append(queue, entry))
+    if (!insert(queue, &queue->EntryListHead, entry))
         before = -1;
     ki_unlock_leaf(&queue->lock);
     return before;
+}
+
+// The same, before all others: for who took a packet and cannot use it.
+//
+// IRQL:    <= DISPATCH_LEVEL
+// NT:      KeInsertHeadQueue (ntifs).
+int32_t KeInsertHeadQueue(KQUEUE *queue, LIST_ENTRY *entry)
+{    // lab 3
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    return insert_for_waiters(queue, entry, true);
 }
 
 // One of the queue's threads no longer runs: lets another one go in its

@@ -179,7 +179,7 @@ static void switch_to(KPRCB *prcb, KTHREAD *from, KTHREAD *to)
     prcb->CurrentThread = to;
     prcb->current_id = to->id;
     uint64_t stack = (uint64_t)to->InitialStack;
-    prcb->kernel_stack = stack;
+    prcb->service_stack = stack - KI_SERVICE_FRAME;
     prcb->descriptors->tss.rsp[0] = stack;
     switch_fpu(prcb, from, to);
     switch_space(prcb, from->attached, to->attached);

@@ -61,6 +61,7 @@ void ke_initialize_thread(KTHREAD *thread, KPROCESS *process, void *stack_top,
                     ke_keep_apc, suspend_normal, KernelMode, thread);
     thread->ApcQueueable = true;
     thread->Process = thread->attached = process;
+    thread->handles = process->handles;
     thread->InitialStack = stack_top;
     thread->StackLimit = stack_limit;
     thread->Priority = thread->BasePriority = process->BasePriority;

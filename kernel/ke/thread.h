@@ -48,7 +48,7 @@ struct KPROCESS {
     KPRIORITY BasePriority;
 
     // For what lives higher up; ke never looks inside.
-    struct ob_handle_table *handles;
+    struct ob_handle_table *handles;    // copied to its threads
     volatile uint64_t pages;     // of ring 3, and tables; the space is locked
     uint8_t pool_account;        // with ex
     ke_io_slot io;
@@ -106,6 +106,7 @@ struct KTHREAD {
     KSEMAPHORE SuspendSemaphore;
 
     // For what lives higher up; ke never looks inside.
+    struct ob_handle_table *handles;    // its process's
     uint32_t id;
     volatile uint32_t irp_id;    // the IRP that its call or APC belongs to
     ke_io_slot io;
@@ -115,7 +116,8 @@ struct KTHREAD {
 struct KPRCB {
     KPRCB *self;                 // gs:0
     KTHREAD *CurrentThread;      // gs:8
-    uint64_t kernel_stack;       // gs:16, the current thread's InitialStack
+    uint64_t service_stack;      // gs:16, where the current thread's system
+                                 // calls begin: below room for a trap frame
     uint64_t user_stack;         // gs:24, ring 3's rsp while stacks change
     uint32_t Number;
     volatile uint32_t current_id;    // of CurrentThread, for onlookers

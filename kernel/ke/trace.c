@@ -13,6 +13,7 @@ enum { EXPORT_PORT = 0xE9,    // QEMU's debugcon, which reads as its number
 
 ki_trace_ring ki_trace_rings[MAXIMUM_PROCESSORS];
 volatile uint32_t ki_trace_mask;
+volatile uint32_t ki_plain_services;
 uint32_t ke_default_trace_mask;
 static KSPIN_LOCK mask_lock;
 static uint32_t wishes[32];      // how many processes want the event
@@ -38,6 +39,7 @@ uint32_t ke_want_trace(uint32_t *wanted, uint32_t mask)
         all |= (uint32_t)(wishes[i] != 0) << i;
     }
     ki_trace_mask = all;
+    ki_plain_services = all >> TRACE_SERVICE & 1 ? 0 : ke_hook.service_count;
     KeReleaseSpinLock(&mask_lock, old);
     return before;
 }
@@ -58,7 +60,7 @@ __attribute__((no_caller_saved_registers))
 void ki_trace_service(uint32_t number)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    ki_trace_write(TRACE_SERVICE, PASSIVE_LEVEL, 0, number);
+    ki_trace(TRACE_SERVICE, 0, number);
 }
 
 // Copies up to count records from *position on and moves that behind the last

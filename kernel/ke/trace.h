@@ -19,6 +19,7 @@ typedef struct ki_trace_ring {
 
 extern ki_trace_ring ki_trace_rings[MAXIMUM_PROCESSORS];
 extern volatile uint32_t ki_trace_mask;
+extern volatile uint32_t ki_plain_services;    // none of whose calls is traced
 extern uint32_t ke_default_trace_mask;    // trace= of the command line
 uint32_t ke_want_trace(uint32_t *wanted, uint32_t mask);
 
@@ -69,12 +70,14 @@ __attribute__((no_caller_saved_registers))
 void ki_trace_aside(uint32_t event, uint32_t aux, uint32_t id);
 
 // Writes a record if its event is in the mask; irql: the level, where it is
-// known. Those that rarely are take a call that the compiler knows nothing of:
-// where one is not made it costs no more than the look at the mask.
+// known; DISPATCH_LEVEL also where interrupts are off instead. What rarely is
+// takes a call of which the compiler knows nothing: where it is not made, it
+// costs no more than the look at the mask.
 static FORCEINLINE void ki_trace_at(TRACE_EVENT event, uint32_t irql,
                                     uint32_t aux, uint32_t id)
 {
-    ASSERT(irql == KI_PRESENT_LEVEL || irql == KeGetCurrentIrql());
+    ASSERT(irql == KI_PRESENT_LEVEL || irql == KeGetCurrentIrql() ||
+           !(__builtin_ia32_readeflags_u64() & 1u << 9));    // IF
     bool wanted;    // the compiler would load the mask first
     __asm__ volatile("testl %2, %1" : "=@ccnz"(wanted)
                      : "m"(ki_trace_mask), "ri"(1u << event));

@@ -76,11 +76,10 @@ static DECLSPEC_NOINLINE void dispatch_exception(KTRAP_FRAME *frame)
         return;
     }
     bool page_fault = frame->vector == VECTOR_PAGE_FAULT;
-    uint64_t fixup = page_fault || frame->vector == VECTOR_PROTECTION
-                         ? ki_find_fixup(frame->Rip)
-                         : 0;
+    uint64_t fixup = ki_find_fixup(frame->Rip);    // #PF, #GP, #SS
     if (fixup) {
         frame->Rip = fixup;
+        frame->EFlags &= ~EFLAGS_AC;    // its clac is left out
         return;
     }
     if (page_fault)

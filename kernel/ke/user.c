@@ -1,15 +1,12 @@
 // user.c - the border to ring 3: its memory, its registers, its APCs.
 //
-// No other code touches user memory than ki_probe_user to ki_copy_user in
-// entry.asm: a fault there is a status. Registers that go back to ring 3 are
+// No other code touches user memory than what ki_fixups names: a fault there is
+// a status. Registers that go back to ring 3 are
 // never trusted: selectors are forced, flags masked, rip is checked.
 
 #include "kernel/ke/kep.h"
 
 enum { RED_ZONE = 128 };
-
-extern uint8_t ki_copy_user_end[], ki_copy_user_fault[];
-extern uint8_t ki_user_args_begin[], ki_user_args_end[], ki_user_args_fault[];
 
 // Where a fault at rip goes on, if it is in code that touches user memory.
 //
@@ -17,11 +14,10 @@ extern uint8_t ki_user_args_begin[], ki_user_args_end[], ki_user_args_fault[];
 // Returns: 0 if it is not
 uint64_t ki_find_fixup(uint64_t rip)
 {
-    if (rip >= (uint64_t)ki_probe_user && rip < (uint64_t)ki_copy_user_end)
-        return (uint64_t)ki_copy_user_fault;
-    if (rip >= (uint64_t)ki_user_args_begin && rip < (uint64_t)ki_user_args_end)
-        return (uint64_t)ki_user_args_fault;
-    return 0;
+    const ki_fixup *f = ki_fixups;
+    while (f < ki_fixups_end && (rip < f->begin || rip >= f->end))
+        f++;
+    return f < ki_fixups_end ? f->target : 0;
 }
 
 // ---- Registers ------------------------------------------------------------

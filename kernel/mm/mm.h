@@ -103,12 +103,13 @@ static inline size_t mm_mdl_size(uint64_t address, uint32_t length)
                                         length) * sizeof(PFN_NUMBER);
 }
 
-// Describes a buffer of the caller in mdl (of mm_mdl_size bytes) and pins it;
-// write: a device will write to it, so ring 3 must be able to. No lock: see
-// pin.c for why that is safe against a thread that unmaps.
+// Describes a buffer of the caller in mdl (of mm_mdl_size bytes) and pins it,
+// for a device to read, or to write, which ring 3 must be able to do, too. No
+// lock: see pin.c for why that is safe against a thread that unmaps.
 // Returns: STATUS_SUCCESS or STATUS_ACCESS_VIOLATION (nothing is pinned then)
+enum { MM_PIN_READ = 0x65, MM_PIN_WRITE = 0x67 };    // of the pages' entries
 NTSTATUS mm_lock_user_buffer(MDL *mdl, uint64_t address, uint32_t length,
-                             bool write);
+                             uint64_t rights);
 // The same for a space that is being built.
 NTSTATUS mm_lock_space(MDL *mdl, const mm_space *space, uint64_t address,
                        uint32_t length);
@@ -117,9 +118,8 @@ void MmBuildMdlForNonPagedPool(MDL *mdl, const void *address, uint32_t length);
 // Takes back what pinning did. IRQL: <= DISPATCH_LEVEL
 static inline void MmUnlockPages(MDL *mdl)
 {
-    for (uint32_t i = mdl->locked; i--;)
-        mm_release_frame(mdl->frames[i]);
-    mdl->locked = 0;
+    while (mdl->locked)
+        mm_release_frame(mdl->frames[--mdl->locked]);
 }
 
 // Copies length bytes at offset of the described memory. IRQL: <= DISPATCH.

@@ -13,25 +13,9 @@
 
 #include "kernel/mm/mmp.h"
 
-#define RIGHTS (MM_PTE_PRESENT | MM_PTE_TOUCHED | MM_PTE_USER)
-
-// Pins the frame that is mapped at address with these rights; 0 if none is.
-// space: NULL is the current one.
-static inline PFN_NUMBER pin_page(const mm_space *space, uint64_t address,
-                                  uint64_t rights)
-{
-    PFN_NUMBER frame = 0;
-    ki_disable();
-    uint64_t seen = space ? *mm_page_entry(space->cr3, address)
-                          : mm_current_entry(address);
-    if ((seen & rights) == rights) {
-        frame = mm_entry_frame(seen);
-        __atomic_fetch_add(&mm_pfn_database[frame].count, 1, __ATOMIC_RELAXED);
-        ASSERT(mm_pfn_database[frame].count > 1);
-    }
-    ki_enable();
-    return frame;
-}
+_Static_assert(MM_PIN_READ == (MM_PTE_PRESENT | MM_PTE_TOUCHED | MM_PTE_USER) &&
+               MM_PIN_WRITE == (MM_PIN_READ | MM_PTE_WRITE),
+               "what ring 3 may read, and write");
 
 static inline void describe(MDL *mdl, uint64_t address, uint32_t length)
 {
@@ -46,42 +30,49 @@ static DECLSPEC_NOINLINE NTSTATUS give_up(MDL *mdl)
     return STATUS_ACCESS_VIOLATION;
 }
 
-// Pins what mdl, which is not filled in yet, is to name.
+// Pins what mdl, which is not filled in yet, is to name. rights: of each page;
+// space: NULL is the current one.
 static FORCEINLINE NTSTATUS pin(MDL *mdl, const mm_space *space,
                                 uint64_t address, uint32_t length,
                                 uint64_t rights)
 {
     describe(mdl, address, length);
-    int64_t left = (int64_t)mdl->ByteOffset + length;
+    const uint64_t end = address + length;
     uint32_t done = 0;
     if (address > MM_HIGHEST_USER_ADDRESS)    // of the other half none is
         return STATUS_ACCESS_VIOLATION;       // ring 3's
     do {
-        PFN_NUMBER frame = pin_page(space, address, rights);
-        if (!frame)
+        ki_disable();
+        uint64_t seen = space ? *mm_page_entry(space->cr3, address)
+                              : mm_current_entry(address);
+        if ((seen & rights) != rights) {
+            ki_enable();
             return give_up(mdl);
+        }
+        PFN_NUMBER frame = mm_entry_frame(seen);
+        __atomic_fetch_add(&mm_pfn_database[frame].count, 1, __ATOMIC_RELAXED);
+        ASSERT(mm_pfn_database[frame].count > 1);
+        ki_enable();
         mdl->frames[done++] = frame;
         mdl->locked = done;
-        address += PAGE_SIZE;
-        left -= PAGE_SIZE;
-    } while (left > 0);
+        address = PAGE_ALIGN_DOWN(address) + PAGE_SIZE;
+    } while (address < end);
     return STATUS_SUCCESS;
 }
 
 // Describes length bytes, not 0, at address in mdl, which has mm_mdl_size
-// bytes, and pins their frames: of the current process, as ring 3 may use them;
-// write: a device will write there, so ring 3 must be able to.
+// bytes, and pins their frames: of the current process, as ring 3 may use them
+// (MM_PIN_...: to be read by a device, or written).
 //
 // IRQL:    <= APC_LEVEL
 // Returns: STATUS_SUCCESS, or STATUS_ACCESS_VIOLATION with nothing pinned
 // Owns:    the MDL, one count of each frame, until MmUnlockPages
 NTSTATUS mm_lock_user_buffer(MDL *mdl, uint64_t address, uint32_t length,
-                             bool write)
+                             uint64_t rights)
 {
     ASSERT_IRQL(<=, APC_LEVEL);
 
-    return pin(mdl, NULL, address, length,
-               RIGHTS | (write ? MM_PTE_WRITE : 0));
+    return pin(mdl, NULL, address, length, rights);
 }
 
 // The same for a space that is being built, whatever ring 3 may do there.

@@ -40,8 +40,11 @@ static FORCEINLINE NTSTATUS reference_targets(HANDLE handle, ACCESS_MASK access,
         return STATUS_ACCESS_DENIED;
     if (granted)
         *granted = mask;
-    if (reply.event)
-        NT_TRY(take_event(reply.event, event));
+    if (reply.event) {
+        KEVENT *taken = NULL;    // so that the caller's can stay in a register
+        NT_TRY(take_event(reply.event, &taken));
+        *event = taken;
+    }
     NT_TRY(NT_PROBE(reply.iosb));
     // Routine and port exclude each other (CMP-07).
     return reply.apc && (*file)->CompletionPort ? STATUS_INVALID_PARAMETER
@@ -98,13 +101,14 @@ static NTSTATUS attach_copy(IRP *irp, void *input, uint32_t input_length,
 
 // Pins the buffer of a transfer, unless its device wants it copied. A read
 // fills it.
-static FORCEINLINE NTSTATUS attach_buffer(IRP *irp, uint8_t major, void *buffer,
-                                      uint32_t length)
+static FORCEINLINE NTSTATUS attach_buffer(IRP *irp, const DEVICE_OBJECT *device,
+                                          uint8_t major, void *buffer,
+                                          uint32_t length)
 {
     bool fills = major == IRP_MJ_READ;
     if (length == 0)
         return STATUS_SUCCESS;
-    if (irp->OriginalFileObject->DeviceObject->Flags & DO_BUFFERED_IO)
+    if (device->Flags & DO_BUFFERED_IO)
         return attach_copy(irp, fills ? NULL : buffer, fills ? 0 : length,
                            fills ? buffer : NULL, fills ? length : 0);
     if (length > PAGE_SIZE && !ke_is_user_range(buffer, length))
@@ -112,7 +116,7 @@ static FORCEINLINE NTSTATUS attach_buffer(IRP *irp, uint8_t major, void *buffer,
     if (!io_attach_mdl(irp, (uint64_t)buffer, length))
         return STATUS_INSUFFICIENT_RESOURCES;
     return mm_lock_user_buffer(irp->MdlAddress, (uint64_t)buffer, length,
-                               fills);
+                               fills ? MM_PIN_WRITE : MM_PIN_READ);
 }
 
 // Builds the IRP of a transfer, which owns file and event.
@@ -120,6 +124,7 @@ static FORCEINLINE NTSTATUS prepare(FILE_OBJECT **file, uint8_t major,
                                 nt_reply reply, KEVENT **event, void *buffer,
                                 uint32_t length, uint64_t offset, IRP **result)
 {
+    const DEVICE_OBJECT *device = (*file)->DeviceObject;
     if (!is_valid_offset(*file, major, offset))
         return STATUS_INVALID_PARAMETER;
     IRP *irp = build(file, major, reply, event);
@@ -128,7 +133,7 @@ static FORCEINLINE NTSTATUS prepare(FILE_OBJECT **file, uint8_t major,
     IO_STACK_LOCATION *location = IoGetNextIrpStackLocation(irp);
     location->Parameters.Read.Length = length;
     location->Parameters.Read.ByteOffset = offset;
-    NTSTATUS status = attach_buffer(irp, major, buffer, length);
+    NTSTATUS status = attach_buffer(irp, device, major, buffer, length);
     *result = irp;
     if (!NT_SUCCESS(status))
         io_discard_irp(irp);

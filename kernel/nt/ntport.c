@@ -43,14 +43,13 @@ NTSTATUS NtRemoveIoCompletion(HANDLE port, void **key, void **apc_context,
                               IO_STATUS_BLOCK *iosb, const int64_t *timeout)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    FILE_IO_COMPLETION_INFORMATION entry;
-    // A packet that was taken cannot be put back: outputs are tried first.
-    NT_TRY(ke_probe_packet(key, apc_context, iosb));
+    if (!ke_may_touch(key, sizeof(*key)) ||
+        !ke_may_touch(apc_context, sizeof(*apc_context)) ||
+        !ke_may_touch(iosb, sizeof(*iosb)))
+        return STATUS_ACCESS_VIOLATION;
     NT_CAPTURE_TIMEOUT(timeout);
     NT_REFERENCE(KQUEUE, object, port, IO_COMPLETION_MODIFY_STATE);
-    NTSTATUS status = io_remove_one(object, timeout, &entry);
-    return status == STATUS_SUCCESS
-               ? ki_put_packet(key, apc_context, iosb, &entry) : status;
+    return io_remove_one(object, timeout, key, apc_context, iosb);
 }
 
 // Takes up to count packets in order, at least one (IOCP-08); alertable: a
@@ -67,7 +66,6 @@ NTSTATUS NtRemoveIoCompletionEx(HANDLE port,
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     static const int64_t no_wait = 0;
-    FILE_IO_COMPLETION_INFORMATION batch[IO_PORT_BATCH];
     uint32_t got, taken = 0;
     if (count == 0)
         return STATUS_INVALID_PARAMETER;
@@ -78,8 +76,7 @@ NTSTATUS NtRemoveIoCompletionEx(HANDLE port,
     NTSTATUS status;
     do {
         status = io_remove_completion(object, nt_bool(alertable), timeout,
-                                      batch, count - taken, &got);
-        NT_TRY(ke_copy_to_user(entries + taken, batch, got * sizeof(*batch)));
+                                      entries + taken, count - taken, &got);
         taken += got;
         timeout = &no_wait;      // the rest only if it is there
         alertable = false;

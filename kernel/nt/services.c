@@ -3,7 +3,8 @@
 
 #include "kernel/nt/ntp.h"
 
-#define NT_SERVICE_ENTRY(name, count, arguments) { (void *)name, count },
+#define NT_SERVICE_ENTRY(name, count, arguments)                            \
+    { (void *)name, (count) > 6 ? (count) - 6 : 0 },
 
 const ke_service nt_services[NT_SERVICE_COUNT] = {
     NT_SERVICES(NT_SERVICE_ENTRY)
@@ -94,7 +95,11 @@ NTSTATUS nt_put_iosb(IO_STATUS_BLOCK *iosb, NTSTATUS status,
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
     // All of Pointer: no byte of our stack goes to ring 3.
-    NT_TRY(ke_put_user_pair(iosb, (uint32_t)status, information));
+    const IO_STATUS_BLOCK block = {
+        .Pointer = (void *)(uint64_t)(uint32_t)status,
+        .Information = information
+    };
+    NT_TRY(ke_put_user(iosb, &block));
     return status;
 }
 

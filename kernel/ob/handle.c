@@ -1,7 +1,8 @@
 // handle.c - handle tables: small numbers for objects, one table a process.
 //
-// A handle is (index + 1) * 4; its low two bits mean nothing. The table has
-// pages of entries, made when they are needed; free entries are linked.
+// Handles are multiples of 4; their low two bits mean nothing. The table has
+// pages of entries, made when they are needed; free entries are linked. That of
+// handle 0 stays free.
 //
 // The table's spin lock guards all of it. Who changes an entry also locks that
 // one, inside the table's lock; who only looks for a handle locks its entry and
@@ -17,37 +18,31 @@
 
 volatile uint64_t ob_handle_count;
 
-static ob_handle_entry *entry_at(ob_handle_table *table, uint32_t number)
+// Takes a free handle; 0 if there is none, or no memory. Table's lock held.
+static uintptr_t take_free(ob_handle_table *table)
 {
-    return ob_find_entry(table, (HANDLE)((uintptr_t)number * OB_HANDLE_STEP));
-}
-
-// Takes a free number; 0 if there is none, or no memory. Table's lock held.
-static uint32_t take_number(ob_handle_table *table)
-{
-    uint32_t number = table->first_free;
-    if (number) {
-        table->first_free = entry_at(table, number)->next_free;
-        return number;
+    uintptr_t handle = table->first_free;
+    if (handle) {
+        table->first_free = ob_find_entry(table, (HANDLE)handle)->next_free;
+        return handle;
     }
-    if (table->used == OB_MAX_HANDLES)
+    handle = MAX(table->end, OB_HANDLE_STEP);
+    if (handle == OB_END_OF_HANDLES)
         return 0;
-    ob_handle_entry **page = &table->page[table->used / OB_PER_PAGE];
-    if (!*page)
-        *page = ExAllocatePoolWithTag(NonPagedPool,
-                                      OB_PER_PAGE * sizeof(**page), OBP_TAG);
-    if (!*page)
+    ob_handle_entry **page = &table->page[handle / OB_PAGE_STEP];
+    if (!*page && !(*page = ExAllocatePoolWithTag(
+                        NonPagedPool, OB_PER_PAGE * sizeof(**page), OBP_TAG)))
         return 0;
-    number = table->used + 1;
-    (*page)[table->used % OB_PER_PAGE] = (ob_handle_entry){ 0 };
-    __atomic_store_n(&table->used, number, __ATOMIC_RELEASE);
-    return number;
+    if (handle % OB_PAGE_STEP == 0 || !table->end)
+        memset(*page, 0, OB_PER_PAGE * sizeof(**page));
+    __atomic_store_n(&table->end, handle + OB_HANDLE_STEP, __ATOMIC_RELEASE);
+    return handle;
 }
 
 static bool has_object(ob_handle_table *table, const void *object)
 {
-    for (uint32_t number = 1; number <= table->used; number++)
-        if (entry_at(table, number)->object == object)
+    for (uintptr_t at = 0; at < table->end; at += OB_HANDLE_STEP)
+        if (ob_find_entry(table, (HANDLE)at)->object == object)
             return true;
     return false;
 }
@@ -87,18 +82,18 @@ static NTSTATUS insert(ob_handle_table *table, void *object,
     access = ob_map_access(ob_header(object)->Type, access);
     KIRQL old;
     KeAcquireSpinLock(&table->lock, &old);
-    uint32_t number = take_number(table);
-    if (!number) {
+    *handle = (HANDLE)take_free(table);
+    if (!*handle) {
         drop(table, object, old);
         return STATUS_INSUFFICIENT_RESOURCES;
     }
-    ob_handle_entry *entry = entry_at(table, number);
+    ob_handle_entry *entry = ob_find_entry(table, *handle);
     ob_lock_entry(entry);
     entry->object = object;
-    ob_unlock_entry(entry, access);
+    entry->granted = access;
+    ob_unlock_entry(entry);
     table->count++;
     KeReleaseSpinLock(&table->lock, old);
-    *handle = (HANDLE)((uintptr_t)number * OB_HANDLE_STEP);
     return STATUS_SUCCESS;
 }
 
@@ -110,8 +105,8 @@ void ob_close_all_handles(ob_handle_table *table)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    for (uintptr_t number = 1; number <= table->used; number++)
-        ob_close_handle(table, (HANDLE)(number * OB_HANDLE_STEP));
+    for (uintptr_t at = 0; at < table->end; at += OB_HANDLE_STEP)
+        ob_close_handle(table, (HANDLE)at);
     for (uint32_t i = 0; i < ARRAY_SIZE(table->page) && table->page[i]; i++)
         ExFreePoolWithTag(table->page[i], OBP_TAG);
     *table = (ob_handle_table){ .process = table->process };
@@ -171,7 +166,8 @@ static inline NTSTATUS look_up(ob_handle_table *table, HANDLE handle,
 {
     ob_handle_entry *entry = ob_find_entry(table, handle);
     if (entry) {
-        *granted = ob_lock_entry(entry);
+        ob_lock_entry(entry);
+        *granted = entry->granted;
         *object = entry->object;
     } else {
         *granted = ALL_ACCESS;
@@ -184,7 +180,7 @@ static inline NTSTATUS look_up(ob_handle_table *table, HANDLE handle,
             count_handle(*object);
     }
     if (entry)
-        ob_unlock_entry(entry, *granted);
+        ob_unlock_entry(entry);
     return status;
 }
 
@@ -214,7 +210,7 @@ NTSTATUS ob_reference_slowly(HANDLE handle, ACCESS_MASK desired,
 //
 // IRQL:    == PASSIVE_LEVEL
 // Returns: STATUS_SUCCESS
-//          STATUS_INSUFFICIENT_RESOURCES  no memory, or OB_MAX_HANDLES
+//          STATUS_INSUFFICIENT_RESOURCES  no memory, or OB_END_OF_HANDLES
 // Owns:    takes over the caller's reference, whether it succeeds or not
 NTSTATUS ob_insert_handle(ob_handle_table *table, void *object,
                           ACCESS_MASK desired, HANDLE *handle)
@@ -264,9 +260,10 @@ NTSTATUS ob_close_handle(ob_handle_table *table, HANDLE handle)
     ob_lock_entry(entry);
     void *object = entry->object;
     entry->object = NULL;
+    entry->granted = 0;
     entry->next_free = table->first_free;
-    ob_unlock_entry(entry, 0);
-    table->first_free = (uint32_t)((uintptr_t)handle / OB_HANDLE_STEP);
+    ob_unlock_entry(entry);
+    table->first_free = (uint16_t)((uintptr_t)handle & ~(OB_HANDLE_STEP - 1));
     table->count--;
     drop(table, object, old);
     return STATUS_SUCCESS;

@@ -75,27 +75,26 @@ bool ob_reap(void);
 extern volatile uint32_t ob_pending;
 
 // ---- Handle tables ---------------------------------------------------------
-#define OB_MAX_HANDLES 16384u    // per process; then INSUFFICIENT_RESOURCES
-
 typedef struct ob_handle_entry {
-    void *object;                // NULL: free
-    volatile ACCESS_MASK granted;    // OB_ENTRY_LOCKED: somebody looks at it
-    uint32_t next_free;          // a number; 0: none
+    void *object;                // NULL: free, and granted is 0
+    ACCESS_MASK granted;
+    uint16_t next_free;          // a handle; 0: none
+    uint16_t lock;               // 1: somebody looks at it
 } ob_handle_entry;
 
-#define OB_ENTRY_LOCKED 0x40000000u    // no right that is ever granted
-
-#define OB_HANDLE_STEP 4u
-#define OB_PER_PAGE    128u
+#define OB_HANDLE_STEP    4ull
+#define OB_PER_PAGE       128u
+#define OB_PAGE_STEP      (OB_PER_PAGE * OB_HANDLE_STEP)
+#define OB_END_OF_HANDLES 65536u    // beyond: INSUFFICIENT_RESOURCES
 
 // Zeroed and with its process it is an empty table.
 typedef struct ob_handle_table {
     EPROCESS *process;
     KSPIN_LOCK lock;             // guards all below; see handle.c
     uint32_t count;              // of handles
-    uint32_t used;               // numbers from 1 on that were handed out once
-    uint32_t first_free;         // among those, a number; 0: none
-    ob_handle_entry *page[OB_MAX_HANDLES / OB_PER_PAGE];
+    uint64_t end;                // handles below this were made once, but for 0
+    uint16_t first_free;         // among those; 0: none
+    ob_handle_entry *page[OB_END_OF_HANDLES / OB_PAGE_STEP];
 } ob_handle_table;
 
 // Ends a table that its process needs no more: as NtClose for each handle.
@@ -103,7 +102,7 @@ void ob_close_all_handles(ob_handle_table *table);
 // What plain handles of the current thread refer to.
 static inline ob_handle_table *ob_current_table(void)
 {
-    return KeGetCurrentThread()->Process->handles;
+    return KeGetCurrentThread()->handles;
 }
 void *ob_pseudo_handle(HANDLE handle);    // NULL: is none
 
@@ -129,31 +128,29 @@ NTSTATUS ob_duplicate_handle(ob_handle_table *from, HANDLE source,
 static inline ob_handle_entry *ob_find_entry(ob_handle_table *table,
                                              HANDLE handle)
 {
-    uint64_t index = (uintptr_t)handle / OB_HANDLE_STEP - 1;
-    if (index >= __atomic_load_n(&table->used, __ATOMIC_ACQUIRE))
+    uint64_t value = (uintptr_t)handle;
+    if (value >= __atomic_load_n(&table->end, __ATOMIC_ACQUIRE))
         return NULL;
-    return &table->page[index / OB_PER_PAGE][index % OB_PER_PAGE];
+    ob_handle_entry *page = table->page[value / OB_PAGE_STEP];
+    return &page[value / OB_HANDLE_STEP % OB_PER_PAGE];
 }
 
-// Locks an entry, with interrupts off while it is; waits with them on. Returns
-// what it grants.
-static inline ACCESS_MASK ob_lock_entry(ob_handle_entry *entry)
+// Locks an entry, with interrupts off while it is; waits with them on.
+static inline void ob_lock_entry(ob_handle_entry *entry)
 {
     ki_disable();
-    while (__builtin_expect(__atomic_fetch_or(&entry->granted, OB_ENTRY_LOCKED,
-                                              __ATOMIC_ACQUIRE) &
-                                OB_ENTRY_LOCKED, 0)) {
+    while (__builtin_expect(__atomic_fetch_or(&entry->lock, 1,
+                                              __ATOMIC_ACQUIRE) & 1, 0)) {
         ki_enable();
         __builtin_ia32_pause();
         ki_disable();
     }
-    return entry->granted & ~OB_ENTRY_LOCKED;
 }
 
-// Lets it go; granted is what it grants from now on.
-static inline void ob_unlock_entry(ob_handle_entry *entry, ACCESS_MASK granted)
+// Lets it go.
+static inline void ob_unlock_entry(ob_handle_entry *entry)
 {
-    __atomic_store_n(&entry->granted, granted, __ATOMIC_RELEASE);
+    __atomic_store_n(&entry->lock, 0, __ATOMIC_RELEASE);
     ki_enable();
 }
 
@@ -170,18 +167,20 @@ static FORCEINLINE NTSTATUS ob_reference_by_handle(HANDLE handle,
 {
     ob_handle_entry *entry = ob_find_entry(ob_current_table(), handle);
     if (entry) {
-        ACCESS_MASK all = ob_lock_entry(entry);
+        ob_lock_entry(entry);
         void *found = entry->object;
-        if (__builtin_expect(found && ob_header(found)->Type == type &&
-                                 !(desired & ~all), 1)) {
-            ObReferenceObject(found);
-            ob_unlock_entry(entry, all);
-            *object = found;
+        // What grants something is not free.
+        bool grants = desired ? (entry->granted & desired) == desired
+                              : found != NULL;
+        if (__builtin_expect(grants && ob_header(found)->Type == type, 1)) {
             if (granted)
-                *granted = all;
+                *granted = entry->granted;
+            ObReferenceObject(found);
+            ob_unlock_entry(entry);
+            *object = found;
             return STATUS_SUCCESS;
         }
-        ob_unlock_entry(entry, all);
+        ob_unlock_entry(entry);
     }
     void *slow = NULL;    // so that the caller's can stay in a register
     ACCESS_MASK rights = 0;

@@ -215,14 +215,14 @@ static ob_handle_table table;
 
 KTEST(handles_count_and_close, "")
 {
-    KPROCESS *process = KeGetCurrentThread()->Process;
-    ob_handle_table *own = process->handles;
+    KTHREAD *thread = KeGetCurrentThread();
+    ob_handle_table *own = thread->handles;
     uint64_t before = ob_handle_count;
     table.process = PsInitialSystemProcess;
     HANDLE first, second;
     ACCESS_MASK granted;
     void *found = NULL, *object = create();
-    process->handles = &table;    // this thread alone uses handles
+    thread->handles = &table;
     ObReferenceObject(object);
     EXPECT(ob_insert_handle(&table, object, 1, &first) == STATUS_SUCCESS);
     EXPECT(ob_duplicate_handle(&table, first, &table, 0, DUPLICATE_SAME_ACCESS,
@@ -236,7 +236,7 @@ KTEST(handles_count_and_close, "")
            STATUS_ACCESS_DENIED);
     EXPECT(ob_reference_by_handle(first, 1, &ps_thread_type, &found,
                                  NULL) == STATUS_OBJECT_TYPE_MISMATCH);
-    process->handles = own;
+    thread->handles = own;
     EXPECT(ob_close_handle(&table, first) == STATUS_SUCCESS);
     EXPECT(ob_close_handle(&table, first) == STATUS_INVALID_HANDLE);
     EXPECT(closed == 0);    // the process has another one

@@ -41,14 +41,7 @@ def windows():
     return found
 
 
-# Known to miss their must: strict, so that whoever mends one takes it out here.
-MISSED = {'6'}
-
-
-@pytest.mark.parametrize('number', [
-    pytest.param(number, marks=[pytest.mark.xfail(
-        strict=True, reason='misses its must')] if number in MISSED else [])
-    for number in ROWS])
+@pytest.mark.parametrize('number', ROWS)
 def test_cost(windows, number):
     record = json.loads(RECORD.read_text())
     row = table.BY_NUMBER[number]

@@ -382,6 +382,128 @@ static void binding(void)
     NtClose(other);
 }
 
+// ---- Outputs that cannot be written ---------------------------------------
+
+struct outputs {
+    HANDLE port;
+    FILE_IO_COMPLETION_INFORMATION *entries;
+    uint32_t count, removed;
+};
+
+// Takes count packets, or one by the other service.
+static NTSTATUS take_to(void *argument)
+{
+    struct outputs *to = argument;
+    FILE_IO_COMPLETION_INFORMATION *first = to->entries;
+    return to->count ? NtRemoveIoCompletionEx(to->port, first, to->count,
+                                              &to->removed, LONG, false)
+                     : NtRemoveIoCompletion(to->port, &first->KeyContext,
+                                            &first->ApcContext,
+                                            &first->IoStatusBlock, LONG);
+}
+
+static void protect(void *page, uint32_t protect)
+{
+    size_t size = 4096;
+    uint32_t old;
+    CHECK_OK(NtProtectVirtualMemory(NtCurrentProcess(), &page, &size, protect,
+                                    &old));
+}
+
+// Packets 1 to 3 come while a thread waits for them, whose outputs, begun in
+// page, cannot be written by then. Returns what it got.
+static NTSTATUS take_in_vain(struct outputs *to, void *page)
+{
+    HANDLE thread = new_thread(take_to, to, 0);
+    until_waiting(thread, WrQueue);
+    CHECK_OK(NtSuspendThread(thread, NULL));
+    protect(page, PAGE_READONLY);
+    for (uint64_t i = 1; i <= 3; i++)
+        post(to->port, i);
+    CHECK_OK(NtResumeThread(thread, NULL));
+    NTSTATUS status = join(thread);
+    protect(page, PAGE_READWRITE);
+    return status;
+}
+
+static void outputs(void)
+{
+    static uint8_t pages[2][4096] __attribute__((aligned(4096)));
+    static const uint64_t nowhere[] = { 0, 0x1000, 0x7FFFFFFFFFF8,
+                                        0x8000000000000000 };
+    HANDLE port = new_port(0);
+    NTSTATUS status;
+    void *word;
+    IO_STATUS_BLOCK iosb;
+    FILE_IO_COMPLETION_INFORMATION *last = (void *)pages[1];
+    struct outputs to = { .port = port, .entries = --last };
+    rule("an output that is nowhere: the packet stays, and its place");
+    CHECK_EQ(take(port, POLL, &status), 0);    // from now on it is our port
+    for (uint64_t i = 1; i <= 2; i++)
+        post(port, i);
+    for (size_t i = 0; i < sizeof(nowhere) / sizeof(*nowhere); i++) {
+        void *bad = (void *)nowhere[i];
+        CHECK_STATUS(NtRemoveIoCompletion(port, bad, &word, &iosb, POLL),
+                     STATUS_ACCESS_VIOLATION);
+        CHECK_STATUS(NtRemoveIoCompletion(port, &word, bad, &iosb, POLL),
+                     STATUS_ACCESS_VIOLATION);
+        CHECK_STATUS(NtRemoveIoCompletion(port, &word, &word, bad, POLL),
+                     STATUS_ACCESS_VIOLATION);
+        CHECK_STATUS(NtRemoveIoCompletionEx(port, bad, 2, &to.removed, POLL,
+                                            false), STATUS_ACCESS_VIOLATION);
+        CHECK_EQ(depth(port), 2);
+    }
+    CHECK_EQ(take(port, POLL, &status), 1);
+    CHECK_EQ(take(port, POLL, &status), 2);
+    rule("and nobody waits for what it cannot have");
+    CHECK_STATUS(NtRemoveIoCompletion(port, NULL, &word, &iosb, NULL),
+                 STATUS_ACCESS_VIOLATION);
+    rule("an output that goes while its thread waits: all packets stay");
+    CHECK_STATUS(take_in_vain(&to, pages[0]), STATUS_ACCESS_VIOLATION);
+    CHECK_EQ(take(port, POLL, &status), 1);
+    CHECK_EQ(depth(port), 2);
+    CHECK_EQ(take(port, POLL, &status), 2);
+    CHECK_EQ(take(port, POLL, &status), 3);
+    to.count = 3;
+    CHECK_STATUS(take_in_vain(&to, pages[0]), STATUS_ACCESS_VIOLATION);
+    CHECK_EQ(to.removed, 0);
+    for (uint64_t i = 1; i <= 3; i++)
+        CHECK_EQ(take(port, POLL, &status), i);
+    rule("a part of them goes: those that it had no room for stay");
+    CHECK_OK(take_in_vain(&to, pages[1]));
+    CHECK_EQ(to.removed, 1);
+    CHECK_EQ(last->KeyContext, 1);
+    CHECK_EQ(depth(port), 2);
+    CHECK_EQ(take(port, POLL, &status), 2);
+    CHECK_EQ(take(port, POLL, &status), 3);
+    rule("the same with a request's packet, whose status is stored once");
+    HANDLE disk = open_disk(0);
+    CHECK_OK(bind(disk, port, NUMBER(21)));
+    to.count = 0;
+    HANDLE thread = new_thread(take_to, &to, 0);
+    until_waiting(thread, WrQueue);
+    protect(pages[0], PAGE_READONLY);
+    iosb.Status = STATUS_PENDING;
+    CHECK_STATUS(NtReadFile(disk, NULL, NULL, &word, &iosb, pages[1], 512, 0),
+                 STATUS_PENDING);
+    CHECK_STATUS(join(thread), STATUS_ACCESS_VIOLATION);
+    protect(pages[0], PAGE_READWRITE);
+    CHECK_OK(iosb.Status);
+    CHECK_EQ(iosb.Information, 512);
+    iosb.Information = 99;
+    CHECK_OK(take_to(&to));
+    CHECK_EQ(last->KeyContext, 21);
+    CHECK_EQ(last->ApcContext, &word);
+    CHECK_OK(last->IoStatusBlock.Status);
+    CHECK_EQ(last->IoStatusBlock.Information, 512);
+    CHECK_EQ(iosb.Information, 99);
+    CHECK_EQ(depth(port), 0);
+    rule("and they go with the port if nobody else comes");
+    CHECK_STATUS(take_in_vain(&to, pages[0]), STATUS_ACCESS_VIOLATION);
+    NtClose(disk);
+    NtClose(port);
+}
+
 int main(void)
 {
     packets();
@@ -390,5 +512,6 @@ int main(void)
     limit();
     as_an_object();
     binding();
+    outputs();
     return ktap_end();
 }

@@ -80,5 +80,6 @@ NTSTATUS rtl_look_at(struct rtl_look *look, const struct rtl_look *before)
 void rtl_widen_trace(void)
 {
     nt_trace_mask(1u << TRACE_APC_IN | 1u << TRACE_USER_APC |
-                      1u << TRACE_PORT_REMOVE | 1u << TRACE_SWITCH, NULL);
+                      1u << TRACE_PORT_INSERT | 1u << TRACE_PORT_REMOVE |
+                      1u << TRACE_SWITCH, NULL);
 }

@@ -7,8 +7,7 @@ from .command import command
 from .guest import Garbage, hexa, number
 from .threads import find_process, processes
 
-STEP = 4                        # of handles: HANDLE_STEP in handle.c
-PAGE = 4096
+STEP, PER_PAGE = 4, 128         # of handles: OB_HANDLE_STEP, OB_PER_PAGE
 
 
 def header_of(object_):
@@ -22,12 +21,11 @@ def header_of(object_):
 def table_entries(table):
     """(handle, entry) of all handles of a table."""
     size = gdb.lookup_type('ob_handle_entry').sizeof
-    per_page = PAGE // size - 1
-    for i in range(int(table['used'])):
-        page = number(table['page'][i // per_page])
-        entry = guest.at('ob_handle_entry', page + i % per_page * size)
+    for i in range(int(table['end']) // STEP):
+        page = number(table['page'][i // PER_PAGE])
+        entry = guest.at('ob_handle_entry', page + i % PER_PAGE * size)
         if number(entry['object']):
-            yield (i + 1) * STEP, entry
+            yield i * STEP, entry
 
 
 def all_objects():

@@ -105,7 +105,7 @@ WinDbg: !pcr, !prcb."""
              f'{bool(prcb["dpc_requested"])}, active: '
              f'{bool(prcb["dpc_active"])}'),
             ('DPC Stack', hexa(prcb['dpc_stack'])),
-            ('Kernel Stack', hexa(prcb['kernel_stack'])),
+            ('Service Stack', hexa(prcb['service_stack'])),
             ('Ready Summary', f'{int(prcb["ready_summary"]):08x}'),
             ('Reschedule', bool(prcb['reschedule']))]:
         yield f'    {name:16} {what}'

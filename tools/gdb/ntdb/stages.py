@@ -241,7 +241,7 @@ def meets_packet(walk):
             guest.register('rax') & 0xFFFFFFFF != STATUS_SUCCESS or \
             is_in_port(walk, port):
         return False
-    top = number(prcb['kernel_stack'])
+    top = number(thread['InitialStack'])
     frame = guest.at('KTRAP_FRAME',
                      top - gdb.lookup_type('KTRAP_FRAME').sizeof)
     walk.taker = thread_here()

@@ -118,7 +118,8 @@ def caller_in_ring_3(pending, sp, enters):
     if sp < guest.LOWEST_KERNEL:        # still, or again, ring 3's stack
         return {'rip': rcx}
     for prcb in guest.prcbs():
-        top = number(prcb['kernel_stack'])
+        thread = guest.at('KTHREAD', prcb['CurrentThread'])
+        top = number(thread['InitialStack'])
         if 0 <= top - sp <= STACK_BYTES:
             base = top - FRAME_WORDS * 8
             rip, rsp = guest.word(base + RIP * 8), guest.word(base + RSP * 8)

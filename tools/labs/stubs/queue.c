@@ -25,6 +25,11 @@ int32_t KeInsertQueue(KQUEUE *queue, LIST_ENTRY *entry)
     return before;
 }
 
+int32_t KeInsertHeadQueue(KQUEUE *queue, LIST_ENTRY *entry)
+{
+    return KeInsertQueue(queue, entry);    // the last, not the first
+}
+
 void ki_deactivate_queue(KQUEUE *queue)
 {
     ASSERT_IRQL(==, DISPATCH_LEVEL);
