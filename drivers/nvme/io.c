@@ -2,7 +2,8 @@
 //
 // All of it belongs to one processor: its threads put commands into its ring
 // with the interrupts off, and its interrupt's DPC takes the answers out. The
-// queue's lock is there for others who cancel, reset, or share the queue.
+// queue's lock is there for others who cancel, reset, or share the queue, and
+// for a thread that is moved to another processor when it has found the queue.
 //
 // A request is one command after the other, if it moves more than the device
 // takes at once. It allocates before it is accepted, and never afterwards.

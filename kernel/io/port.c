@@ -129,8 +129,8 @@ static FORCEINLINE NTSTATUS hand_out(LIST_ENTRY *entry, void *key,
 static DECLSPEC_NOINLINE void put_back(KQUEUE *port, LIST_ENTRY **entries,
                                        uint32_t count)
 {
-    while (count--)
-        if (KeInsertHeadQueue(port, entries[count]) < 0)
+    if (!ke_return_entries(port, entries, count))
+        while (count--)
             discard_packet(CONTAINING_RECORD(entries[count], io_packet, entry));
 }
 
@@ -186,7 +186,8 @@ NTSTATUS io_remove_completion(KQUEUE *port, bool alertable,
         if (status != STATUS_SUCCESS)
             break;
     }
-    put_back(port, at, (uint32_t)(end - at));
+    if (at < end)
+        put_back(port, at, (uint32_t)(end - at));
     *taken = (uint32_t)(at - batch);
     return status;
 }

@@ -87,9 +87,9 @@ static inline void ki_disable(void)
     __asm__ volatile("cli" ::: "memory");
 }
 
-// A few instructions under a spin lock may run with the interrupts off instead,
-// at any level up to DISPATCH_LEVEL; afterwards they are on. Whoever holds the
-// lock at DISPATCH_LEVEL meanwhile waits for nobody, so the spinning ends.
+// What is short under a spin lock may run with the interrupts off instead, at
+// any level up to DISPATCH_LEVEL; afterwards they are on. Whoever holds it at
+// DISPATCH_LEVEL meanwhile waits for nobody, so the spinning ends.
 static inline void ki_lock_leaf(KSPIN_LOCK *lock)
 {
     ki_disable();

@@ -31,7 +31,7 @@ void ke_init_time(void);
 // Becomes the idle thread. Never returns.
 _Noreturn void ke_idle(void);
 
-// ---- Ring 3's memory: only these touch it (entry.asm) ---------------------
+// ---- Ring 3's memory: only these touch it, and entry.asm ------------------
 
 static inline bool ke_is_user_range(const void *address, size_t length)
 {
@@ -42,7 +42,7 @@ static inline bool ke_is_user_range(const void *address, size_t length)
             length <= MM_HIGHEST_USER_ADDRESS + 1 - start);
 }
 
-// Enough before the routines below touch something short: all in the lower
+// Enough before what is below touches something short: all in the lower
 // half that is not ring 3's faults, and the hole behind it is larger.
 static inline bool ke_may_touch(const void *address, size_t length)
 {
@@ -109,7 +109,8 @@ fault:
 // The same for length bytes anywhere, at most a page.
 static inline NTSTATUS ke_probe_user(void *to, size_t length)
 {
-    return ke_may_touch(to, length) ? ki_probe_user(to, (char *)to + length - 1)
+    uintptr_t last = (uintptr_t)to + length - 1;
+    return ke_may_touch(to, length) ? ki_probe_user(to, (void *)last)
                                     : STATUS_ACCESS_VIOLATION;
 }
 
@@ -122,7 +123,7 @@ static FORCEINLINE NTSTATUS ki_put_user_pair(void *to, uint64_t first,
                                              uint64_t second)
 {
     KI_TOUCH_USER("mov %3, %1; mov %2, %0", KI_USER_WORD(to),
-                  KI_USER_WORD((char *)to + 8), "r"(first), "r"(second));
+                  KI_USER_WORD((uintptr_t)to + 8), "r"(first), "r"(second));
     return STATUS_SUCCESS;
 fault:
     return STATUS_ACCESS_VIOLATION;
@@ -137,7 +138,7 @@ static FORCEINLINE NTSTATUS ki_put_packet(
 {
     KI_TOUCH_USER("mov %4, %0; mov %5, %1; mov %7, %3; mov %6, %2",
                   KI_USER_WORD(key), KI_USER_WORD(context), KI_USER_WORD(iosb),
-                  KI_USER_WORD((char *)iosb + 8), "r"(packet.KeyContext),
+                  KI_USER_WORD((uintptr_t)iosb + 8), "r"(packet.KeyContext),
                   "r"(packet.ApcContext), "r"(packet.IoStatusBlock.Pointer),
                   "r"(packet.IoStatusBlock.Information));
     return STATUS_SUCCESS;

@@ -16,7 +16,6 @@ void ki_offsets(void);
 // IRQL:    any level
 void ki_offsets(void)
 {
-    VALUE(FRAME_SIZE, sizeof(KTRAP_FRAME));
     OFFSET(FRAME_RBP, KTRAP_FRAME, Rbp);
     OFFSET(FRAME_VECTOR, KTRAP_FRAME, vector);
     OFFSET(FRAME_RIP, KTRAP_FRAME, Rip);

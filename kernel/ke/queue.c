@@ -74,29 +74,26 @@ static bool inserter_takes_it(const KQUEUE *queue)
            !KeGetCurrentPrcb()->dpc_active;
 }
 
-// Puts the packet before at, which is one of the queue's or its head; false if
-// the queue was run down. Queue's lock held.
-static inline bool insert(KQUEUE *queue, LIST_ENTRY *at, LIST_ENTRY *entry)
+// Appends the packet; false if the queue was run down. Queue's lock held.
+static inline bool append(KQUEUE *queue, LIST_ENTRY *entry)
 {    // lab 3
     if (queue->abandoned)
         return false;
-    InsertTailList(at, entry);
+    InsertTailList(&queue->EntryListHead, entry);
     queue->Header.SignalState++;
     return true;
 }
 
-// Somebody may wait: the same with both locks, of which the dispatcher's comes
+// Somebody waits: the same with both locks, of which the dispatcher's comes
 // first.
 static DECLSPEC_NOINLINE int32_t insert_for_waiters(KQUEUE *queue,
-                                                    LIST_ENTRY *entry,
-                                                    bool first)
+                                                    LIST_ENTRY *entry)
 {    // lab 3
     KIRQL old = ki_lock_dispatcher();
     KeAcquireSpinLockAtDpcLevel(&queue->lock);
     int32_t before = queue->Header.SignalState;
     bool keeps_it = inserter_takes_it(queue);
-    LIST_ENTRY *head = &queue->EntryListHead;
-    if (!insert(queue, first ? head->Flink : head, entry))
+    if (!append(queue, entry))
         before = -1;
     else if (!keeps_it)
         release_waiters(queue);
@@ -122,23 +119,33 @@ int32_t KeInsertQueue(KQUEUE *queue, LIST_ENTRY *entry)
     if (!IsListEmpty(&queue->waiters) ||
         !IsListEmpty(&queue->Header.WaitListHead)) {
         ki_unlock_leaf(&queue->lock);
-        return insert_for_waiters(queue, entry, false);
+        return insert_for_waiters(queue, entry);
     }
     int32_t before = queue->Header.SignalState;
-    if (!insert(queue, &queue->EntryListHead, entry))
+    if (!append(queue, entry))
         before = -1;
     ki_unlock_leaf(&queue->lock);
     return before;
 }
 
-// The same, before all others: for who took a packet and cannot use it.
+// Gives packets back that were taken and cannot be used: before all others, in
+// their order.
 //
 // IRQL:    <= DISPATCH_LEVEL
-// NT:      KeInsertHeadQueue (ntifs).
-int32_t KeInsertHeadQueue(KQUEUE *queue, LIST_ENTRY *entry)
+// Returns: false: it was run down, and they stay the caller's
+bool ke_return_entries(KQUEUE *queue, LIST_ENTRY **entries, uint32_t count)
 {    // lab 3
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    return insert_for_waiters(queue, entry, true);
+    KIRQL old = ki_lock_dispatcher();
+    KeAcquireSpinLockAtDpcLevel(&queue->lock);
+    bool taken = !queue->abandoned;
+    for (; taken && count; queue->Header.SignalState++)
+        InsertHeadList(&queue->EntryListHead, entries[--count]);
+    release_waiters(queue);
+    KeReleaseSpinLockFromDpcLevel(&queue->lock);
+    tell_direct_waiters(queue);
+    ki_unlock_dispatcher(old);
+    return taken;
 }
 
 // One of the queue's threads no longer runs: lets another one go in its

@@ -1,8 +1,8 @@
 // user.c - the border to ring 3: its memory, its registers, its APCs.
 //
 // No other code touches user memory than what ki_fixups names: a fault there is
-// a status. Registers that go back to ring 3 are
-// never trusted: selectors are forced, flags masked, rip is checked.
+// a status. Registers that go back to ring 3 are never trusted: selectors are
+// forced, flags masked, rip is checked.
 
 #include "kernel/ke/kep.h"
 

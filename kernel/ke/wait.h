@@ -108,7 +108,7 @@ bool KeCancelTimer(KTIMER *timer);
 
 void KeInitializeQueue(KQUEUE *queue, uint32_t count);
 int32_t KeInsertQueue(KQUEUE *queue, LIST_ENTRY *entry);
-int32_t KeInsertHeadQueue(KQUEUE *queue, LIST_ENTRY *entry);
+bool ke_return_entries(KQUEUE *queue, LIST_ENTRY **entries, uint32_t count);
 LIST_ENTRY *ke_poll_queue(KQUEUE *queue);
 // Takes up to count entries, at least one; waits while there is none.
 // Returns: STATUS_SUCCESS with *taken > 0, STATUS_TIMEOUT, STATUS_USER_APC,

@@ -266,3 +266,22 @@ KTEST(threads_leave_nothing, "")
     ps_settle();
     EXPECT(ran == THREADS && ps_thread_count == before);
 }
+
+// ---- Ring 3's memory -------------------------------------------------------
+
+KTEST(memory_of_ring_3_that_is_not_there, "")
+{
+    enum { EFLAGS_AC = 1 << 18 };
+    char *nowhere[] = { NULL, (char *)0x1000, (char *)0x7FFFFFFFF000,
+                        (char *)(1ull << 62) };
+    for (size_t i = 0; i < ARRAY_SIZE(nowhere); i++) {
+        uint64_t word = 1;
+        EXPECT(ke_probe_user(nowhere[i], 8) == STATUS_ACCESS_VIOLATION);
+        EXPECT(!(__builtin_ia32_readeflags_u64() & EFLAGS_AC));
+        EXPECT(ki_put_user_pair(nowhere[i], 1, 2) == STATUS_ACCESS_VIOLATION);
+        EXPECT(!(__builtin_ia32_readeflags_u64() & EFLAGS_AC));
+        EXPECT(ke_get_user(&word, (uint64_t *)nowhere[i]) ==
+               STATUS_ACCESS_VIOLATION);
+        EXPECT(!(__builtin_ia32_readeflags_u64() & EFLAGS_AC) && word == 1);
+    }
+}

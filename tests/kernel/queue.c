@@ -453,6 +453,29 @@ KTEST(queue_is_waitable, "IOCP-27")
 
 // With the limit reached packets stay; the dequeuer comes first all the same,
 // and direct waiters hear of what it leaves.
+KTEST(queue_returned_packets_keep_their_order, "IOCP-02 IOCP-11 IOCP-27")
+{
+    LIST_ENTRY *entries[PACKETS];
+    uint32_t taken;
+    worker waiter, direct;
+    initialize(PACKETS);
+    for (int i = 0; i < 3; i++)
+        insert(i);
+    EXPECT(ke_remove_queue(&queue, KernelMode, false, &no_wait, entries, 3,
+                           &taken) == STATUS_SUCCESS && taken == 3);
+    start_worker(&waiter, 'W', 1, NULL);
+    start_direct(&direct, 'D');
+    EXPECT(ke_return_entries(&queue, entries, 3));
+    EXPECT(ktest_logged("WaD"));    // the waiter gets the first of them
+    EXPECT(insert(3) == 2);
+    EXPECT(takes('b') && takes('c') && takes('d') && finds_nothing());
+    ktest_join(&waiter.thread);
+    ktest_join(&direct.thread);
+    EXPECT(run_down() == 0);
+    EXPECT(!ke_return_entries(&queue, entries, 3));
+    EXPECT(IsListEmpty(&queue.EntryListHead));
+}
+
 KTEST(queue_at_its_limit_serves_dequeuers_first, "IOCP-27 IOCP-09")
 {
     worker dequeuer, direct;

@@ -430,6 +430,7 @@ static void outputs(void)
 {
     static uint8_t pages[2][4096] __attribute__((aligned(4096)));
     static const uint64_t nowhere[] = { 0, 0x1000, 0x7FFFFFFFFFF8,
+                                        0x4000000000000000,
                                         0x8000000000000000 };
     HANDLE port = new_port(0);
     NTSTATUS status;

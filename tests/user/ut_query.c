@@ -162,6 +162,53 @@ static void trace(void)
                                &lost), STATUS_INVALID_PARAMETER);
 }
 
+// How many of these events, about that, came to the rings since the last look.
+static uint32_t new_records(uint32_t event, uint32_t id)
+{
+    enum { PROCESSORS = 32 };    // those that there are not are refused
+    static uint64_t positions[PROCESSORS];
+    static TRACE_RECORD records[256];
+    uint32_t found = 0, lost;
+    for (uint32_t p = 0; p < PROCESSORS; p++) {
+        uint32_t copied = 256;    // that it reads is recorded, too
+        while (copied == 256 &&
+               NT_SUCCESS(nt_trace_read(p, &positions[p], records, 256, &copied,
+                                        &lost)))
+            for (uint32_t i = 0; i < copied; i++)
+                found += TRACE_CODE(records[i].Event) == event &&
+                         records[i].Id == id;
+    }
+    return found;
+}
+
+static void what_is_recorded(void)
+{
+    HANDLE port = new_port(0);
+    void *key, *context;
+    IO_STATUS_BLOCK iosb;
+    for (int wanted = 0; wanted < 2; wanted++) {
+        rule(wanted ? "the end of a post is recorded where its beginning is"
+                    : "by default neither end of a post is recorded");
+        CHECK_OK(nt_trace_mask(wanted ? 1u << TRACE_PORT_INSERT : 0, NULL));
+        new_records(0, 0);
+        CHECK_OK(NtSetIoCompletion(port, NULL, NULL, 0, 0));
+        CHECK_EQ(new_records(TRACE_PORT_INSERT, 0), wanted);
+        CHECK_OK(NtRemoveIoCompletion(port, &key, &context, &iosb, NULL));
+        CHECK_EQ(new_records(TRACE_PORT_REMOVE, 0), wanted);
+    }
+    NtClose(port);
+    for (int wanted = 1; wanted >= 0; wanted--) {
+        rule(wanted ? "system calls are recorded when they are asked for"
+                    : "and only then");
+        CHECK_OK(nt_trace_mask(wanted ? 1u << TRACE_SERVICE : 0, NULL));
+        new_records(0, 0);
+        for (int i = 0; i < 10; i++)
+            NtTestAlert();
+        CHECK_EQ(new_records(TRACE_SERVICE, NT_SERVICE_NtTestAlert),
+                 wanted ? 10 : 0);
+    }
+}
+
 static void the_rest(void)
 {
     rule("no other service tells an address of the kernel");
@@ -255,6 +302,7 @@ int main(void)
     system_information();
     snapshot();
     trace();
+    what_is_recorded();
     the_rest();
     rule("stacks");
     join(new_thread(search_stack, NULL, 0));

@@ -25,9 +25,12 @@ int32_t KeInsertQueue(KQUEUE *queue, LIST_ENTRY *entry)
     return before;
 }
 
-int32_t KeInsertHeadQueue(KQUEUE *queue, LIST_ENTRY *entry)
+bool ke_return_entries(KQUEUE *queue, LIST_ENTRY **entries, uint32_t count)
 {
-    return KeInsertQueue(queue, entry);    // the last, not the first
+    bool taken = true;
+    for (uint32_t i = 0; i < count && taken; i++)    // behind all others
+        taken = KeInsertQueue(queue, entries[i]) >= 0;
+    return taken;
 }
 
 void ki_deactivate_queue(KQUEUE *queue)
