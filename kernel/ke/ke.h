@@ -42,6 +42,10 @@ static inline bool ke_is_user_range(const void *address, size_t length)
             length <= MM_HIGHEST_USER_ADDRESS + 1 - start);
 }
 
+// What ring 3 passed as an array's address may be anything, NULL too.
+#define KE_USER_ELEMENT(array, i) \
+    ((__typeof__(array))((uintptr_t)(array) + (i) * sizeof(*(array))))
+
 // Enough before what is below touches something short: all in the lower
 // half that is not ring 3's faults, and the hole behind it is larger.
 static inline bool ke_may_touch(const void *address, size_t length)

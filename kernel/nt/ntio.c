@@ -207,7 +207,7 @@ static NTSTATUS prepare_array(FILE_OBJECT *file, const NT_ARRAY_WRITE *writes,
     *built = 0;
     for (NT_ARRAY_WRITE *w = copy; w < copy + count; w++, ++*built) {
         if (!NT_SUCCESS(all))    // then those before the page that is missing
-            NT_TRY(ke_copy_from_user(w, writes + *built, sizeof(*w)));
+            NT_TRY(ke_get_user(w, KE_USER_ELEMENT(writes, *built)));
         const nt_reply reply = { .apc_context = w->ApcContext,
                                  .iosb = w->IoStatusBlock };
         NT_TRY(NT_PROBE(reply.iosb));
@@ -246,7 +246,8 @@ NTSTATUS nt_write_array(HANDLE handle, const NT_ARRAY_WRITE *writes,
     while (done < count && NT_SUCCESS(status)) {
         IRP *irps[MAXIMUM_ARRAY];
         uint32_t built, accepted, wanted = MIN(count - done, MAXIMUM_ARRAY);
-        status = prepare_array(file, writes + done, wanted, irps, &built);
+        status = prepare_array(file, KE_USER_ELEMENT(writes, done), wanted,
+                               irps, &built);
         NTSTATUS sending = io_send_array(file, irps, built, &accepted);
         done += accepted;
         if (!NT_SUCCESS(sending))

@@ -99,7 +99,8 @@ NTSTATUS nt_trace_read(uint32_t processor, uint64_t *position,
         uint32_t wanted = MIN(count - done, (uint32_t)BATCH);
         got = ke_read_trace(ring, &at, batch, wanted);
         missed += from ? (uint32_t)(at - from) - got : 0;    // 0: never asked
-        NT_TRY(ke_copy_to_user(&records[done], batch, got * sizeof(*batch)));
+        NT_TRY(ke_copy_to_user(KE_USER_ELEMENT(records, done), batch,
+                               got * sizeof(*batch)));
         done += got;
     } while (got == BATCH);
     NT_TRY(ke_put_user(copied, &done));

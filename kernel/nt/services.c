@@ -79,9 +79,9 @@ NTSTATUS nt_probe_output(void *to, size_t length)
 
     if (!ke_is_user_range(to, length))
         return STATUS_ACCESS_VIOLATION;
-    char *at = to, *end = at + length;
-    for (; at < end; at = (char *)PAGE_ALIGN_DOWN(at) + PAGE_SIZE)
-        NT_TRY(ki_probe_user(at, at));
+    uintptr_t at = (uintptr_t)to, end = at + length;
+    for (; at < end; at = PAGE_ALIGN_DOWN(at) + PAGE_SIZE)
+        NT_TRY(ki_probe_user((void *)at, (void *)at));
     return STATUS_SUCCESS;
 }
 

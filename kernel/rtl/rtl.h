@@ -55,7 +55,7 @@ static inline LIST_ENTRY *RemoveHeadList(LIST_ENTRY *head)
 // The same for the records that the entries are a field of.
 #define RTL_FOR_EACH_RECORD(type, record, head, field)                  \
     for (type *record = CONTAINING_RECORD((head)->Flink, type, field);  \
-         &record->field != (head);                                      \
+         (uintptr_t)record + offsetof(type, field) != (uintptr_t)(head);\
          record = CONTAINING_RECORD(record->field.Flink, type, field))
 
 // ---- A skew heap: the smallest key first ----------------------------------

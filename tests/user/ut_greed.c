@@ -29,7 +29,7 @@ static void never(void *a, void *b, void *c)
 
 static NTSTATUS take_memory(uint64_t n)
 {
-    static size_t size = 16u << 20;
+    static size_t size = 1u << 20;
     void *base = NULL;
     size_t wanted = size;
     (void)n;
