@@ -131,7 +131,8 @@ static inline void ring(nvme_queue *q)
     *q->sq_doorbell = q->rung = tail;
 }
 
-static inline void ring_unless(nvme_queue *q, bool more)    // follow
+// Rings, unless more commands follow or the DPC rings at its end.
+static inline void ring_unless(nvme_queue *q, bool more)
 {
     if (!more && !q->in_dpc)
         ring(q);

@@ -60,6 +60,7 @@ static FORCEINLINE void iop_free_irp(IRP *irp)
 
 static FORCEINLINE void iop_discard_irp(IRP *irp)
 {
+    // One test for the usual case, which has none of them.
     if ((uintptr_t)irp->MdlAddress | (uintptr_t)irp->SystemBuffer |
         (uintptr_t)irp->UserEvent)
         iop_discard_buffers(irp);

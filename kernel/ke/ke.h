@@ -42,7 +42,8 @@ static inline bool ke_is_user_range(const void *address, size_t length)
             length <= MM_HIGHEST_USER_ADDRESS + 1 - start);
 }
 
-// What ring 3 passed as an array's address may be anything, NULL too.
+// &array[i] of an array of ring 3's. Its address may be anything, NULL too, so
+// it is computed as a number.
 #define KE_USER_ELEMENT(array, i) \
     ((__typeof__(array))((uintptr_t)(array) + (i) * sizeof(*(array))))
 

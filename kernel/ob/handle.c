@@ -30,11 +30,11 @@ static uintptr_t take_free(ob_handle_table *table)
     if (handle == OB_END_OF_HANDLES)
         return 0;
     ob_handle_entry **page = &table->page[handle / OB_PAGE_STEP];
-    if (!*page && !(*page = ExAllocatePoolWithTag(
-                        NonPagedPool, OB_PER_PAGE * sizeof(**page), OBP_TAG)))
-        return 0;
-    if (handle % OB_PAGE_STEP == 0 || !table->end)
+    if (!*page && (*page = ExAllocatePoolWithTag(
+                       NonPagedPool, OB_PER_PAGE * sizeof(**page), OBP_TAG)))
         memset(*page, 0, OB_PER_PAGE * sizeof(**page));
+    if (!*page)
+        return 0;
     __atomic_store_n(&table->end, handle + OB_HANDLE_STEP, __ATOMIC_RELEASE);
     return handle;
 }

@@ -52,7 +52,8 @@ static inline LIST_ENTRY *RemoveHeadList(LIST_ENTRY *head)
 #define RTL_FOR_EACH(entry, head)                                       \
     for (LIST_ENTRY *entry = (head)->Flink; entry != (head);            \
          entry = entry->Flink)
-// The same for the records that the entries are a field of.
+// The same for the records that the entries are a field of. Addresses are
+// compared as numbers: the head is a field of no such record.
 #define RTL_FOR_EACH_RECORD(type, record, head, field)                  \
     for (type *record = CONTAINING_RECORD((head)->Flink, type, field);  \
          (uintptr_t)record + offsetof(type, field) != (uintptr_t)(head);\
