@@ -146,7 +146,7 @@ endif
 
 # --------------------------------------------------------------------- flags
 
-STD  := -std=gnu17 -O2 -g -ffreestanding -fno-stack-protector \
+STD  := -std=gnu2x -O2 -g -ffreestanding -fno-stack-protector \
         -fno-asynchronous-unwind-tables -fcf-protection=none \
         -fno-strict-aliasing -fno-common -fno-omit-frame-pointer
 WARN := -Wall -Wextra -Wshadow -Wmissing-prototypes -Wstrict-prototypes

@@ -20,9 +20,8 @@ static void complete_transfer(IRP *irp, NTSTATUS status, uint32_t count)
 
 // A request in its list is cancelled; a write at the UART ends with the piece
 // that is there (con_dpc).
-static void cancel(DEVICE_OBJECT *device, IRP *irp)
+static void cancel(DEVICE_OBJECT *, IRP *irp)
 {
-    (void)device;
     RemoveEntryList(&irp->Tail.ListEntry);
     IoReleaseCancelSpinLock(irp->CancelIrql);
     io_complete(irp, STATUS_CANCELLED, 0);
@@ -165,10 +164,9 @@ NTSTATUS con_device_control(DEVICE_OBJECT *device, IRP *irp)
 // may answer several interrupts.
 //
 // IRQL:    == DISPATCH_LEVEL
-void con_dpc(KDPC *dpc, DEVICE_OBJECT *device, IRP *irp, void *context)
+void con_dpc(KDPC *, DEVICE_OBJECT *device, IRP *irp, void *)
 {
     ASSERT_IRQL(==, DISPATCH_LEVEL);
-    (void)dpc, (void)context;
 
     con_port *port = device->DeviceExtension;
     if (__atomic_exchange_n(&port->write_done, false, __ATOMIC_ACQ_REL)) {

@@ -120,10 +120,9 @@ static void receive(con_port *port, char byte)
 //
 // IRQL:    == CON_IRQL
 // Returns: true if the interrupt was this port's
-bool con_isr(KINTERRUPT *interrupt, void *context)
+bool con_isr(KINTERRUPT *, void *context)
 {
     ASSERT_IRQL(==, CON_IRQL);
-    (void)interrupt;
 
     con_port *port = context;
     bool ours = false;

@@ -158,10 +158,9 @@ void ide_start_io(DEVICE_OBJECT *device, IRP *irp)
 //
 // IRQL:    == IDE_IRQL
 // Returns: true if the interrupt was this channel's
-bool ide_isr(KINTERRUPT *interrupt, void *context)
+bool ide_isr(KINTERRUPT *, void *context)
 {
     ASSERT_IRQL(==, IDE_IRQL);
-    (void)interrupt;
 
     ide_channel *channel = context;
     uint8_t bm_status = hal_in8(channel->bus_master + IDE_BM_STATUS);
@@ -188,10 +187,9 @@ bool ide_isr(KINTERRUPT *interrupt, void *context)
 // with the request, or ends it and starts the next.
 //
 // IRQL:    == DISPATCH_LEVEL
-void ide_dpc(KDPC *dpc, DEVICE_OBJECT *device, IRP *irp, void *context)
+void ide_dpc(KDPC *, DEVICE_OBJECT *device, IRP *irp, void *)
 {
     ASSERT_IRQL(==, DISPATCH_LEVEL);
-    (void)dpc, (void)context;
 
     ide_channel *channel = device->DeviceExtension;
     NTSTATUS status = channel->failure;

@@ -37,10 +37,9 @@ static void look_again(ide_channel *channel)
 // The watchdog: the present command has been out for too long.
 //
 // IRQL:    == DISPATCH_LEVEL
-void ide_timeout_dpc(KDPC *dpc, void *context, void *argument1, void *argument2)
+void ide_timeout_dpc(KDPC *, void *context, void *, void *)
 {
     ASSERT_IRQL(==, DISPATCH_LEVEL);
-    (void)dpc, (void)argument1, (void)argument2;
 
     ide_channel *channel = context;
     KeAcquireSpinLockAtDpcLevel(&channel->starting);
@@ -59,10 +58,9 @@ void ide_timeout_dpc(KDPC *dpc, void *context, void *argument1, void *argument2)
 // whether the disks are ready.
 //
 // IRQL:    == DISPATCH_LEVEL
-void ide_reset_dpc(KDPC *dpc, void *context, void *argument1, void *argument2)
+void ide_reset_dpc(KDPC *, void *context, void *, void *)
 {
     ASSERT_IRQL(==, DISPATCH_LEVEL);
-    (void)dpc, (void)argument1, (void)argument2;
 
     ide_channel *channel = context;
     if (channel->reset_ticks++ == 0) {

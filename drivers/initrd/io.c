@@ -45,9 +45,8 @@ static NTSTATUS check_open(const IO_STACK_LOCATION *stack, bool directory)
 }
 
 // IRP_MJ_CREATE.
-static NTSTATUS create(DEVICE_OBJECT *device, IRP *irp)
+static NTSTATUS create(DEVICE_OBJECT *, IRP *irp)
 {
-    (void)device;
     const IO_STACK_LOCATION *stack = IoGetCurrentIrpStackLocation(irp);
     FILE_OBJECT *file = stack->FileObject;
     char path[INITRD_MAX_NAME];
@@ -71,17 +70,15 @@ static NTSTATUS create(DEVICE_OBJECT *device, IRP *irp)
 }
 
 // IRP_MJ_CLOSE: the last reference to the file object is gone.
-static NTSTATUS close(DEVICE_OBJECT *device, IRP *irp)
+static NTSTATUS close(DEVICE_OBJECT *, IRP *irp)
 {
-    (void)device;
     ExFreePoolWithTag(opened_of(irp), INITRD_TAG);
     return io_complete(irp, STATUS_SUCCESS, 0);
 }
 
 // IRP_MJ_READ: copies to the caller's pinned pages.
-static NTSTATUS read(DEVICE_OBJECT *device, IRP *irp)
+static NTSTATUS read(DEVICE_OBJECT *, IRP *irp)
 {
-    (void)device;
     const IO_STACK_LOCATION *stack = IoGetCurrentIrpStackLocation(irp);
     const initrd_entry *file = &opened_of(irp)->entry;
     uint64_t offset = stack->Parameters.Read.ByteOffset;
@@ -98,9 +95,8 @@ static NTSTATUS read(DEVICE_OBJECT *device, IRP *irp)
 }
 
 // IRP_MJ_QUERY_INFORMATION: FileStandardInformation.
-static NTSTATUS query_information(DEVICE_OBJECT *device, IRP *irp)
+static NTSTATUS query_information(DEVICE_OBJECT *, IRP *irp)
 {
-    (void)device;
     const initrd_entry *file = &opened_of(irp)->entry;
     return disk_complete_query(irp, file->size, file->directory);
 }
@@ -127,9 +123,8 @@ static bool describe(const initrd_entry *directory, const initrd_entry *entry,
 
 // IRP_MJ_DIRECTORY_CONTROL: as many children as fit, from where the last call
 // on this file object stopped.
-static NTSTATUS directory_control(DEVICE_OBJECT *device, IRP *irp)
+static NTSTATUS directory_control(DEVICE_OBJECT *, IRP *irp)
 {
-    (void)device;
     const IO_STACK_LOCATION *stack = IoGetCurrentIrpStackLocation(irp);
     struct opened *opened = opened_of(irp);
     FILE_NAMES_INFORMATION *out = irp->SystemBuffer;

@@ -142,9 +142,8 @@ static inline void ring_unless(nvme_queue *q, bool more)
 
 // Whoever takes the cancel routine out has the request. If the queue was
 // quicker to unlink it, it has left it linked to itself.
-static void cancel_waiting(DEVICE_OBJECT *device, IRP *irp)
+static void cancel_waiting(DEVICE_OBJECT *, IRP *irp)
 {
-    (void)device;
     nvme_queue *q = request_of(irp)->queue;
     KIRQL old;
     IoReleaseCancelSpinLock(irp->CancelIrql);
@@ -242,10 +241,9 @@ void nvme_ring(DEVICE_OBJECT *device)
 //
 // IRQL:    >= DEVICE_LEVEL_MIN
 // Returns: true: the vector is this queue's alone
-bool nvme_isr(KINTERRUPT *interrupt, void *context)
+bool nvme_isr(KINTERRUPT *, void *context)
 {
     ASSERT_IRQL(>=, DEVICE_LEVEL_MIN);
-    (void)interrupt;
 
     nvme_queue *q = context;
     KeInsertQueueDpc(&q->dpc, NULL, NULL);
@@ -313,10 +311,9 @@ static inline void leave(nvme_queue *q, LIST_ENTRY *done,
 // Behind an interrupt: takes all answers, and says so once.
 //
 // IRQL:    == DISPATCH_LEVEL
-void nvme_dpc(KDPC *dpc, void *context, void *argument1, void *argument2)
+void nvme_dpc(KDPC *, void *context, void *, void *)
 {
     ASSERT_IRQL(==, DISPATCH_LEVEL);
-    (void)dpc, (void)argument1, (void)argument2;
 
     nvme_queue *q = context;
     LIST_ENTRY done;
@@ -371,11 +368,9 @@ static uint32_t answers_to_others(const nvme_queue *q, uint64_t now,
 // as many of them as a ring holds.
 //
 // IRQL:    == DISPATCH_LEVEL
-void nvme_timeout_dpc(KDPC *dpc, void *context, void *argument1,
-                      void *argument2)
+void nvme_timeout_dpc(KDPC *, void *context, void *, void *)
 {
     ASSERT_IRQL(==, DISPATCH_LEVEL);
-    (void)dpc, (void)argument1, (void)argument2;
 
     nvme_queue *q = context;
     uint64_t now = hal_read_tsc();

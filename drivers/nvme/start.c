@@ -144,11 +144,9 @@ void nvme_begin_reset(nvme_controller *c, uint64_t now)
 // way to memory.
 //
 // IRQL:    == DISPATCH_LEVEL
-void nvme_timer_dpc(KDPC *dpc, void *context, void *argument1,
-                    void *argument2)
+void nvme_timer_dpc(KDPC *, void *context, void *, void *)
 {
     ASSERT_IRQL(==, DISPATCH_LEVEL);
-    (void)dpc, (void)argument1, (void)argument2;
 
     nvme_controller *c = context;
     if (nvme_next_step(c) == STATUS_PENDING &&

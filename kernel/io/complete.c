@@ -31,7 +31,7 @@ static FORCEINLINE void unlink_irp(IRP *irp, ke_io_slot *slot,
 // The same for those who send.
 //
 // IRQL:    <= DISPATCH_LEVEL
-void iop_unlink_irp(IRP *irp)
+FORCEINLINE void iop_unlink_irp(IRP *irp)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
     KTHREAD *thread = irp->Thread;
@@ -90,10 +90,9 @@ static void free_after_user_apc(KAPC *apc)
 }
 
 // The user APC's kernel half: the arguments are copied, the IRP can go.
-static void user_apc_kernel(KAPC *apc, KNORMAL_ROUTINE **normal,
-                            void **context, void **argument1, void **argument2)
+static void user_apc_kernel(KAPC *apc, KNORMAL_ROUTINE **, void **, void **,
+                            void **)
 {
-    (void)normal, (void)context, (void)argument1, (void)argument2;
     free_after_user_apc(apc);
 }
 
@@ -126,7 +125,7 @@ static inline void queue_packet(IRP *irp, KQUEUE *port)
 // Stage 10 in the asking thread (IRP-09). skip_packet: see IOCP-21.
 //
 // IRQL:    == APC_LEVEL
-void iop_finish_irp(IRP *irp, bool skip_packet)
+FORCEINLINE void iop_finish_irp(IRP *irp, bool skip_packet)
 {
     ASSERT_IRQL(==, APC_LEVEL);
     iop_store_results(irp);
@@ -135,19 +134,21 @@ void iop_finish_irp(IRP *irp, bool skip_packet)
     signal_completion(irp);
     iop_unlink_irp(irp);
     ki_trace(TRACE_IRP_DONE, 0, irp->id);
-    if (irp->UserApcRoutine)
+    FILE_OBJECT *file = irp->OriginalFileObject;
+    bool packet = irp->flags & IRP_ON_FILE ||
+                  (file->CompletionPort && irp->UserApcContext &&
+                   !irp->UserApcRoutine);
+    if (packet && !skip_packet)
+        queue_packet(irp, file->CompletionPort);
+    else if (irp->UserApcRoutine)
         queue_user_apc(irp);
-    else if (irp->OriginalFileObject->CompletionPort &&
-             irp->UserApcContext && !skip_packet)
-        queue_packet(irp, irp->OriginalFileObject->CompletionPort);
     else
         io_discard_irp(irp);
 }
 
-static void complete_apc(KAPC *apc, KNORMAL_ROUTINE **normal, void **context,
-                         void **argument1, void **argument2)
+static void complete_apc(KAPC *apc, KNORMAL_ROUTINE **, void **, void **,
+                         void **)
 {
-    (void)normal, (void)context, (void)argument1, (void)argument2;
     IRP *irp = CONTAINING_RECORD(apc, IRP, Tail.Apc);
     KTHREAD *thread = KeGetCurrentThread();
     uint32_t before = thread->irp_id;

@@ -21,15 +21,13 @@ NTSTATUS io_complete(IRP *irp, NTSTATUS status, uintptr_t information)
     return status;
 }
 
-static NTSTATUS invalid_request(DEVICE_OBJECT *device, IRP *irp)
+static NTSTATUS invalid_request(DEVICE_OBJECT *, IRP *irp)
 {
-    (void)device;
     return io_complete(irp, STATUS_INVALID_DEVICE_REQUEST, 0);
 }
 
-static NTSTATUS succeed(DEVICE_OBJECT *device, IRP *irp)
+static NTSTATUS succeed(DEVICE_OBJECT *, IRP *irp)
 {
-    (void)device;
     return io_complete(irp, STATUS_SUCCESS, 0);
 }
 

@@ -22,10 +22,9 @@ static FORCEINLINE void discard_packet(io_packet *packet)
 // Bound files keep the object itself alive (IOCP-12).
 //
 // IRQL:    == PASSIVE_LEVEL
-void iop_close_port(EPROCESS *process, void *object, uint32_t handles)
+void iop_close_port(EPROCESS *, void *object, uint32_t handles)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    (void)process;
     if (handles)
         return;
     LIST_ENTRY *first = KeRundownQueue(object);

@@ -1,16 +1,16 @@
 // apc.c - queueing and delivering APCs, and the regions that hold them back.
 //
-// The lists are guarded by the dispatcher lock. KernelApcPending and
-// UserApcPending are the truth that every way down looks at; the self-IPI
-// with vector 0x1F only makes sure that one is taken.
+// KernelApcPending and UserApcPending are the truth that every way down looks
+// at; the self-IPI with vector 0x1F only makes sure that one is taken.
 
 #include "kernel/ke/kep.h"
 
 // Specials go behind the specials and ahead of the normals; the thread-exit
 // APC goes to the head; all others to the tail (APC-03).
-static void insert_apc(KTHREAD *thread, KAPC *apc)
+static FORCEINLINE void insert_apc(KTHREAD *thread, KAPC *apc,
+                                   KPROCESSOR_MODE mode)
 {    // lab 2
-    LIST_ENTRY *head = &thread->ApcState.ApcListHead[apc->ApcMode];
+    LIST_ENTRY *head = &thread->ApcState.ApcListHead[mode];
     LIST_ENTRY *before = head->Blink;
     if (apc->at_head)
         before = head;
@@ -42,48 +42,72 @@ static bool ends_wait(const KTHREAD *thread, const KAPC *apc)
                                     !thread->ApcState.KernelApcInProgress));
 }
 
-// Lets the thread know (APC-08, APC-09, APC-10). One that runs right now, on
-// another processor, or that cannot deliver before this processor's level
-// falls, hears it from an interrupt.
-static void announce_apc(KTHREAD *thread, KAPC *apc, KPRIORITY increment,
-                         KIRQL old)
+// The flag that says that a list may hold something to deliver.
+static inline bool *pending_flag(KAPC_STATE *state, KPROCESSOR_MODE mode)
+{
+    return mode == KernelMode ? &state->KernelApcPending
+                              : &state->UserApcPending;
+}
+
+// Puts an APC on its list, unless it is on one or the thread takes no more; and
+// sets the flag for it, if the thread does not look for itself, as it does for
+// most user APCs when it waits alertably. *ends: whether its wait is over.
+static FORCEINLINE bool link_apc(KTHREAD *thread, KAPC *apc, void *argument1,
+                                 void *argument2, bool *ends)
 {    // lab 2
-    bool kernel = apc->ApcMode == KernelMode, wakes = ends_wait(thread, apc);
-    if (kernel)
-        thread->ApcState.KernelApcPending = true;
-    else if (wakes || apc->at_head)
-        thread->ApcState.UserApcPending = true;
-    else
-        return;    // it will look for itself, when it waits alertably
+    KPROCESSOR_MODE mode = apc->ApcMode;
+    ki_lock_leaf(&thread->ApcQueueLock);
+    bool linked = thread->ApcQueueable && !apc->Inserted;
+    if (linked) {
+        apc->SystemArgument1 = argument1;
+        apc->SystemArgument2 = argument2;
+        insert_apc(thread, apc, mode);
+        *ends = *ends && ends_wait(thread, apc);
+        if (mode == KernelMode)
+            thread->ApcState.KernelApcPending = true;
+        else if (*ends || apc->at_head)
+            thread->ApcState.UserApcPending = true;
+    }
+    ki_unlock_leaf(&thread->ApcQueueLock);
+    return linked;
+}
+
+// KeInsertQueueApc to any thread, with the dispatcher lock held. Lets it know
+// (APC-08, APC-09, APC-10): one that runs right now, on another processor, or
+// that cannot deliver before this processor's level falls to old, hears it from
+// an interrupt.
+//
+// IRQL:    == DISPATCH_LEVEL
+bool ki_insert_apc(KAPC *apc, void *argument1, void *argument2,
+                   KPRIORITY increment, KIRQL old)
+{    // lab 2
+    ASSERT_IRQL(==, DISPATCH_LEVEL);
+    KTHREAD *thread = apc->Thread;
+    bool kernel = apc->ApcMode == KernelMode, wakes = true;
+    if (!link_apc(thread, apc, argument1, argument2, &wakes))
+        return false;
+    // Now it may have run, and be free.
     if (wakes)
         ki_unwait(thread, kernel ? STATUS_KERNEL_APC : STATUS_USER_APC,
                   increment);
-    if (thread->State != Running)
-        return;
     KPRCB *self = KeGetCurrentPrcb();
+    if (thread->State != Running)
+        return true;
     if (thread->processor != self->Number)
         hal_send_ipi(ki_processor[thread->processor]->apic_id,
                      HAL_VECTOR_APC);
     else if (old >= APC_LEVEL)
         ki_interrupt_self(self, HAL_VECTOR_APC);
+    return true;
 }
 
-// KeInsertQueueApc with the dispatcher lock held; old: the level that it will
-// be let go to.
-//
-// IRQL:    == DISPATCH_LEVEL
-inline bool ki_insert_apc(KAPC *apc, void *argument1, void *argument2,
-                          KPRIORITY increment, KIRQL old)
-{    // lab 2
-    ASSERT_IRQL(==, DISPATCH_LEVEL);
-    KTHREAD *thread = apc->Thread;
-    bool inserted = thread->ApcQueueable && !apc->Inserted;
-    if (inserted) {
-        apc->SystemArgument1 = argument1;
-        apc->SystemArgument2 = argument2;
-        insert_apc(thread, apc);
-        announce_apc(thread, apc, increment, old);
-    }
+static DECLSPEC_NOINLINE bool insert_for_another(KAPC *apc, void *argument1,
+                                                 void *argument2,
+                                                 KPRIORITY increment)
+{
+    KIRQL old = ki_lock_dispatcher();
+    bool inserted = ki_insert_apc(apc, argument1, argument2, increment, old);
+    ki_unlock_dispatcher(old);
     return inserted;
 }
 
@@ -97,17 +121,19 @@ bool KeInsertQueueApc(KAPC *apc, void *argument1, void *argument2,
                       KPRIORITY increment)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    KIRQL old = ki_lock_dispatcher();
-    bool inserted = ki_insert_apc(apc, argument1, argument2, increment, old);
-    ki_unlock_dispatcher(old);
-    return inserted;
-}
-
-// The flag that says that a list may hold something to deliver.
-static inline bool *pending_flag(KAPC_STATE *state, KPROCESSOR_MODE mode)
-{
-    return mode == KernelMode ? &state->KernelApcPending
-                              : &state->UserApcPending;
+    KTHREAD *thread = apc->Thread;
+    if (thread != KeGetCurrentThread())
+        return insert_for_another(apc, argument1, argument2, increment);
+    bool waits = false;
+    if (!link_apc(thread, apc, argument1, argument2, &waits))
+        return false;
+    if (KI_PRCB_FIELD(dpc_active))
+        return true;    // it is looked at on the way back to the thread
+    if (KeGetCurrentIrql() == PASSIVE_LEVEL)
+        ki_run_held_back(PASSIVE_LEVEL);
+    else    // wherever it is moved meanwhile, it is looked at as it comes in
+        ki_interrupt_self(KeGetCurrentPrcb(), HAL_VECTOR_APC);
+    return true;
 }
 
 static void unlink_apc(KAPC *apc)
@@ -124,15 +150,16 @@ static void unlink_apc(KAPC *apc)
 bool KeRemoveQueueApc(KAPC *apc)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    KIRQL old = ki_lock_dispatcher();
+    KTHREAD *thread = apc->Thread;
+    ki_lock_leaf(&thread->ApcQueueLock);
     bool removed = apc->Inserted;
     if (removed) {
-        KAPC_STATE *state = &apc->Thread->ApcState;
+        KAPC_STATE *state = &thread->ApcState;
         unlink_apc(apc);
         if (IsListEmpty(&state->ApcListHead[apc->ApcMode]))
             *pending_flag(state, apc->ApcMode) = false;
     }
-    ki_unlock_dispatcher(old);
+    ki_unlock_leaf(&thread->ApcQueueLock);
     return removed;
 }
 
@@ -144,20 +171,24 @@ static inline KAPC *take_apc(KTHREAD *thread, KPROCESSOR_MODE mode, KAPC *copy)
 {    // lab 2
     KAPC_STATE *state = &thread->ApcState;
     LIST_ENTRY *head = &state->ApcListHead[mode];
-    bool no_normal = mode == KernelMode &&
-                     (thread->KernelApcDisable || state->KernelApcInProgress);
-    KIRQL old = ki_lock_dispatcher();
+    ki_lock_leaf(&thread->ApcQueueLock);
     *pending_flag(state, mode) = false;
     KAPC *apc = IsListEmpty(head)
                     ? NULL
                     : CONTAINING_RECORD(head->Flink, KAPC, ApcListEntry);
-    if (apc && apc->NormalRoutine && no_normal)
+    if (apc && apc->NormalRoutine && mode == KernelMode &&
+        (thread->KernelApcDisable || state->KernelApcInProgress))
         apc = NULL;    // stays; leaving the region looks again
     if (apc) {
         unlink_apc(apc);
-        *copy = *apc;
+        copy->KernelRoutine = apc->KernelRoutine;
+        copy->RundownRoutine = apc->RundownRoutine;
+        copy->NormalRoutine = apc->NormalRoutine;
+        copy->NormalContext = apc->NormalContext;
+        copy->SystemArgument1 = apc->SystemArgument1;
+        copy->SystemArgument2 = apc->SystemArgument2;
     }
-    ki_unlock_dispatcher(old);
+    ki_unlock_leaf(&thread->ApcQueueLock);
     return apc;
 }
 
@@ -384,10 +415,9 @@ bool KeAlertThread(KTHREAD *thread, KPROCESSOR_MODE mode)
 // The RundownRoutine of an APC that is part of something: it stays there.
 //
 // IRQL:    == PASSIVE_LEVEL
-void ke_keep_apc(KAPC *apc)
+void ke_keep_apc(KAPC *)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    (void)apc;
 }
 
 // Refuses further APCs and runs down those that are queued: each one's
@@ -399,9 +429,9 @@ void ke_rundown_apcs(KTHREAD *thread)
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     thread->KernelApcDisable = 0;    // nothing is held back from the rundown
     thread->ApcState.KernelApcInProgress = 0;
-    KIRQL old = ki_lock_dispatcher();
+    ki_lock_leaf(&thread->ApcQueueLock);
     thread->ApcQueueable = false;
-    ki_unlock_dispatcher(old);
+    ki_unlock_leaf(&thread->ApcQueueLock);
     for (KPROCESSOR_MODE mode = KernelMode; mode <= UserMode; mode++) {
         KAPC copy, *apc;
         while ((apc = take_apc(thread, mode, &copy)) != NULL)

@@ -1,9 +1,17 @@
 // apc.h - asynchronous procedure calls: work for one particular thread.
 //
-// APCs belong to threads. Two lists per thread, both guarded by the
-// dispatcher lock: kernel (specials ahead of normals) and user. A kernel APC
-// interrupts whatever its thread does below APC_LEVEL; a user APC waits until
-// the thread waits alertably in user mode, and runs on its way out.
+// APCs belong to threads. Two lists per thread: kernel (specials ahead of
+// normals) and user. A kernel APC interrupts whatever its thread does below
+// APC_LEVEL; a user APC waits until the thread waits alertably in user mode,
+// and runs on its way out.
+//
+// Lists, their pending flags and ApcQueueable change under the thread's
+// ApcQueueLock. Whoever queues an APC to another thread has the dispatcher
+// lock besides, for he may have to end its wait. To the current thread he does
+// not need it: that one runs, or was interrupted below DISPATCH_LEVEL, and
+// neither waits nor begins to. So a thread that begins to wait, at DISPATCH
+// with the dispatcher lock, sees all that was queued: others had the lock
+// before it, and on its own processor nobody comes in between.
 //
 //   idle --KeInsertQueueApc--> inserted --KiDeliverApc--> routines run
 //                                 '--thread exit--> RundownRoutine, or freed

@@ -203,10 +203,8 @@ void ki_retire_dpc_list(KPRCB *prcb)
     prcb->dpc_active = false;
 }
 
-static void flush_routine(KDPC *dpc, void *context, void *argument1,
-                          void *argument2)
+static void flush_routine(KDPC *, void *context, void *, void *)
 {
-    (void)dpc, (void)argument1, (void)argument2;
     KeSetEvent(context, IO_NO_INCREMENT);
 }
 

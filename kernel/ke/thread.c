@@ -25,15 +25,13 @@ void ke_initialize_process(KPROCESS *process, uint64_t cr3)
     ke_initialize_io_slot(&process->io);
 }
 
-static void suspend_kernel(KAPC *apc, KNORMAL_ROUTINE **normal, void **context,
-                           void **argument1, void **argument2)
+static void suspend_kernel(KAPC *, KNORMAL_ROUTINE **, void **, void **,
+                           void **)
 {
-    (void)apc, (void)normal, (void)context, (void)argument1, (void)argument2;
 }
 
-static void suspend_normal(void *context, void *argument1, void *argument2)
+static void suspend_normal(void *context, void *, void *)
 {
-    (void)argument1, (void)argument2;
     KTHREAD *thread = context;
     KeWaitForSingleObject(&thread->SuspendSemaphore, Suspended, KernelMode,
                           false, NULL);
@@ -189,11 +187,8 @@ uint32_t KeResumeThread(KTHREAD *thread)
     uint32_t before = thread->SuspendCount;
     if (before > 0)
         thread->SuspendCount--;
-    if (before == 1 && thread->SuspendApc.Inserted) {
-        // Not delivered yet: nobody waits, and nothing is to be released.
-        RemoveEntryList(&thread->SuspendApc.ApcListEntry);
-        thread->SuspendApc.Inserted = false;
-    } else if (before == 1) {
+    // Not delivered yet: nobody waits, and nothing is to be released.
+    if (before == 1 && !KeRemoveQueueApc(&thread->SuspendApc)) {
         thread->SuspendSemaphore.Header.SignalState = 1;
         ki_signal(&thread->SuspendSemaphore.Header, IO_NO_INCREMENT);
     }

@@ -95,7 +95,8 @@ struct KTHREAD {
     LIST_ENTRY QueueListEntry;   // on that queue's ThreadListHead
     LIST_ENTRY *queue_packet;    // handed over by KeInsertQueue
 
-    // APCs; lists guarded by the dispatcher lock, counts by the thread itself.
+    // APCs; the counts are the thread's own.
+    KSPIN_LOCK ApcQueueLock;     // see apc.h
     KAPC_STATE ApcState;
     int16_t KernelApcDisable;    // counts down from 0 (REG-01)
     int16_t SpecialApcDisable;

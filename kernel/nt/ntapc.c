@@ -2,10 +2,8 @@
 
 #include "kernel/nt/ntp.h"
 
-static void apc_kernel(KAPC *apc, KNORMAL_ROUTINE **normal, void **context,
-                       void **argument1, void **argument2)
+static void apc_kernel(KAPC *apc, KNORMAL_ROUTINE **, void **, void **, void **)
 {
-    (void)normal, (void)context, (void)argument1, (void)argument2;
     ex_give(KE_KEPT_APCS, apc, NT_POOL_TAG);
 }
 

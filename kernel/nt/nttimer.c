@@ -17,18 +17,15 @@ struct nt_timer {
 };
 
 // The APC is part of the timer, which may be gone by now: it is left alone.
-static void apc_kernel(KAPC *apc, KNORMAL_ROUTINE **normal, void **context,
-                       void **argument1, void **argument2)
+static void apc_kernel(KAPC *, KNORMAL_ROUTINE **, void **, void **, void **)
 {
-    (void)apc, (void)normal, (void)context, (void)argument1, (void)argument2;
 }
 
 // The timer expired: its routine gets the time in two halves. An APC that is
 // still queued from the last time is not queued again. A DPC that waited for
 // the lock while the timer was set anew comes too early, or twice.
-static void expire(KDPC *dpc, void *context, void *argument1, void *argument2)
+static void expire(KDPC *, void *context, void *, void *)
 {
-    (void)dpc, (void)argument1, (void)argument2;
     enum { UNITS_PER_MS = 10000 };
     nt_timer *timer = context;
     uint64_t now = (uint64_t)ke_query_system_time();
@@ -54,9 +51,8 @@ static void disarm(nt_timer *timer)
     timer->apc.Thread = NULL;
 }
 
-static void close_timer(EPROCESS *process, void *object, uint32_t handles)
+static void close_timer(EPROCESS *, void *object, uint32_t handles)
 {
-    (void)process;
     if (handles)
         return;
     nt_timer *timer = object;

@@ -68,18 +68,15 @@ static void start_system_thread(void *context)
 
 // The exit APC, a part of its thread: nothing to run down. It never returns:
 // from here the thread goes on to its end.
-static void exit_kernel(KAPC *apc, KNORMAL_ROUTINE **normal, void **context,
-                        void **argument1, void **argument2)
+static void exit_kernel(KAPC *, KNORMAL_ROUTINE **, void **, void **, void **)
 {
-    (void)apc, (void)normal, (void)context, (void)argument1, (void)argument2;
     KeLowerIrql(PASSIVE_LEVEL);
     ps_exit_thread(PsGetCurrentThread()->ExitStatus);
 }
 
 // Only makes the exit APC one of user mode (APC-01); never called.
-static void exit_normal(void *context, void *argument1, void *argument2)
+static void exit_normal(void *, void *, void *)
 {
-    (void)context, (void)argument1, (void)argument2;
 }
 
 // Gives a new thread what ring 0 needs. user: it will enter ring 3.
