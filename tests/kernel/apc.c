@@ -779,3 +779,113 @@ KTEST(apcs_of_an_ended_thread_are_run_down, "APC-13 APC-03 APC-02")
         EXPECT(!left_over[i].apc.Inserted && !insert(&left_over[i]));
     ktest_join(&thread);
 }
+
+// ---- From all sides ---------------------------------------------------------
+
+// One thread's lists change on several processors at once: a DPC of its own and
+// the thread itself queue APCs without the dispatcher lock, a thread elsewhere
+// with it, and takes some off again. What was queued runs once, or was removed.
+enum { STORM = 4, ROUNDS = 5000 };
+
+typedef struct storm {
+    ktest_thread other;
+    KTHREAD *target;
+    KEVENT never;
+    uint64_t draws;              // of the other's random numbers
+    volatile uint32_t go, stop, ran;
+    uint32_t queued, removed;    // by the other
+    KAPC apcs[3][STORM];         // queued by the DPC, the thread, the other
+} storm;
+
+static void storm_apc(KAPC *apc, KNORMAL_ROUTINE **, void **, void **argument,
+                      void **)
+{
+    storm *s = *argument;
+    (void)apc;
+    s->ran++;                    // of one thread only, at APC_LEVEL
+}
+
+static void storm_half(void *, void *, void *)
+{
+}
+
+static uint32_t storm_queue(storm *s, KAPC *apcs)
+{
+    uint32_t queued = 0;
+    for (int i = 0; i < STORM; i++)
+        queued += KeInsertQueueApc(&apcs[i], s, NULL, IO_NO_INCREMENT);
+    return queued;
+}
+
+static void storm_other(void *context)
+{
+    storm *s = context;
+    s->go = true;
+    while (!s->stop) {
+        s->queued += storm_queue(s, s->apcs[2]);
+        uint64_t draw = ktest_draw(&s->draws);
+        for (int i = 0; i < STORM; i++)
+            if (draw >> i & 1)
+                s->removed += KeRemoveQueueApc(&s->apcs[2][i]);
+    }
+}
+
+static void storm_dpc(KDPC *, void *context, void *queued, void *)
+{
+    *(uint32_t *)queued += storm_queue(context, ((storm *)context)->apcs[0]);
+}
+
+static void apcs_from_all_sides(bool elsewhere)
+{
+    storm s = { .target = KeGetCurrentThread(), .draws = ktest_random() };
+    uint32_t queued = 0;
+    KDPC dpc;
+    KeInitializeDpc(&dpc, storm_dpc, &s);
+    KeInitializeEvent(&s.never, NotificationEvent, false);
+    for (int i = 0; i < 3 * STORM; i++)
+        KeInitializeApc(&s.apcs[0][0] + i, s.target, storm_apc, NULL,
+                        i & 1 ? storm_half : NULL, KernelMode, NULL);
+    if (elsewhere) {
+        ktest_start_on(&s.other, 1, storm_other, &s);
+        EXPECT(ktest_spin_until(&s.go));
+    }
+    for (int round = 0; round < ROUNDS; round++) {
+        KIRQL old;
+        switch (ktest_random() % 4) {
+        case 0:    // looks, with the dispatcher lock
+            KeWaitForSingleObject(&s.never, Executive, KernelMode, false,
+                                  &no_wait);
+            break;
+        case 1:
+            queued += storm_queue(&s, s.apcs[1]);
+            break;
+        case 2:
+            KeRaiseIrql(APC_LEVEL, &old);
+            queued += storm_queue(&s, s.apcs[1]);
+            KeInsertQueueDpc(&dpc, &queued, NULL);
+            KeLowerIrql(old);
+            break;
+        default:
+            KeInsertQueueDpc(&dpc, &queued, NULL);
+        }
+    }
+    s.stop = true;
+    if (elsewhere)
+        ktest_join(&s.other);
+    KeEnterCriticalRegion();
+    KeLeaveCriticalRegion();     // delivers what is left
+    EXPECT(s.ran == queued + s.queued - s.removed);
+    EXPECT(queued > ROUNDS / 4 && (!elsewhere || s.removed));
+    EXPECT(IsListEmpty(&s.target->ApcState.ApcListHead[KernelMode]));
+}
+
+KTEST(apcs_from_the_thread_and_its_dpc, "APC-02 APC-08")
+{
+    apcs_from_all_sides(false);
+}
+
+KTEST(apcs_from_all_sides, "APC-02 APC-08")
+{
+    if (ktest_has_processors(2))
+        apcs_from_all_sides(true);
+}
