@@ -117,17 +117,16 @@ static DECLSPEC_NOINLINE bool insert_for_another(KAPC *apc, void *argument1,
 // IRQL:    <= DISPATCH_LEVEL
 // Returns: false if it is queued already, or the thread takes no more (APC-02)
 // NT:      KeInsertQueueApc (ntifs).
-bool KeInsertQueueApc(KAPC *apc, void *argument1, void *argument2,
-                      KPRIORITY increment)
+FORCEINLINE bool KeInsertQueueApc(KAPC *apc, void *argument1,
+                                  void *argument2, KPRIORITY increment)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
     KTHREAD *thread = apc->Thread;
     if (thread != KeGetCurrentThread())
         return insert_for_another(apc, argument1, argument2, increment);
-    bool waits = false;
-    if (!link_apc(thread, apc, argument1, argument2, &waits))
+    if (!link_apc(thread, apc, argument1, argument2, &(bool){ false }))
         return false;
-    if (KI_PRCB_FIELD(dpc_active))
+    if (KeGetCurrentPrcb()->dpc_active)
         return true;    // it is looked at on the way back to the thread
     if (KeGetCurrentIrql() == PASSIVE_LEVEL)
         ki_run_held_back(PASSIVE_LEVEL);

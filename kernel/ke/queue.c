@@ -110,7 +110,7 @@ static DECLSPEC_NOINLINE int32_t insert_for_waiters(KQUEUE *queue,
 // Returns: how many packets were queued before; -1: it was run down, and the
 //          packet stays the caller's
 // NT:      KeInsertQueue (ntifs).
-int32_t KeInsertQueue(KQUEUE *queue, LIST_ENTRY *entry)
+FORCEINLINE int32_t KeInsertQueue(KQUEUE *queue, LIST_ENTRY *entry)
 {    // lab 3
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
     ki_lock_leaf(&queue->lock);

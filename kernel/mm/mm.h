@@ -118,8 +118,9 @@ void MmBuildMdlForNonPagedPool(MDL *mdl, const void *address, uint32_t length);
 // Takes back what pinning did. IRQL: <= DISPATCH_LEVEL
 static inline void MmUnlockPages(MDL *mdl)
 {
-    while (mdl->locked)
-        mm_release_frame(mdl->frames[--mdl->locked]);
+    for (uint32_t left = mdl->locked; left; left--)
+        mm_release_frame(mdl->frames[left - 1]);
+    mdl->locked = 0;
 }
 
 // Copies length bytes at offset of the described memory. IRQL: <= DISPATCH.
