@@ -47,7 +47,8 @@ enum {
 // All RAM, and the initrd, appears from here on.
 #define MM_DIRECT_MAP 0xFFFF800000000000ull
 
-// Where what is common and what is rare should not share a stack frame.
+// Where what is common and what is rare should not share a stack frame, and
+// what each write calls becomes a part of its caller (docs/INSTRUCTIONS.md).
 #define FORCEINLINE inline __attribute__((always_inline))
 #define DECLSPEC_NOINLINE __attribute__((noinline))
 

@@ -105,7 +105,7 @@ uint64_t io_irp_count(void)
 // IRQL:    <= DISPATCH_LEVEL
 // Returns: what the driver's dispatch routine returns
 // NT:      IoCallDriver (WDK).
-NTSTATUS IoCallDriver(DEVICE_OBJECT *device, IRP *irp)
+FORCEINLINE NTSTATUS IoCallDriver(DEVICE_OBJECT *device, IRP *irp)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
     if (--irp->CurrentLocation <= 0)

@@ -50,7 +50,7 @@ static inline void link_irp(FILE_OBJECT *file, IRP *irp)
 
 // Links it and hands it to the driver, from PASSIVE_LEVEL: in one stay at
 // DISPATCH_LEVEL if that is short there.
-static inline NTSTATUS link_and_call(FILE_OBJECT *file, IRP *irp)
+static FORCEINLINE NTSTATUS link_and_call(FILE_OBJECT *file, IRP *irp)
 {
     DEVICE_OBJECT *device = file->DeviceObject;
     NTSTATUS status;
@@ -163,7 +163,7 @@ static DECLSPEC_NOINLINE NTSTATUS send_synchronously(FILE_OBJECT *file,
 //
 // IRQL:    == PASSIVE_LEVEL
 // Returns: what the service returns, CMP-02..CMP-04
-NTSTATUS io_send(FILE_OBJECT *file, IRP *irp)
+FORCEINLINE NTSTATUS io_send(FILE_OBJECT *file, IRP *irp)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     if (__builtin_expect(file->Flags & FO_SYNCHRONOUS_IO, 0))

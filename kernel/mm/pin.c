@@ -67,8 +67,8 @@ static FORCEINLINE NTSTATUS pin(MDL *mdl, const mm_space *space,
 // IRQL:    <= APC_LEVEL
 // Returns: STATUS_SUCCESS, or STATUS_ACCESS_VIOLATION with nothing pinned
 // Owns:    the MDL, one count of each frame, until MmUnlockPages
-NTSTATUS mm_lock_user_buffer(MDL *mdl, uint64_t address, uint32_t length,
-                             uint64_t rights)
+FORCEINLINE NTSTATUS mm_lock_user_buffer(MDL *mdl, uint64_t address,
+                                         uint32_t length, uint64_t rights)
 {
     ASSERT_IRQL(<=, APC_LEVEL);
 
