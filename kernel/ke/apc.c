@@ -101,9 +101,8 @@ bool ki_insert_apc(KAPC *apc, void *argument1, void *argument2,
     return true;
 }
 
-static DECLSPEC_NOINLINE bool insert_for_another(KAPC *apc, void *argument1,
-                                                 void *argument2,
-                                                 KPRIORITY increment)
+static DECLSPEC_NOINLINE bool insert_other(KAPC *apc, void *argument1,
+                                           void *argument2, KPRIORITY increment)
 {
     KIRQL old = ki_lock_dispatcher();
     bool inserted = ki_insert_apc(apc, argument1, argument2, increment, old);
@@ -123,7 +122,7 @@ FORCEINLINE bool KeInsertQueueApc(KAPC *apc, void *argument1,
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
     KTHREAD *thread = apc->Thread;
     if (thread != KeGetCurrentThread())
-        return insert_for_another(apc, argument1, argument2, increment);
+        return insert_other(apc, argument1, argument2, increment);
     if (!link_apc(thread, apc, argument1, argument2, &(bool){ false }))
         return false;
     if (KeGetCurrentPrcb()->dpc_active)
