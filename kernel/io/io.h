@@ -59,15 +59,14 @@ static FORCEINLINE IRP *io_build_irp(FILE_OBJECT *file, uint8_t major)
     if (!irp)
         return NULL;
     ki_trace(TRACE_IRP_BUILT, major, irp->id);
-    IO_STACK_LOCATION *location = irp->stack;
+    IO_STACK_LOCATION *location = irp->stack + size - 1;
+    for (IO_STACK_LOCATION *lower = irp->stack; lower < location; lower++)
+        io_clear_location(lower);
     io_clear_location(location);
-    for (int8_t below = 1; below < size; below++)
-        io_clear_location(++location);
     location->MajorFunction = major;
     location->FileObject = file;
     bool transfer = major == IRP_MJ_READ || major == IRP_MJ_WRITE;
     io_initialize_irp(irp, size, transfer ? IRP_TRANSFER : 0);
-    irp->location = location + 1;    // without a multiplication
     irp->OriginalFileObject = file;
     return irp;
 }

@@ -63,10 +63,8 @@ static FORCEINLINE bool link_apc(KTHREAD *thread, KAPC *apc, void *argument1,
         apc->SystemArgument2 = argument2;
         insert_apc(thread, apc, mode);
         *ends = *ends && ends_wait(thread, apc);
-        if (mode == KernelMode)
-            thread->ApcState.KernelApcPending = true;
-        else if (*ends || apc->at_head)
-            thread->ApcState.UserApcPending = true;
+        if (mode == KernelMode || *ends || apc->at_head)
+            *pending_flag(&thread->ApcState, mode) = true;
     }
     ki_unlock_leaf(&thread->ApcQueueLock);
     return linked;
@@ -83,16 +81,18 @@ bool ki_insert_apc(KAPC *apc, void *argument1, void *argument2,
 {    // lab 2
     ASSERT_IRQL(==, DISPATCH_LEVEL);
     KTHREAD *thread = apc->Thread;
-    bool kernel = apc->ApcMode == KernelMode, wakes = true;
+    KPROCESSOR_MODE mode = apc->ApcMode;
+    bool wakes = true;
     if (!link_apc(thread, apc, argument1, argument2, &wakes))
         return false;
     // Now it may have run, and be free.
     if (wakes)
-        ki_unwait(thread, kernel ? STATUS_KERNEL_APC : STATUS_USER_APC,
+        ki_unwait(thread,
+                  mode == KernelMode ? STATUS_KERNEL_APC : STATUS_USER_APC,
                   increment);
     KPRCB *self = KeGetCurrentPrcb();
-    if (thread->State != Running)
-        return true;
+    if (thread->State != Running || !*pending_flag(&thread->ApcState, mode))
+        return true;    // it looks for itself, or has done so already
     if (thread->processor != self->Number)
         hal_send_ipi(ki_processor[thread->processor]->apic_id,
                      HAL_VECTOR_APC);
@@ -125,8 +125,9 @@ FORCEINLINE bool KeInsertQueueApc(KAPC *apc, void *argument1,
         return insert_other(apc, argument1, argument2, increment);
     if (!link_apc(thread, apc, argument1, argument2, &(bool){ false }))
         return false;
-    if (KeGetCurrentPrcb()->dpc_active)
-        return true;    // it is looked at on the way back to the thread
+    // The drain's end looks at a kernel APC, the way to ring 3 at a user APC.
+    if (KeGetCurrentPrcb()->dpc_active || !thread->ApcState.KernelApcPending)
+        return true;
     if (KeGetCurrentIrql() == PASSIVE_LEVEL)
         ki_run_held_back(PASSIVE_LEVEL);
     else    // wherever it is moved meanwhile, it is looked at as it comes in
@@ -140,7 +141,7 @@ static void unlink_apc(KAPC *apc)
     apc->Inserted = false;
 }
 
-// Takes an APC off its list again.
+// Takes an APC off its list again. Its thread must still be there.
 //
 // IRQL:    <= DISPATCH_LEVEL
 // Returns: true if it was queued: none of its routines is called

@@ -797,11 +797,10 @@ typedef struct storm {
     KAPC apcs[3][STORM];         // queued by the DPC, the thread, the other
 } storm;
 
-static void storm_apc(KAPC *apc, KNORMAL_ROUTINE **, void **, void **argument,
+static void storm_apc(KAPC *, KNORMAL_ROUTINE **, void **, void **argument,
                       void **)
 {
     storm *s = *argument;
-    (void)apc;
     s->ran++;                    // of one thread only, at APC_LEVEL
 }
 

@@ -75,7 +75,7 @@ MUTANTS = [
            'if (special || !apc.NormalRoutine)', 'if (special)',
            stress=True),
     Mutant(2, 'waits-are-not-interrupted', 'waiting',
-           '    if (wakes)\n', '    if (wakes && !kernel)\n'),
+           '    if (wakes)\n', '    if (wakes && mode != KernelMode)\n'),
     Mutant(2, 'ends-any-wait', 'others',
            '(thread->Alertable || apc->at_head)', 'true'),
     Mutant(2, 'user-apcs-last-in-first-out', 'alertable',

@@ -176,7 +176,7 @@ static void suspension(void)
     NtDelayExecution(false, MS(5));
     CHECK_OK(NtSuspendThread(thread, &before));
     CHECK_EQ(before, 0);
-    NtDelayExecution(false, MS(5));
+    until_waiting(thread, Suspended);
     uint32_t seen = started;
     NtDelayExecution(false, MS(20));
     CHECK_EQ(started, seen);
