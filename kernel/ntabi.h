@@ -16,7 +16,7 @@ typedef void *HANDLE;
 typedef uint32_t ACCESS_MASK;
 
 #define NT_SUCCESS(status) ((NTSTATUS)(status) >= 0)
-#define NT_ERROR(status)   ((uint32_t)(status) >> 30 == 3)
+#define NT_ERROR(status)   ((uint32_t)(status) >= 3u << 30)
 
 // ---- Status codes ---------------------------------------------------------
 

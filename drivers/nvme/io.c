@@ -169,7 +169,7 @@ static bool wait_in_line(nvme_queue *q, IRP *irp, LIST_ENTRY *there)
 
 // As many as there is room for go to the device: whenever the lock is let go,
 // nothing waits, or there is no room.
-static void start_waiting(nvme_queue *q)
+static FORCEINLINE void start_waiting(nvme_queue *q)
 {
     while (has_room(q) && !IsListEmpty(&q->waiting)) {
         IRP *irp = take_first(&q->waiting);
@@ -284,7 +284,7 @@ static inline bool take_answer(nvme_queue *q, LIST_ENTRY *done)
 // first (NULL: all begins anew): what waits goes to the device, the watchdog
 // hears of progress; then, outside the lock, what is done is completed. What
 // that sends is rung for once.
-static inline void leave(nvme_queue *q, LIST_ENTRY *done,
+static FORCEINLINE void leave(nvme_queue *q, LIST_ENTRY *done,
                          const LIST_ENTRY *first)
 {
     if (q->at_device.Flink != first) {

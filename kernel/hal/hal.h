@@ -28,9 +28,9 @@ HAL_PORT(32, "l")
 
 static inline uint64_t hal_read_tsc(void)
 {
-    uint64_t low, high;    // 32 bits each
-    __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
-    return high << 32 | low;
+    uint64_t tsc;
+    __asm__ volatile("rdtsc; shl $32, %%rdx; or %%rdx, %0" : "=a"(tsc)::"rdx");
+    return tsc;
 }
 
 // The same to memory, where its halves need not be put together.

@@ -76,10 +76,10 @@ static inline bool request_drain(KPRCB *self, KPRCB *target, uint8_t importance)
 {    // lab 1
     if (target != self)
         __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    bool now = target->dpc.depth >= KI_MAXIMUM_DPC_DEPTH ||
-               (target == self ? importance != LowImportance
+    bool now = (target == self ? importance != LowImportance
                                : importance >= HighImportance ||
-                                     target->halted_since);
+                                     target->halted_since) ||
+               target->dpc.depth >= KI_MAXIMUM_DPC_DEPTH;
     if (!now) {
         ki_poke_later(self, target->Number);
     } else if (target != self) {

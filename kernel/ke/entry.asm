@@ -84,12 +84,14 @@ ki_trap_common:
         mov     rdi, rsp
         lea     rbp, [rsp + FRAME_RBP]  ; a backtrace goes on beyond the frame
         call    ki_trap
-        ; falls through; interrupts are off
 
-; Leaves by the frame at rsp.
+; Leaves by the frame at rsp; to ring 0 with interrupts off already.
 ki_trap_exit:
         test    byte [rsp + FRAME_CS], 3
         jz      .kernel
+        cli
+        mov     rdi, rsp
+        call    ki_user_exit
         swapgs
 .kernel:
         pop     r15
@@ -215,8 +217,6 @@ ki_system_exit:
         push    r13
         push    r14
         push    r15
-        mov     rdi, rsp
-        call    ki_user_exit
         jmp     ki_trap_exit
 
 ; There is no such service, or calls are traced: then none is plain.
@@ -262,8 +262,6 @@ ki_user_args_fault:
 ; IRQL:    == PASSIVE_LEVEL
 ki_return_to_user:
         mov     rsp, rdi
-        cli
-        call    ki_user_exit
         jmp     ki_trap_exit
 
 ; uint64_t ki_read_entry(const uint64_t *entry)

@@ -87,11 +87,12 @@ void ke_disconnect_interrupt(KINTERRUPT *interrupt)
 // while CR8 still holds its class, or it would interrupt again at once.
 // One that nobody claims is counted.
 //
+// vector:  <= HAL_VECTOR_DEVICE_LAST
 // IRQL:    the vector's; interrupts off, and off again
-void ki_dispatch_device(uint8_t vector)
+void ki_dispatch_device(uint32_t vector)
 {
     ASSERT_IRQL(==, vector / VECTORS_PER_IRQL);
-    KINTERRUPT *i = vector < ARRAY_SIZE(chains) ? chains[vector] : NULL;
+    KINTERRUPT *i = chains[vector];
     bool level_triggered = i && i->LevelTriggered, claimed = false;
     if (!level_triggered)
         hal_end_of_interrupt();
@@ -100,11 +101,12 @@ void ki_dispatch_device(uint8_t vector)
         return;
     }
     ki_enable();
-    for (; i; i = i->next) {
+    do {
         KeAcquireSpinLockAtDpcLevel(&i->SpinLock);
         claimed |= i->ServiceRoutine(i, i->ServiceContext);
         KeReleaseSpinLockFromDpcLevel(&i->SpinLock);
-    }
+        i = i->next;
+    } while (i);
     ki_disable();
     if (level_triggered)
         hal_end_of_interrupt();

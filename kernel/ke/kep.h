@@ -142,7 +142,7 @@ void ki_answer_ipi(KPRCB *prcb);
 void ki_wake_up(KPRCB *prcb);
 _Noreturn void ki_stop_processor(void);
 extern KPRCB *volatile ki_bugcheck_owner;    // who prints; NULL: all is well
-void ki_dispatch_device(uint8_t vector);
+void ki_dispatch_device(uint32_t vector);
 void ki_trap(KTRAP_FRAME *frame);            // from entry.asm
 void ki_fatal_trap(KTRAP_FRAME *frame);      // from entry.asm, on an IST stack
 void ki_user_exit(KTRAP_FRAME *frame);       // interrupts off

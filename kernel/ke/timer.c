@@ -280,7 +280,7 @@ static void expire_timer(KTIMER *timer, uint64_t now)
 // one's DPC (TMR-02); part of the drain.
 //
 // IRQL:    == DISPATCH_LEVEL
-void ki_expire_timers(KPRCB *prcb)
+DECLSPEC_NOINLINE void ki_expire_timers(KPRCB *prcb)
 {
     ASSERT_IRQL(==, DISPATCH_LEVEL);
     KeAcquireSpinLockAtDpcLevel(&ki_dispatcher_lock);

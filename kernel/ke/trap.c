@@ -105,34 +105,26 @@ void ki_fatal_trap(KTRAP_FRAME *frame)
 
 // ---- Interrupts -----------------------------------------------------------
 
-static void run_interrupt(KPRCB *prcb, uint8_t vector)
+static void run_interrupt(KPRCB *prcb, uint32_t vector)
 {
-    if (vector == HAL_VECTOR_DPC || vector == HAL_VECTOR_APC) {
-        // All the work is done on the way out.
-        hal_end_of_interrupt();
-        prcb->dpc_requested |= prcb->dpc.depth != 0;
-        return;
-    }
     ki_trace(TRACE_ISR_IN, 0, vector);
-    switch (vector) {
-    case HAL_VECTOR_CLOCK:
-        hal_end_of_interrupt();
-        ki_clock_interrupt(prcb);
-        break;
-    case HAL_VECTOR_IPI:
-        hal_end_of_interrupt();
-        ki_answer_ipi(prcb);
-        break;
-    case HAL_VECTOR_SPURIOUS:    // the local APIC expects no EOI for it
-        prcb->spurious_count++;
-        break;
-    default:
+    if (vector <= HAL_VECTOR_DEVICE_LAST) {
         ki_dispatch_device(vector);
+    } else if (vector == HAL_VECTOR_SPURIOUS) {
+        prcb->spurious_count++;    // the local APIC expects no EOI for it
+    } else {
+        hal_end_of_interrupt();
+        if (vector == HAL_VECTOR_CLOCK)
+            ki_clock_interrupt(prcb);
+        else if (vector == HAL_VECTOR_IPI)
+            ki_answer_ipi(prcb);
+        else
+            prcb->unknown_count++;
     }
     ki_trace(TRACE_ISR_OUT, 0, vector);
 }
 
-static void dispatch_interrupt(uint8_t vector)
+static void dispatch_interrupt(uint32_t vector)
 {
     KPRCB *prcb = KeGetCurrentPrcb();
     KIRQL old = KeGetCurrentIrql();
@@ -140,14 +132,19 @@ static void dispatch_interrupt(uint8_t vector)
         ki_wake_up(prcb);
         ki_trace(TRACE_IDLE_OUT, 0, 0);
     }
-    ki_set_irql(vector >> VECTOR_CLASS_SHIFT);
-    uint64_t start = hal_read_tsc();
-    prcb->interrupt_depth++;
     prcb->interrupt_count++;
-    run_interrupt(prcb, vector);
-    if (--prcb->interrupt_depth == 0)
-        prcb->isr_time += hal_read_tsc() - start;
-
+    if (vector == HAL_VECTOR_DPC || vector == HAL_VECTOR_APC) {
+        // All the work is done on the way out.
+        hal_end_of_interrupt();
+        prcb->dpc_requested |= prcb->dpc.depth != 0;
+    } else {
+        ki_set_irql((KIRQL)(vector >> VECTOR_CLASS_SHIFT));
+        uint64_t start = hal_read_tsc();
+        prcb->interrupt_depth++;
+        run_interrupt(prcb, vector);
+        if (--prcb->interrupt_depth == 0)
+            prcb->isr_time += hal_read_tsc() - start;
+    }
     if (old < DISPATCH_LEVEL) {
         ki_set_irql(DISPATCH_LEVEL);
         ki_lower_irql(old);
@@ -168,20 +165,17 @@ void ki_trap(KTRAP_FRAME *frame)
     if (frame->vector < EXCEPTION_VECTORS && frame->vector != HAL_VECTOR_APC)
         dispatch_exception(frame);
     else
-        dispatch_interrupt((uint8_t)frame->vector);
-    if (frame->SegCs & 3) {
-        ki_disable();
-        ki_user_exit(frame);
-    }
+        dispatch_interrupt((uint32_t)frame->vector);
 }
 
 // ---- The way down ---------------------------------------------------------
 
-// Runs the DPCs, and counts how long, without the interrupts in between.
-static DECLSPEC_NOINLINE void drain(KPRCB *prcb)
+// Runs the DPCs, and counts how long, without the interrupts in between; on
+// their stack.
+static void drain(KPRCB *prcb)
 {
     uint64_t start = hal_read_tsc() - prcb->isr_time;
-    ki_call_on_stack(ki_retire_dpc_list, prcb, prcb->dpc_stack);
+    ki_retire_dpc_list(prcb);
     prcb->dpc_time += hal_read_tsc() - prcb->isr_time - start;
 }
 
@@ -205,7 +199,7 @@ void ki_lower_irql(KIRQL irql)
     for (;;) {
         KPRCB *prcb = KeGetCurrentPrcb();
         if (prcb->dpc_requested || prcb->timer_expired)
-            drain(prcb);
+            ki_call_on_stack(drain, prcb, prcb->dpc_stack);
         KTHREAD *thread = KeGetCurrentThread();
         if (KeGetCurrentPrcb()->reschedule) {
             ki_enable();

@@ -8,9 +8,9 @@
 
 volatile ktest_faults ktest_fault;
 
-void ki_dispatch_device(uint8_t vector);
-void __real_ki_dispatch_device(uint8_t vector);
-void __wrap_ki_dispatch_device(uint8_t vector);
+void ki_dispatch_device(uint32_t vector);
+void __real_ki_dispatch_device(uint32_t vector);
+void __wrap_ki_dispatch_device(uint32_t vector);
 
 // One in `most`; 0: never.
 static bool draw(uint32_t most)
@@ -23,7 +23,7 @@ static bool draw(uint32_t most)
     return most && state % most == 0;
 }
 
-void __wrap_ki_dispatch_device(uint8_t vector)
+void __wrap_ki_dispatch_device(uint32_t vector)
 {
     bool chosen = KeGetCurrentIrql() == ktest_fault.irql;
     if (chosen)

@@ -69,15 +69,11 @@ void rtl_close_flow(struct rtl_flow *flow)
     free_pages(flow->iosbs);
 }
 
-// Marsaglia's xorshift; its upper half, scaled, is the block.
+// Knuth's linear congruence for MMIX; its upper half, scaled, is the block.
 static inline uint64_t random_block(struct rtl_flow *flow)
 {
-    uint64_t x = flow->random;
-    x ^= x << 13;
-    x ^= x >> 7;
-    x ^= x << 17;
-    flow->random = x;
-    return (x >> 32) * flow->blocks >> 32;
+    flow->random = flow->random * 6364136223846793005u + 1442695040888963407u;
+    return (flow->random >> 32) * flow->blocks >> 32;
 }
 
 static inline void issue(struct rtl_flow *flow, IO_STATUS_BLOCK *iosb)
