@@ -217,6 +217,27 @@ KTEST(a_level_holds_its_equals_back, "IRQL-04")
     ktest_disconnect(&high);
 }
 
+// Twice each: what is not acknowledged does not come again. The spurious vector
+// comes as it does from the local APIC, which has nothing in service then.
+KTEST(vectors_of_nobody_are_counted, "")
+{
+    enum { NO_DEVICE = 0xC5 };
+    const uint8_t vectors[] = { ke_allocate_vector(LOWER_DEVICE), NO_DEVICE };
+    KIRQL old = KeRaiseIrqlToDpcLevel();
+    KPRCB *prcb = KeGetCurrentPrcb();
+    uint32_t unknown = prcb->unknown_count, spurious = prcb->spurious_count;
+    for (uint32_t sent = 0; sent < 4; sent++) {
+        hal_send_self_ipi(vectors[sent % 2]);
+        while (*(volatile uint32_t *)&prcb->unknown_count == unknown + sent)
+            __builtin_ia32_pause();
+    }
+    __asm__ volatile("int %0" ::"i"(HAL_VECTOR_SPURIOUS) : "memory");
+    unknown = prcb->unknown_count - unknown;
+    spurious = prcb->spurious_count - spurious;
+    KeLowerIrql(old);
+    EXPECT(unknown == 4 && spurious == 1);
+}
+
 KTEST(zero_timeout_is_legal_at_dispatch, "IRQL-05")
 {
     const int64_t no_wait = 0;
