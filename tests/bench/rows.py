@@ -86,12 +86,12 @@ LINUX_IOPS = {'13': 87200, '14': 43900}
 def judge(number, window):
     """What speaks against a sample; '' if nothing does. How many completions
     one interrupt brings depends on the host, and so do the instructions."""
-    if number in ('1', '1b'):
+    if number == '1':
         each = window.n / max(window['iret'], 1)
-        if number == '1' and not 25 <= each <= 60:
+        if not 25 <= each <= 60:
             return f'{each:.1f} writes per interrupt, not 25-60'
     if number in ('2', '2b'):
         halts = window['hlt'] / window.n
         if halts < 0.98:
-            return f'{halts:.2f} hlt per write, not 0.98'
+            return f'{halts:.3f} hlt per write, not 0.98'
     return ''
