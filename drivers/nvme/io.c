@@ -285,7 +285,7 @@ static inline bool take_answer(nvme_queue *q, LIST_ENTRY *done)
 // hears of progress; then, outside the lock, what is done is completed. What
 // that sends is rung for once.
 static FORCEINLINE void leave(nvme_queue *q, LIST_ENTRY *done,
-                         const LIST_ENTRY *first)
+                              const LIST_ENTRY *first)
 {
     if (q->at_device.Flink != first) {
         q->since = q->answered = hal_read_tsc();

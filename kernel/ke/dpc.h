@@ -33,7 +33,7 @@ typedef struct ki_dpc_queue {
     KSPIN_LOCK lock;             // guards all below; interrupts off
     LIST_ENTRY list;
     volatile uint32_t depth;
-    uint32_t count;              // DPCs run since boot
+    uint32_t count;              // DPCs run since boot; for onlookers
 } ki_dpc_queue;
 
 void KeInitializeDpc(KDPC *dpc, KDEFERRED_ROUTINE *routine, void *context);

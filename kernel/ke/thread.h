@@ -143,7 +143,7 @@ struct KPRCB {
     uint32_t poke_mask;          // processors to remind of one then
     struct ki_watchdog *watchdogs;       // grows only
     volatile uint64_t halted_time;       // TSC ticks; of halts that are over
-    uint64_t isr_time;           // of outermost interrupts, without their exit
+    uint64_t isr_time;           // of outermost ISRs, without the way out
     uint64_t dpc_time;           // of drains, without interrupts
     uint32_t interrupt_count;
     uint32_t spurious_count;

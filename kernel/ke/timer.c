@@ -277,7 +277,8 @@ static void expire_timer(KTIMER *timer, uint64_t now)
 }
 
 // Signals all timers of this processor that are due, waiters first, then each
-// one's DPC (TMR-02); part of the drain.
+// one's DPC (TMR-02); part of the drain, most of which have none: so that is
+// spared the registers.
 //
 // IRQL:    == DISPATCH_LEVEL
 DECLSPEC_NOINLINE void ki_expire_timers(KPRCB *prcb)

@@ -134,7 +134,8 @@ static void dispatch_interrupt(uint32_t vector)
     }
     prcb->interrupt_count++;
     if (vector == HAL_VECTOR_DPC || vector == HAL_VECTOR_APC) {
-        // All the work is done on the way out.
+        // All the work is done on the way out, from DISPATCH_LEVEL: such a
+        // vector never comes at that level or above, and needs none of its own.
         hal_end_of_interrupt();
         prcb->dpc_requested |= prcb->dpc.depth != 0;
     } else {
