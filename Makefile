@@ -146,8 +146,8 @@ endif
 
 # --------------------------------------------------------------------- flags
 
-# QEMU takes an instruction for an instruction: of the processors that gcc 12 can
-# tune for it needs the fewest for nocona; no nop stands in the way of a loop.
+# QEMU takes an instruction for an instruction: of 14 processors that gcc was asked
+# to tune for, nocona is given the fewest; no nop stands in the way of a loop.
 STD  := -std=gnu2x -O2 -g -ffreestanding -fno-stack-protector \
         -mtune=nocona -falign-loops=1 \
         -fno-asynchronous-unwind-tables -fcf-protection=none \
