@@ -118,7 +118,8 @@ static bool init_trace(uint32_t processor)
         (uint32_t)BYTES_TO_PAGES(count * sizeof(*records)));
     if (records)
         ki_trace_rings[processor] =
-            (ki_trace_ring){ .mask = count - 1, .records = records };
+            (ki_trace_ring){ .mask = count * sizeof(*records) - 1,
+                             .records = records };
     return records;
 }
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import symbols
 
 RINGS = 'ki_trace_rings'            # an array, one struct per processor
-RING = struct.Struct('<QQQ')        # next, mask, address of the records
+RING = struct.Struct('<QQQ')        # next, mask: in bytes; their address
 RECORD = struct.Struct('<QHHI')     # time, event, aux, id
 CODE, IRQL = 0xff, 8                # event = code | IRQL << 8
 
@@ -42,8 +42,9 @@ def records(elf, memory, cpus, last):
         following, mask, base = RING.unpack(ring)
         if not base:                # this processor has not started yet
             continue
-        for n in range(max(0, following - min(last, mask + 1)), following):
-            raw = memory(base + (n & mask) * RECORD.size, RECORD.size)
+        begin = following - min(last * RECORD.size, mask + 1)
+        for at in range(max(0, begin), following, RECORD.size):
+            raw = memory(base + (at & mask), RECORD.size)
             time, event, aux, ident = RECORD.unpack(raw)
             found.append((time, cpu, event, aux, ident))
     return sorted(found)[-last:]

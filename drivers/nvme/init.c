@@ -85,7 +85,6 @@ static NTSTATUS prepare_queue(nvme_controller *c, uint32_t index,
     q->cq_doorbell = q->sq_doorbell + c->stride;
     q->phase = NVME_PHASE;
     KeInitializeSpinLock(&q->lock);
-    InitializeListHead(&q->at_device);
     InitializeListHead(&q->waiting);
     KeInitializeDpc(&q->dpc, nvme_dpc, q);
     KeInitializeDpc(&q->timeout_dpc, nvme_timeout_dpc, q);

@@ -22,11 +22,11 @@ static IRP *take_first(LIST_ENTRY *list)
     return CONTAINING_RECORD(RemoveHeadList(list), IRP, Tail.ListEntry);
 }
 
-static inline void end(IRP *irp, NTSTATUS status)
+static inline void end(IRP *irp, NTSTATUS status, uint64_t bytes)
 {
     const nvme_request *request = request_of(irp);
     irp->IoStatus.Status = status;
-    irp->IoStatus.Information = NT_SUCCESS(status) ? request->done : 0;
+    irp->IoStatus.Information = bytes;
     if (request->list)
         mm_release_frame(request->list);
     IoCompleteRequest(irp, IO_DISK_INCREMENT);
@@ -40,17 +40,18 @@ static inline void end(IRP *irp, NTSTATUS status)
 // not written.
 static FORCEINLINE void write_prps(nvme_command *command,
                                    const PFN_NUMBER *frame, uint32_t offset,
-                                   uint32_t bytes, PFN_NUMBER page)
+                                   const nvme_request *request)
 {
+    const uint32_t end = offset + request->bytes;
     command->prp1 = (uint64_t)frame[0] << PAGE_SHIFT | offset;
-    if (bytes + offset <= PAGE_SIZE)
+    if (end <= PAGE_SIZE)
         return;
     command->prp2 = (uint64_t)frame[1] << PAGE_SHIFT;
-    if (bytes + offset <= 2 * PAGE_SIZE)
+    if (end <= 2 * PAGE_SIZE)
         return;
-    command->prp2 = (uint64_t)page << PAGE_SHIFT;
-    uint64_t *list = mm_frame_to_virt(page);
-    uint64_t count = BYTES_TO_PAGES(bytes + offset) - 1;
+    command->prp2 = (uint64_t)request->list << PAGE_SHIFT;
+    uint64_t *list = mm_frame_to_virt(request->list);
+    uint64_t count = BYTES_TO_PAGES(end) - 1;
     for (uint64_t i = 0; i < count; i++)
         list[i] = (uint64_t)frame[i + 1] << PAGE_SHIFT;
 }
@@ -92,22 +93,20 @@ static FORCEINLINE void put(nvme_queue *q, IRP *irp, const nvme_disk *disk,
         uint64_t at = (uint64_t)mdl->ByteOffset + done;
         if (done)
             write_prps(command, &mdl->frames[at >> PAGE_SHIFT],
-                       BYTE_OFFSET(at), bytes, request->list);
+                       BYTE_OFFSET(at), request);
         else
-            write_prps(command, mdl->frames, mdl->ByteOffset, bytes,
-                       request->list);
+            write_prps(command, mdl->frames, mdl->ByteOffset, request);
     } else {
         request->bytes = 0;
         command->opcode = NVME_FLUSH;
         command->prp1 = command->argument = command->sectors = 0;
     }
     hal_stamp(&request->started);
-    if (IsListEmpty(&q->at_device)) {
+    if (place == q->oldest) {
         q->since = request->started;
         q->is_behind = false;
         ke_watchdog_progress(&q->watchdog);
     }
-    InsertTailList(&q->at_device, &irp->Tail.ListEntry);
     io_irp_at_device(irp, disk->disk.number);
 }
 
@@ -150,7 +149,7 @@ static void cancel_waiting(DEVICE_OBJECT *, IRP *irp)
     KeAcquireSpinLock(&q->lock, &old);
     RemoveEntryList(&irp->Tail.ListEntry);
     KeReleaseSpinLock(&q->lock, old);
-    end(irp, STATUS_CANCELLED);
+    end(irp, STATUS_CANCELLED, 0);
 }
 
 // Puts a request in line, before the entry there. False: it was cancelled on
@@ -219,7 +218,7 @@ NTSTATUS nvme_send(DEVICE_OBJECT *device, IRP *irp)
     ring_unless(q, stack->Flags & SL_MORE_FOLLOWS);    // for those before it
     ki_unlock_leaf(&q->lock);
     if (!accepted)
-        end(irp, STATUS_CANCELLED);
+        end(irp, STATUS_CANCELLED, 0);
     return STATUS_PENDING;
 }
 
@@ -250,11 +249,12 @@ bool nvme_isr(KINTERRUPT *, void *context)
     return true;
 }
 
-// Takes the next answer. Its request is done, or the first in line for its
-// next command. False: the device has written none.
-static inline bool take_answer(nvme_queue *q, LIST_ENTRY *done)
+// Takes the answer at head. Its request is done and goes behind the last one,
+// or is the first in line for its next command. False: the device has written
+// none.
+static FORCEINLINE bool take_answer(nvme_queue *q, uint32_t head, IRP ***last)
 {
-    const nvme_completion *entry = &q->cq[q->cq_head];
+    const nvme_completion *entry = &q->cq[head];
     uint16_t answer = __atomic_load_n(&entry->status, __ATOMIC_ACQUIRE);
     if ((answer & NVME_PHASE) != q->phase)
         return false;
@@ -262,45 +262,43 @@ static inline bool take_answer(nvme_queue *q, LIST_ENTRY *done)
     nvme_request *request = request_of(irp);
     NTSTATUS status = nvme_status(answer);
     *slot = NULL;
-    q->answers++;
-    q->cq_head = next_place(q, q->cq_head);
-    if (q->cq_head == 0)
-        q->phase ^= NVME_PHASE;
-    RemoveEntryList(&irp->Tail.ListEntry);
-    if (NT_SUCCESS(status)) {
-        request->done += request->bytes;
-        if (request->done < request->length) {
-            if (wait_in_line(q, irp, q->waiting.Flink))
-                return true;
-            status = STATUS_CANCELLED;
-        }
+    uint32_t done = request->done + request->bytes;
+    if (NT_SUCCESS(status) && done < request->length) {
+        request->done = done;
+        if (wait_in_line(q, irp, q->waiting.Flink))
+            return true;
+        status = STATUS_CANCELLED;
     }
     irp->IoStatus.Status = status;
-    InsertTailList(done, &irp->Tail.ListEntry);
+    irp->IoStatus.Information = NT_SUCCESS(status) ? done : 0;
+    **last = irp;
+    *last = &request->next;
     return true;
 }
 
-// The end of each stay in the queue, at whose begin the oldest command was
-// first (NULL: all begins anew): what waits goes to the device, the watchdog
+// The end of each stay in the queue: if another command is the oldest now
+// (anew: all are), its time begins; what waits goes to the device, the watchdog
 // hears of progress; then, outside the lock, what is done is completed. What
 // that sends is rung for once.
-static FORCEINLINE void leave(nvme_queue *q, LIST_ENTRY *done,
-                              const LIST_ENTRY *first)
+static FORCEINLINE void leave(nvme_queue *q, IRP *done, bool anew)
 {
-    if (q->at_device.Flink != first) {
+    uint32_t oldest = q->oldest;
+    while (oldest != q->sq_tail && !q->slots[oldest])
+        oldest = next_place(q, oldest);
+    if (oldest != q->oldest || anew) {
+        q->oldest = oldest;
         q->since = q->answered = hal_read_tsc();
         q->is_behind = false;
     }
     start_waiting(q);
-    q->watchdog.busy = !IsListEmpty(&q->at_device) && !q->stopped;
+    q->watchdog.busy = q->oldest != q->sq_tail && !q->stopped;
     if (q->watchdog.busy)
         ke_watchdog_note(&q->watchdog, q->since);
     q->in_dpc = true;
     KeReleaseSpinLockFromDpcLevel(&q->lock);
-    for (LIST_ENTRY *next, *entry = done->Flink; entry != done; entry = next) {
-        IRP *irp = CONTAINING_RECORD(entry, IRP, Tail.ListEntry);
-        next = entry->Flink;
-        end(irp, irp->IoStatus.Status);
+    for (IRP *irp = done, *next; irp; irp = next) {
+        next = request_of(irp)->next;
+        end(irp, irp->IoStatus.Status, irp->IoStatus.Information);
     }
     KeAcquireSpinLockAtDpcLevel(&q->lock);
     q->in_dpc = false;
@@ -316,17 +314,21 @@ void nvme_dpc(KDPC *, void *context, void *, void *)
     ASSERT_IRQL(==, DISPATCH_LEVEL);
 
     nvme_queue *q = context;
-    LIST_ENTRY done;
-    InitializeListHead(&done);
+    IRP *done, **last = &done;
     KeAcquireSpinLockAtDpcLevel(&q->lock);
     uint32_t head = q->cq_head;
-    const LIST_ENTRY *first = q->at_device.Flink;
     if (!q->stopped)
-        while (take_answer(q, &done))
-            continue;
-    if (q->cq_head != head)
-        *q->cq_doorbell = q->cq_head;
-    leave(q, &done, first);
+        while (take_answer(q, head, &last)) {
+            head = next_place(q, head);
+            if (head == 0)
+                q->phase ^= NVME_PHASE;
+        }
+    *last = NULL;
+    if (q->cq_head != head) {
+        q->answers += (head - q->cq_head) & q->last;    // never a whole ring
+        *q->cq_doorbell = q->cq_head = head;
+    }
+    leave(q, done, false);
 }
 
 // ---- Time-out and reset ---------------------------------------------------
@@ -342,7 +344,7 @@ static bool is_over(const nvme_queue *q, uint64_t began, uint64_t now)
 // that is slow, but goes on, finishes it, and then has its time for the next.
 static bool is_stuck(const nvme_queue *q, uint64_t now)
 {
-    return !IsListEmpty(&q->at_device) && is_over(q, q->since, now);
+    return q->oldest != q->sq_tail && is_over(q, q->since, now);
 }
 
 // How many answers the device gave to the other queues, and whether lately.
@@ -399,24 +401,31 @@ void nvme_restart(nvme_queue *q, uint64_t noticed)
 {
     ASSERT_IRQL(==, DISPATCH_LEVEL);
 
-    LIST_ENTRY late, again;
-    InitializeListHead(&late);
+    LIST_ENTRY again;
+    IRP *late, **last = &late;
     InitializeListHead(&again);
     KeAcquireSpinLockAtDpcLevel(&q->lock);
     bool stuck = is_stuck(q, noticed);
-    while (!IsListEmpty(&q->at_device)) {
-        IRP *irp = take_first(&q->at_device);
-        bool over = is_over(q, request_of(irp)->started, noticed);
-        LIST_ENTRY *to = stuck && over ? &late : &again;
+    for (uint32_t i = q->oldest; i != q->sq_tail; i = next_place(q, i)) {
+        IRP *irp = q->slots[i];
+        if (!irp)
+            continue;
+        if (!stuck || !is_over(q, request_of(irp)->started, noticed)) {
+            InsertTailList(&again, &irp->Tail.ListEntry);
+            continue;
+        }
         irp->IoStatus.Status = STATUS_IO_TIMEOUT;
-        InsertTailList(to, &irp->Tail.ListEntry);
+        irp->IoStatus.Information = 0;
+        *last = irp;
+        last = &request_of(irp)->next;
     }
+    *last = NULL;
     memset(q->slots, 0, (q->last + 1) * sizeof(*q->slots));
     memset(q->cq, 0, (q->last + 1) * sizeof(*q->cq));
-    q->sq_tail = q->rung = q->cq_head = 0;
+    q->sq_tail = q->rung = q->cq_head = q->oldest = 0;
     q->phase = NVME_PHASE;
     q->stopped = false;
     while (!IsListEmpty(&again))
         put_again(q, take_first(&again));
-    leave(q, &late, NULL);
+    leave(q, late, true);
 }

@@ -65,7 +65,10 @@ typedef struct nvme_request {
     uint32_t done;       // of all, moved by earlier commands
     PFN_NUMBER list;     // the page for its PRP list, or 0
     uint64_t started;    // TSC, of the present command
-    struct nvme_queue *queue;
+    union {
+        struct nvme_queue *queue;    // while it waits for its ring
+        IRP *next;                   // when it is done
+    };
 } nvme_request;
 
 typedef struct nvme_queue {
@@ -88,12 +91,12 @@ typedef struct nvme_queue {
     uint32_t sq_tail, cq_head;
     uint32_t rung;             // the tail that the device knows
     IRP **slots;               // by the place of their command in the ring
-    LIST_ENTRY at_device;      // IRP.Tail.ListEntry, the oldest first
+    uint32_t oldest;           // the first place that is not free, or the tail
     uint64_t since;            // TSC, when the oldest became that
     uint64_t answered;         // TSC, when one that was the oldest ended
     uint32_t answers;          // how many, of all
     uint32_t patience;         // of others' answers, while it is behind them
-    LIST_ENTRY waiting;        // the same, with cancel routines
+    LIST_ENTRY waiting;        // IRP.Tail.ListEntry, with cancel routines
 } __attribute__((aligned(64))) nvme_queue;
 
 typedef struct nvme_controller {

@@ -45,10 +45,10 @@ FORCEINLINE void iop_unlink_irp(IRP *irp)
 
 // The event of the request; or the file itself, unless it is told not to.
 // A synchronous caller waits for the file in any case (CMP-05).
-static inline void signal_completion(IRP *irp)
+static inline void signal_completion(IRP *irp, bool synchronous)
 {
     FILE_OBJECT *file = irp->OriginalFileObject;
-    bool file_too = irp->flags & IRP_SYNCHRONOUS ||
+    bool file_too = synchronous ||
                     (!irp->UserEvent && !(file->Flags & FO_SKIP_EVENT));
     if (irp->UserEvent) {
         KeSetEvent(irp->UserEvent, IO_NO_INCREMENT);
@@ -131,14 +131,11 @@ FORCEINLINE void iop_finish_irp(IRP *irp, bool skip_packet)
     iop_store_results(irp);
     if (irp->flags & IRP_SYNCHRONOUS)
         advance_position(irp);
-    signal_completion(irp);
+    signal_completion(irp, irp->flags & IRP_SYNCHRONOUS);
     iop_unlink_irp(irp);
     ki_trace(TRACE_IRP_DONE, 0, irp->id);
     FILE_OBJECT *file = irp->OriginalFileObject;
-    bool packet = irp->flags & IRP_ON_FILE ||
-                  (file->CompletionPort && irp->UserApcContext &&
-                   !irp->UserApcRoutine);
-    if (packet && !skip_packet)
+    if (iop_will_be_packet(file, irp) && !skip_packet)
         queue_packet(irp, file->CompletionPort);
     else if (irp->UserApcRoutine)
         queue_user_apc(irp);
@@ -161,8 +158,8 @@ static void complete_apc(KAPC *apc, KNORMAL_ROUTINE **, void **, void **,
 static FORCEINLINE void complete_directly(IRP *irp)
 {
     FILE_OBJECT *file = irp->OriginalFileObject;
-    ASSERT(irp->flags & IRP_ON_FILE);
-    signal_completion(irp);
+    ASSERT(irp->flags & IRP_ON_FILE && !(irp->flags & IRP_SYNCHRONOUS));
+    signal_completion(irp, false);
     unlink_irp(irp, &file->io, &irp->Thread->Process->io);
     queue_packet(irp, file->CompletionPort);
 }
@@ -235,28 +232,32 @@ static inline bool wants_call(uint8_t control, const IRP *irp)
            (irp->Cancel && control & SL_INVOKE_ON_CANCEL);
 }
 
+// Not sent yet, or through all drivers.
+static inline bool is_at_top(const IRP *irp)
+{
+    return irp->CurrentLocation > irp->StackCount;
+}
+
 // Calls the completion routines upwards; false when one keeps the IRP.
 static inline bool walk_up(IRP *irp)
 {
-    bool top;
-    do {
+    for (;;) {
         IO_STACK_LOCATION *done = irp->location++;
         uint8_t control = done->Control;
         irp->PendingReturned = control & SL_PENDING_RETURNED;
-        top = irp->CurrentLocation++ == irp->StackCount;
+        irp->CurrentLocation++;
         done->Control = 0;    // it may be sent again (IRP-02)
-        if (done->CompletionRoutine && wants_call(control, irp)) {
-            DEVICE_OBJECT *device =
-                top ? NULL : IoGetCurrentIrpStackLocation(irp)->DeviceObject;
-            if (done->CompletionRoutine(device, irp, done->Context) ==
-                STATUS_MORE_PROCESSING_REQUIRED)
-                return false;
-        } else if (!top && irp->PendingReturned) {
+        bool called = done->CompletionRoutine && wants_call(control, irp);
+        if (called &&
+            done->CompletionRoutine(
+                is_at_top(irp) ? NULL : irp->location->DeviceObject, irp,
+                done->Context) == STATUS_MORE_PROCESSING_REQUIRED)
+            return false;
+        if (is_at_top(irp))
+            return true;
+        if (!called && irp->PendingReturned)
             IoMarkIrpPending(irp);    // passed up by itself (IRP-04)
-        }
-    } while (!top);
-    irp->CurrentLocation++;    // done: beyond "not yet sent"
-    return true;
+    }
 }
 
 // Ends a driver's work on an IRP (stages 8 and 9): walks the completion
@@ -270,7 +271,7 @@ void IoCompleteRequest(IRP *irp, KPRIORITY boost)
 {
     ASSERT_IRQL_RULE("IRP-07", <=, DISPATCH_LEVEL);
     ki_trace(TRACE_IRP_COMPLETE, 0, irp->id);
-    if (irp->CurrentLocation > irp->StackCount)    // never sent, or done
+    if (is_at_top(irp))
         KeBugCheckEx(MULTIPLE_IRP_COMPLETE_REQUESTS, (uintptr_t)irp,
                      irp->id, 0, 0);
     ASSERT_RULE("IRP-07", irp->IoStatus.Status != STATUS_PENDING);

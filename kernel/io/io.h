@@ -50,23 +50,26 @@ NTSTATUS io_create_file(const char *name, ACCESS_MASK access,
                         FILE_OBJECT **file, uintptr_t *information);
 
 // Allocates an IRP for a request on file with the next stack location filled
-// in (major, FileObject). It takes over the caller's reference to file. NULL:
+// in (major, flags, FileObject; the parameters are the caller's to write, and
+// what io_take_irp says). It takes over the caller's reference to file. NULL:
 // no pool. IRQL: <= DISPATCH_LEVEL
-static FORCEINLINE IRP *io_build_irp(FILE_OBJECT *file, uint8_t major)
+static FORCEINLINE IRP *io_build_irp(FILE_OBJECT *file, uint8_t major,
+                                     uint8_t flags, IO_STACK_LOCATION **next)
 {
+    enum { FLAGS_SHIFT = 16 };
     const int8_t size = file->DeviceObject->StackSize;
-    IRP *irp = io_take_irp(size);
+    bool transfer = major == IRP_MJ_READ || major == IRP_MJ_WRITE;
+    IRP *irp = io_take_irp(size, transfer ? IRP_TRANSFER : 0);
     if (!irp)
         return NULL;
     ki_trace(TRACE_IRP_BUILT, major, irp->id);
-    IO_STACK_LOCATION *location = irp->stack + size - 1;
-    for (IO_STACK_LOCATION *lower = irp->stack; lower < location; lower++)
-        io_clear_location(lower);
-    io_clear_location(location);
-    location->MajorFunction = major;
+    if (size > 1)
+        memset(irp->stack, 0, (size_t)(size - 1) * sizeof(*irp->stack));
+    IO_STACK_LOCATION *location = *next = IoGetNextIrpStackLocation(irp);
+    location->first_word = major | (uint32_t)flags << FLAGS_SHIFT;
+    location->DeviceObject = NULL;
     location->FileObject = file;
-    bool transfer = major == IRP_MJ_READ || major == IRP_MJ_WRITE;
-    io_initialize_irp(irp, size, transfer ? IRP_TRANSFER : 0);
+    location->CompletionRoutine = NULL;
     irp->OriginalFileObject = file;
     return irp;
 }
@@ -78,14 +81,13 @@ MDL *IoAllocateMdl(uint64_t address, uint32_t length);
 static inline bool io_attach_mdl(IRP *irp, uint64_t address, uint32_t length)
 {
     irp->MdlAddress = (MDL *)irp->short_mdl;
-    irp->MdlAddress->from_pool = false;
     if (BYTE_OFFSET(address) + (uint64_t)length > IRP_SHORT_MDL * PAGE_SIZE)
         irp->MdlAddress = IoAllocateMdl(address, length);
     return irp->MdlAddress;
 }
 
-// Frees an IRP that is on no list, with all that it owns: MDL (unpinned),
-// buffers, references to event and file.
+// Frees an IRP of io_build_irp that is on no list, with all that it owns: MDL
+// (unpinned), buffers, references to event and file.
 void io_discard_irp(IRP *irp);
 // Sends it. Takes over irp, and with it file. Waits only for a synchronous
 // handle (CMP-06).
@@ -94,7 +96,8 @@ NTSTATUS io_send(FILE_OBJECT *file, IRP *irp);
 // One thread at a time on a synchronous handle. PASSIVE.
 NTSTATUS io_begin_turn(FILE_OBJECT *file, bool alertable);
 void io_end_turn(FILE_OBJECT *file);
-// The same for many at once, asynchronous; *sent: how many were accepted.
+// Sends many at once, asynchronously, which say that more follow; *sent: how
+// many were accepted.
 NTSTATUS io_send_array(FILE_OBJECT *file, IRP **irps, uint32_t count,
                        uint32_t *sent);
 // For kernel callers: sends a request (what: major function and parameters)

@@ -47,9 +47,20 @@ static FORCEINLINE void iop_release_mdl(IRP *irp)
         ExFreePoolWithTag(mdl, IOP_TAG);
 }
 
-// IoFreeIrp and io_discard_irp. IRQL: <= DISPATCH_LEVEL
+// Does a port hear of its end, and nobody else?
+static inline bool iop_will_be_packet(const FILE_OBJECT *file, const IRP *irp)
+{
+    return file->CompletionPort && !irp->UserApcRoutine && irp->UserApcContext;
+}
+
+// Keeps an IRP for the next (irp.h says how it must be), or frees it.
+// IRQL: <= DISPATCH_LEVEL
 static FORCEINLINE void iop_free_irp(IRP *irp)
 {
+    ASSERT(irp->CurrentLocation == irp->StackCount + 1 &&
+           irp->location == irp->stack + irp->StackCount &&
+           !irp->MdlAddress && !irp->SystemBuffer && !irp->CancelRoutine &&
+           !((MDL *)irp->short_mdl)->locked);
     ki_disable();
     bool kept = irp->StackCount <= IO_KEPT_LOCATIONS &&
                 ke_keep(&KeGetCurrentPrcb()->kept[KE_KEPT_IRPS], irp);
@@ -66,7 +77,6 @@ static FORCEINLINE void iop_discard_irp(IRP *irp)
         iop_discard_buffers(irp);
     if (irp->flags & IRP_ON_FILE)
         ObDereferenceObject(irp->Thread);
-    if (irp->OriginalFileObject)
-        ObDereferenceObject(irp->OriginalFileObject);
+    ObDereferenceObject(irp->OriginalFileObject);
     iop_free_irp(irp);
 }

@@ -5,6 +5,37 @@
 
 volatile uint64_t io_irps_from_pool;
 
+// Takes it from the pool; NULL: there is none.
+static inline IRP *new_irp(int8_t stack_size)
+{
+    size_t locations = (size_t)MAX(stack_size, IO_KEPT_LOCATIONS);
+    IRP *irp = ExAllocatePoolWithTag(
+        ex_pool_for_io, sizeof(IRP) + locations * sizeof(IO_STACK_LOCATION),
+        IOP_TAG);
+    if (irp) {
+        __atomic_add_fetch(&io_irps_from_pool, 1, __ATOMIC_RELAXED);
+        io_initialize_irp(irp, stack_size);
+    }
+    return irp;
+}
+
+// For io_take_irp: makes an IRP of the kept one, if there is one and it is
+// large enough, or of pool.
+//
+// IRQL:    <= DISPATCH_LEVEL
+// Returns: NULL when there is no pool
+DECLSPEC_NOINLINE IRP *io_make_irp(IRP *kept, int8_t stack_size)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+    if (!kept || stack_size > IO_KEPT_LOCATIONS) {
+        if (kept)
+            iop_free_irp(kept);
+        return new_irp(stack_size);
+    }
+    io_initialize_irp(kept, stack_size);
+    return kept;
+}
+
 // Allocates an IRP for a stack of stack_size devices.
 //
 // IRQL:    <= DISPATCH_LEVEL
@@ -13,26 +44,20 @@ volatile uint64_t io_irps_from_pool;
 IRP *IoAllocateIrp(int8_t stack_size)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    IRP *irp = io_take_irp(stack_size);
-    if (irp) {
-        io_initialize_irp(irp, stack_size, 0);
-        irp->IoStatus.Status = STATUS_SUCCESS;
-        irp->Thread = NULL;
-        memset(&irp->Tail, 0, sizeof(irp->Tail));
-        for (int8_t i = 0; i < stack_size; i++)
-            io_clear_location(&irp->stack[i]);
-    }
+    IRP *irp = new_irp(stack_size);
+    if (irp)
+        irp->id = io_new_irp_id();
     return irp;
 }
 
-// Frees an IRP and nothing that it refers to.
+// Frees an IRP, whatever state it is in, and nothing that it refers to.
 //
 // IRQL:    <= DISPATCH_LEVEL
 // NT:      IoFreeIrp (WDK).
 void IoFreeIrp(IRP *irp)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    iop_free_irp(irp);
+    iop_give_back(irp);
 }
 
 // Gives one back that the processor does not keep.
@@ -57,9 +82,10 @@ void iop_discard_buffers(IRP *irp)
         ExFreePoolWithTag(irp->SystemBuffer, IOP_TAG);
     if (irp->UserEvent)
         ObDereferenceObject(irp->UserEvent);
+    irp->SystemBuffer = irp->UserEvent = NULL;
 }
 
-// Frees an IRP that is on no list, with all that it owns.
+// Frees an IRP of io_build_irp that is on no list, with all that it owns.
 //
 // IRQL:    <= DISPATCH_LEVEL
 void io_discard_irp(IRP *irp)

@@ -44,10 +44,15 @@ typedef NTSTATUS IO_COMPLETION_ROUTINE(DEVICE_OBJECT *device, IRP *irp,
 typedef void DRIVER_CANCEL(DEVICE_OBJECT *device, IRP *irp);
 
 struct IO_STACK_LOCATION {
-    uint8_t MajorFunction;
-    uint8_t MinorFunction;
-    uint8_t Flags;
-    uint8_t Control;
+    union {
+        struct {
+            uint8_t MajorFunction;
+            uint8_t MinorFunction;
+            uint8_t Flags;
+            uint8_t Control;
+        };
+        uint32_t first_word;     // all four in one store
+    };
     union {
         struct {
             uint32_t Length;
@@ -93,10 +98,10 @@ struct IRP {
     int8_t StackCount;
     KIRQL CancelIrql;
     int8_t CurrentLocation;      // StackCount + 1: not yet sent
-    volatile bool Cancel;
+    bool Cancel;                 // this and the next three: one store
     bool PendingReturned;
     uint8_t state;               // SNAPSHOT_IRP_STATE
-    uint16_t flags;              // IRP_... below
+    uint8_t flags;               // IRP_... below
     MDL *MdlAddress;             // &short_mdl, or in pool
     void *SystemBuffer;          // AssociatedIrp.SystemBuffer
     void *UserBuffer;            // ring 3's output of a buffered request
@@ -105,7 +110,7 @@ struct IRP {
     KEVENT *UserEvent;           // referenced
     IO_APC_ROUTINE *UserApcRoutine;
     void *UserApcContext;
-    DRIVER_CANCEL *volatile CancelRoutine;
+    DRIVER_CANCEL *CancelRoutine;
     IO_STACK_LOCATION *location; // &stack[CurrentLocation - 1]
     LIST_ENTRY ThreadListEntry;  // on the thread's or the file's list
     KTHREAD *Thread;             // that asked
@@ -119,7 +124,7 @@ struct IRP {
         KAPC Apc;
         io_packet packet;
     } Tail;
-    // An MDL for buffers that touch so few pages.
+    // An MDL for buffers that touch so few pages; not from pool.
     _Alignas(MDL) uint8_t short_mdl[sizeof(MDL) +
                                     IRP_SHORT_MDL * sizeof(PFN_NUMBER)];
     IO_STACK_LOCATION stack[];   // [0] is the lowest driver's
@@ -181,43 +186,6 @@ static inline DRIVER_CANCEL *IoSetCancelRoutine(IRP *irp,
     return __atomic_exchange_n(&irp->CancelRoutine, routine, __ATOMIC_SEQ_CST);
 }
 
-// Clears a location, so that whoever fills it in writes no more than it wants.
-static inline void io_clear_location(IO_STACK_LOCATION *location)
-{
-    location->MajorFunction = location->MinorFunction = 0;
-    location->Flags = location->Control = 0;
-    location->Parameters.DeviceIoControl.OutputBufferLength = 0;
-    location->Parameters.DeviceIoControl.InputBufferLength = 0;
-    location->Parameters.Read.ByteOffset = 0;
-    location->DeviceObject = NULL;
-    location->FileObject = NULL;
-    location->CompletionRoutine = NULL;
-}
-
-// Makes a fresh IRP of memory that holds stack_size locations (IRP-01), which
-// are not cleared. Its id is there.
-static inline void io_initialize_irp(IRP *irp, int8_t stack_size,
-                                     uint16_t flags)
-{
-    irp->Cancel = false;
-    irp->PendingReturned = false;
-    irp->state = IrpCreated;
-    irp->flags = flags;
-    irp->StackCount = stack_size;
-    irp->CurrentLocation = (int8_t)(stack_size + 1);
-    irp->location = irp->stack + stack_size;
-    irp->IoStatus.Information = 0;
-    irp->MdlAddress = NULL;
-    irp->SystemBuffer = irp->UserBuffer = NULL;
-    irp->UserIosb = NULL;
-    irp->UserEvent = NULL;
-    irp->UserApcRoutine = NULL;
-    irp->UserApcContext = NULL;
-    irp->CancelRoutine = NULL;
-    irp->OriginalFileObject = NULL;
-    irp->Tail.DeviceQueueEntry.Inserted = false;
-}
-
 // A new id. Interrupts off.
 static inline uint32_t io_next_irp_id(KPRCB *prcb)
 {
@@ -226,32 +194,57 @@ static inline uint32_t io_next_irp_id(KPRCB *prcb)
     return id;
 }
 
-// IRPs come from a list per processor, touched with interrupts off and thus
-// without a lock, and from pool when it is empty.
-// Those of up to IO_KEPT_LOCATIONS locations are kept, all of a size.
+static inline uint32_t io_new_irp_id(void)
+{
+    uint64_t flags = ki_disable_interrupts();
+    uint32_t id = io_next_irp_id(KeGetCurrentPrcb());
+    ki_restore_interrupts(flags);
+    return id;
+}
+
+// Makes an IRP, with nothing in it, of memory that holds so many locations
+// (IRP-01).
+static inline void io_initialize_irp(IRP *irp, int8_t stack_size)
+{
+    memset(irp, 0, sizeof(*irp) + (size_t)stack_size * sizeof(*irp->stack));
+    irp->StackCount = stack_size;
+    irp->CurrentLocation = (int8_t)(stack_size + 1);
+    irp->location = irp->stack + stack_size;
+}
+
+// The IRPs of services come from a list per processor, touched with interrupts
+// off and thus without a lock, and from pool when it is empty. Those of up to
+// IO_KEPT_LOCATIONS locations are kept there, all of a size.
+//
+// A kept one was completed, or never sent, and who discarded it took out what
+// it owned: so CurrentLocation and location say "not yet sent" for StackCount,
+// MdlAddress, SystemBuffer and CancelRoutine are NULL, and in its short MDL
+// nothing is locked. (UserBuffer has no meaning without SystemBuffer.)
 enum { IO_KEPT_LOCATIONS = 2, IO_KEPT_IRP_BYTES = sizeof(IRP) +
            IO_KEPT_LOCATIONS * sizeof(IO_STACK_LOCATION) };
 extern volatile uint64_t io_irps_from_pool;    // kept ones included
-// Memory with a new id; NULL: there is none.
-static inline IRP *io_take_irp(int8_t stack_size)
+IRP *io_make_irp(IRP *kept, int8_t stack_size);
+// Such an IRP, with a new id; Thread, OriginalFileObject, UserIosb, UserEvent,
+// UserApcRoutine, UserApcContext and the locations are the caller's to write.
+// NULL: no pool.
+static inline IRP *io_take_irp(int8_t stack_size, uint8_t flags)
 {
     ki_disable();
     KPRCB *prcb = KeGetCurrentPrcb();
     uint32_t id = io_next_irp_id(prcb);
-    IRP *irp = NULL;
-    if (stack_size <= IO_KEPT_LOCATIONS)
-        irp = ke_take_kept(&prcb->kept[KE_KEPT_IRPS]);
+    IRP *irp = ke_take_kept(&prcb->kept[KE_KEPT_IRPS]);
     ki_enable();
-    if (!irp) {
-        size_t locations = (size_t)MAX(stack_size, IO_KEPT_LOCATIONS);
-        irp = ExAllocatePoolWithTag(
-            ex_pool_for_io, sizeof(IRP) + locations * sizeof(IO_STACK_LOCATION),
-            IO_IRP_TAG);
+    if (__builtin_expect(!irp || irp->StackCount != stack_size, 0)) {
+        irp = io_make_irp(irp, stack_size);
         if (!irp)
             return NULL;
-        __atomic_add_fetch(&io_irps_from_pool, 1, __ATOMIC_RELAXED);
     }
     irp->id = id;
+    irp->Cancel = irp->PendingReturned = false;
+    irp->state = IrpCreated;
+    irp->flags = flags;
+    irp->IoStatus.Information = 0;
+    irp->Tail.DeviceQueueEntry.Inserted = false;
     return irp;
 }
 

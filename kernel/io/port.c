@@ -10,7 +10,7 @@ OBJECT_TYPE io_port_type = {
 
 bool io_direct_road;
 
-static FORCEINLINE void discard_packet(io_packet *packet)
+static void discard_packet(io_packet *packet)
 {
     if (packet->is_irp)
         iop_discard_irp(CONTAINING_RECORD(packet, IRP, Tail.packet));
@@ -90,15 +90,22 @@ NTSTATUS io_post(KQUEUE *port, void *key, void *context, NTSTATUS status,
     return STATUS_SUCCESS;
 }
 
-// What the taker of a packet gets. On the direct road the status is stored only
-// now, in the taker's context; a taker of another process gets the packet
-// without that.
-static FORCEINLINE FILE_IO_COMPLETION_INFORMATION unpack(io_packet *packet)
+// Hands a packet that was taken to ring 3, whose pointers lie below the hole,
+// and frees it; or STATUS_ACCESS_VIOLATION. On the direct road an IRP's status
+// is stored only now, in the taker's context; a taker of another process gets
+// the packet without that.
+static FORCEINLINE NTSTATUS hand_out(LIST_ENTRY *entry, void *key,
+                                     void *context, void *iosb)
 {
+    io_packet *packet = CONTAINING_RECORD(entry, io_packet, entry);
     if (!packet->is_irp) {    // no write's: begin and end are recorded, or none
         if (ki_trace_mask & 1u << TRACE_PORT_INSERT)
             ki_trace_at(TRACE_PORT_REMOVE, PASSIVE_LEVEL, 0, 0);
-        return CONTAINING_RECORD(packet, iop_mini_packet, packet)->information;
+        NT_TRY(ki_put_packet(
+            key, context, iosb,
+            CONTAINING_RECORD(packet, iop_mini_packet, packet)->information));
+        ex_give(KE_KEPT_PACKETS, packet, IOP_TAG);
+        return STATUS_SUCCESS;
     }
     IRP *irp = CONTAINING_RECORD(packet, IRP, Tail.packet);
     ki_trace_at(TRACE_PORT_REMOVE, PASSIVE_LEVEL, 0, irp->id);
@@ -107,21 +114,13 @@ static FORCEINLINE FILE_IO_COMPLETION_INFORMATION unpack(io_packet *packet)
         iop_store_results(irp);
         ki_trace(TRACE_IRP_DONE, 0, irp->id);
     }
-    return complete_entry(irp->OriginalFileObject->CompletionKey,
-                          irp->UserApcContext, irp->IoStatus.Status,
-                          irp->IoStatus.Information);
-}
-
-// Hands a packet that was taken to ring 3, whose pointers lie below the hole,
-// and frees it; or STATUS_ACCESS_VIOLATION.
-static FORCEINLINE NTSTATUS hand_out(LIST_ENTRY *entry, void *key,
-                                     void *context, void *iosb)
-{
-    io_packet *packet = CONTAINING_RECORD(entry, io_packet, entry);
-    NTSTATUS status = ki_put_packet(key, context, iosb, unpack(packet));
-    if (status == STATUS_SUCCESS)
-        discard_packet(packet);
-    return status;
+    NT_TRY(ki_put_packet(
+        key, context, iosb,
+        complete_entry(irp->OriginalFileObject->CompletionKey,
+                       irp->UserApcContext, irp->IoStatus.Status,
+                       irp->IoStatus.Information)));
+    iop_discard_irp(irp);
+    return STATUS_SUCCESS;
 }
 
 // Ring 3 could not have what was taken: the next that asks gets it.

@@ -22,30 +22,43 @@ MDL *IoAllocateMdl(uint64_t address, uint32_t length)
     return mdl;
 }
 
-// Puts a request on its list. Those that will be a packet outlive their thread
-// (CAN-08), so they hang on the file, hold a reference to the thread, and are
-// counted for its process, which waits for them when it dies.
-static inline void link_irp(FILE_OBJECT *file, IRP *irp)
+// Puts a request on its list; of many, none of which has an APC routine, all
+// before the first that belongs on another one. Those that will be a packet
+// outlive their thread (CAN-08), so they hang on the file, hold a reference to
+// the thread, and are counted for its process, which waits for them when it
+// dies.
+// Returns: how many
+static FORCEINLINE uint32_t link_irps(FILE_OBJECT *file, IRP **irps,
+                                      uint32_t count)
 {
     KTHREAD *thread = KeGetCurrentThread();
     ke_io_slot *slot = &thread->io, *counter = slot;
-    irp->Thread = thread;
-    if (__builtin_expect(file->CompletionPort && !irp->UserApcRoutine &&
-                             irp->UserApcContext, 1)) {
-        ObReferenceObject(thread);
-        irp->flags |= IRP_ON_FILE;
+    bool on_file = iop_will_be_packet(file, *irps);
+    if (__builtin_expect(on_file, 1)) {
         slot = &file->io;
         counter = &thread->Process->io;
     }
-    __atomic_add_fetch(&counter->count, 1, __ATOMIC_SEQ_CST);
+    IRP **at = irps, **const end = irps + count;
     KeAcquireSpinLockAtDpcLevel(&slot->lock);
-    InsertTailList(&slot->irps, &irp->ThreadListEntry);
+    do {
+        IRP *irp = *at;
+        irp->Thread = thread;
+        irp->flags |= on_file ? IRP_ON_FILE : 0;
+        InsertTailList(&slot->irps, &irp->ThreadListEntry);
+    } while (++at < end && (on_file ? (*at)->UserApcContext != NULL
+                                    : !iop_will_be_packet(file, *at)));
+    uint32_t linked = (uint32_t)(at - irps);
     // close_file says so before it takes this lock to look for requests: it
-    // finds this one, or we see it here. Its own are not meant.
-    if (__builtin_expect(file->Flags & FO_CLEANUP_DONE, 0) &&
-        !(irp->flags & IRP_KERNEL_WAIT))
-        irp->Cancel = true;
+    // finds these, or we see it here. Its own are not meant.
+    if (__builtin_expect(file->Flags & FO_CLEANUP_DONE, 0))
+        for (at = irps; at < irps + linked; at++)
+            (*at)->Cancel = !((*at)->flags & IRP_KERNEL_WAIT);
     KeReleaseSpinLockFromDpcLevel(&slot->lock);
+    // None of them can be completed before it is sent.
+    __atomic_add_fetch(&counter->count, linked, __ATOMIC_SEQ_CST);
+    if (on_file)
+        ob_reference(thread, (int32_t)linked);
+    return linked;
 }
 
 // Links it and hands it to the driver, from PASSIVE_LEVEL: in one stay at
@@ -56,7 +69,7 @@ static FORCEINLINE NTSTATUS link_and_call(FILE_OBJECT *file, IRP *irp)
     NTSTATUS status;
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     ki_set_irql(DISPATCH_LEVEL);
-    link_irp(file, irp);
+    link_irps(file, &irp, 1);
     if (__builtin_expect(device->Flags & DO_SHORT_SEND &&
                              irp->flags & IRP_TRANSFER, 1)) {
         status = IoCallDriver(device, irp);
@@ -178,34 +191,38 @@ FORCEINLINE NTSTATUS io_send(FILE_OBJECT *file, IRP *irp)
 }
 
 // Sends requests from *sent on in one stay at DISPATCH_LEVEL, as long as the
-// driver lets them pend; all but the last one say that more follow.
+// driver lets them pend and they hang on the same list. *linked: those before
+// hang there.
 static NTSTATUS send_in_one_stay(FILE_OBJECT *file, IRP **irps, uint32_t count,
-                                 uint32_t *sent)
+                                 uint32_t *linked, uint32_t *sent)
 {
     DEVICE_OBJECT *device = file->DeviceObject;
     NTSTATUS status = STATUS_PENDING;
     KIRQL old = KeRaiseIrqlToDpcLevel();
     KeClearEvent(&file->Event);
-    uint32_t i = *sent;
-    while (i < count && status == STATUS_PENDING) {
-        IRP *irp = irps[i++];
+    IRP **at = irps + *sent;
+    if (*linked == *sent)
+        *linked += link_irps(file, at, count - *sent);
+    IRP **const end = irps + *linked;
+    while (at < end && status == STATUS_PENDING) {
+        IRP *irp = *at++;
         uint32_t id = irp->id;
-        link_irp(file, irp);
-        IoGetNextIrpStackLocation(irp)->Flags = i < count ? SL_MORE_FOLLOWS : 0;
         status = IoCallDriver(device, irp);
         if (status == STATUS_PENDING)
             ki_trace(TRACE_IRP_PENDING, 0, id);
     }
-    if (status != STATUS_PENDING && device->DriverObject->ring)
+    *sent = (uint32_t)(at - irps);
+    if ((status != STATUS_PENDING || *sent < count) &&
+        device->DriverObject->ring)
         device->DriverObject->ring(device);    // those before it still wait
     KeLowerIrql(old);
-    *sent = i;
     return status;
 }
 
-// Sends requests that a service built for an asynchronous handle, in order;
-// takes over all of them. *sent: how many, up to the one that failed at once;
-// what is behind that is not sent.
+// Sends requests that a service built for an asynchronous handle, in order, all
+// of which say that more follow, and none of which has an APC routine; takes
+// over all of them. *sent: how many, up to the one that failed at once; what is
+// behind that is not sent.
 //
 // IRQL:    == PASSIVE_LEVEL
 // Returns: STATUS_SUCCESS, or what the driver answered to number *sent
@@ -214,17 +231,23 @@ NTSTATUS io_send_array(FILE_OBJECT *file, IRP **irps, uint32_t count,
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     bool stays = file->DeviceObject->Flags & DO_SHORT_SEND;
+    uint32_t linked = 0;
     *sent = 0;
+    for (uint32_t i = stays && count ? count - 1 : 0; i < count; i++)
+        IoGetNextIrpStackLocation(irps[i])->Flags = 0;
     while (*sent < count) {
         NTSTATUS status;
         if (!stays)
             status = io_send(file, irps[(*sent)++]);
-        else if ((status = send_in_one_stay(file, irps, count, sent)) !=
-                 STATUS_PENDING)
+        else if ((status = send_in_one_stay(file, irps, count, &linked,
+                                            sent)) != STATUS_PENDING)
             status = finish_inline(file, irps[*sent - 1]);
         if (NT_ERROR(status)) {
-            for (uint32_t i = *sent; i < count; i++)
+            for (uint32_t i = *sent; i < count; i++) {
+                if (i < linked)
+                    iop_unlink_irp(irps[i]);
                 io_discard_irp(irps[i]);
+            }
             --*sent;
             return status;
         }
@@ -254,12 +277,9 @@ NTSTATUS io_request(FILE_OBJECT *file, const IO_STACK_LOCATION *what, MDL *mdl,
     IO_STATUS_BLOCK iosb;
     ASSERT(file->DeviceObject->StackSize <= STACK_LOCATIONS);
     KeInitializeEvent(&done, NotificationEvent, false);
-    ki_disable();
-    uint32_t id = io_next_irp_id(KeGetCurrentPrcb());
-    ki_enable();
-    irp->id = id;
-    io_initialize_irp(irp, file->DeviceObject->StackSize,
-                      IRP_KERNEL_WAIT | IRP_SYNCHRONOUS);
+    io_initialize_irp(irp, file->DeviceObject->StackSize);
+    irp->id = io_new_irp_id();
+    irp->flags = IRP_KERNEL_WAIT | IRP_SYNCHRONOUS;
     irp->OriginalFileObject = file;
     irp->MdlAddress = mdl;
     irp->SystemBuffer = buffer;

@@ -15,7 +15,7 @@
         extern  ki_trap, ki_fatal_trap, ki_user_exit, ki_trace_service
         extern  ki_plain_services, ke_hook
         global  ki_trap_stubs, ki_system_call, ki_return_to_user
-        global  ki_save_context, ki_load_context, ki_copy_user, ki_read_entry
+        global  ki_save_context, ki_load_context, ki_copy_user
 
 ; A three-byte NOP that ke_init_features turns into clac or stac, where the
 ; processor has them: 0F 01 CA, 0F 01 CB.
@@ -31,7 +31,7 @@
         section .smap progbits alloc noexec nowrite align=8
         section .fixups progbits alloc noexec nowrite align=8
         dq      ki_user_args_begin, ki_user_args_end, ki_user_args_fault
-        dq      ki_read_entry, ki_copy_user_end, ki_copy_user_fault
+        dq      ki_save_context, ki_copy_user_end, ki_copy_user_fault
         section .text
 
 ; One stub a vector: pushes an error code where the processor does not, and
@@ -264,15 +264,6 @@ ki_return_to_user:
         mov     rsp, rdi
         jmp     ki_trap_exit
 
-; uint64_t ki_read_entry(const uint64_t *entry)
-; An entry of a page table of the current space. If the table is missing a
-; status comes back, which does not look like one: see mmp.h. Leaves all other
-; registers alone.
-; IRQL:    any level
-ki_read_entry:
-        mov     rax, [rdi]
-        ret
-
 ; NTSTATUS ki_save_context(CONTEXT *to, const KTRAP_FRAME *from)
 ; With the FPU's registers, which ring 0 leaves alone; to is 16-aligned.
 ; IRQL:    <= APC_LEVEL
@@ -328,7 +319,7 @@ ki_copy_user_end:
         CLAC
         ret
 
-; Where a fault between ki_read_entry and ki_copy_user_end goes on.
+; Where a fault between ki_save_context and ki_copy_user_end goes on.
 ; IRQL:    <= APC_LEVEL
 ki_copy_user_fault:
         mov     eax, ACCESS_VIOLATION

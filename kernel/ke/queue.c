@@ -185,10 +185,11 @@ static inline uint32_t take_entries(KQUEUE *queue, LIST_ENTRY **entries,
     if (queue->CurrentCount > queue->MaximumCount ||
         IsListEmpty(&queue->EntryListHead))
         return 0;
-    uint32_t taken = 0;
+    uint32_t there = (uint32_t)queue->Header.SignalState;    // at least one
+    uint32_t taken = count == 1 ? 1 : MIN(count, there);
     LIST_ENTRY *head = &queue->EntryListHead, *first = head->Flink;
-    for (; taken < count && first != head; first = first->Flink)
-        entries[taken++] = first;
+    for (uint32_t i = 0; i < taken; first = first->Flink)
+        entries[i++] = first;
     head->Flink = first;
     first->Blink = head;
     queue->Header.SignalState -= (int32_t)taken;

@@ -73,13 +73,14 @@ void ki_trace_service(uint32_t number)
 uint32_t ke_read_trace(const ki_trace_ring *ring, uint64_t *position,
                        TRACE_RECORD *records, uint32_t count)
 {
+    const uint64_t size = (ring->mask + 1) / sizeof(*records);
     uint32_t done = 0;
-    while (done < count && *position < ring->next) {
-        records[done] = ring->records[*position & ring->mask];
+    while (done < count && *position < ke_trace_count(ring)) {
+        records[done] = *ki_trace_record(ring, *position * sizeof(*records));
         __atomic_thread_fence(__ATOMIC_ACQUIRE);    // copied before we look
-        uint64_t next = __atomic_load_n(&ring->next, __ATOMIC_ACQUIRE);
-        if (next - *position > ring->mask + 1) {
-            *position = next - ring->mask - 1;
+        uint64_t next = ke_trace_count(ring);
+        if (next - *position > size) {
+            *position = next - size;
             continue;
         }
         done++;
@@ -111,8 +112,8 @@ void ke_init_export(void)
     exporting = ke_default_trace_mask & KI_TRACE_EXPORT &&
                 hal_in8(EXPORT_PORT) == EXPORT_PORT;
     if (exporting)
-        put_note(KI_NOTE_START, (uint32_t)ki_trace_rings[0].mask + 1,
-                 hal_tsc_frequency);
+        put_note(KI_NOTE_START, (uint32_t)(ki_trace_rings[0].mask + 1) /
+                                    sizeof(TRACE_RECORD), hal_tsc_frequency);
 }
 
 // Tells the stream whose a new thread is.
@@ -143,7 +144,8 @@ void ke_export_trace(void)
     if (!exporting)
         return;
     for (uint32_t i = 0, got; i < KeNumberProcessors; i++)
-        for (uint64_t end = ki_trace_rings[i].next; positions[i] < end;) {
+        for (uint64_t end = ke_trace_count(&ki_trace_rings[i]);
+             positions[i] < end;) {
             KeAcquireSpinLock(&port_lock, &old);
             uint64_t lost = -positions[i];
             got = ke_read_trace(&ki_trace_rings[i], &positions[i], batch,

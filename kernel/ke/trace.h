@@ -12,8 +12,8 @@
 #include "kernel/nt.h"
 
 typedef struct ki_trace_ring {
-    volatile uint64_t next;      // records ever reserved
-    uint64_t mask;               // records in the ring - 1; a power of two
+    volatile uint64_t next;      // bytes ever reserved
+    uint64_t mask;               // bytes in the ring - 1; a power of two
     TRACE_RECORD *records;
 } ki_trace_ring;
 
@@ -39,6 +39,19 @@ enum { KI_NOTE_START, KI_NOTE_RECORDS, KI_NOTE_THREAD };
 
 enum { KI_PRESENT_LEVEL = 0xFF };    // of a trace's irql: what CR8 says
 
+// How many records it has ever had.
+static inline uint64_t ke_trace_count(const ki_trace_ring *ring)
+{
+    return ring->next / sizeof(TRACE_RECORD);
+}
+
+// The record at a position in bytes.
+static inline TRACE_RECORD *ki_trace_record(const ki_trace_ring *ring,
+                                            uint64_t at)
+{
+    return (TRACE_RECORD *)((char *)ring->records + (at & ring->mask));
+}
+
 // Writes one record. An interrupt takes its slot before or after us, so each
 // gets one of its own. Locked, since a thread may move meanwhile: its record
 // then goes into the ring of the processor that it has just left. Any level.
@@ -47,8 +60,9 @@ static FORCEINLINE void ki_trace_write(uint32_t event, uint32_t irql,
 {
     enum { IRQL_SHIFT = 8, AUX_SHIFT = 16 };
     ki_trace_ring *ring = KI_PRCB_FIELD(trace);
-    uint64_t slot = __atomic_fetch_add(&ring->next, 1, __ATOMIC_RELAXED);
-    TRACE_RECORD *record = &ring->records[slot & ring->mask];
+    uint64_t at = __atomic_fetch_add(&ring->next, sizeof(TRACE_RECORD),
+                                     __ATOMIC_RELAXED);
+    TRACE_RECORD *record = ki_trace_record(ring, at);
     hal_stamp(&record->Time);
     if (irql == KI_PRESENT_LEVEL)
         irql = KeGetCurrentIrql();

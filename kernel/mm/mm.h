@@ -103,9 +103,10 @@ static inline size_t mm_mdl_size(uint64_t address, uint32_t length)
                                         length) * sizeof(PFN_NUMBER);
 }
 
-// Describes a buffer of the caller in mdl (of mm_mdl_size bytes) and pins it,
-// for a device to read, or to write, which ring 3 must be able to do, too. No
-// lock: see pin.c for why that is safe against a thread that unmaps.
+// Describes a buffer of the caller in mdl (of mm_mdl_size bytes, zeroed, or all
+// unlocked) and pins it, for a device to read, or to write, which ring 3 must
+// be able to do, too. No lock: see pin.c for why that is safe against a thread
+// that unmaps.
 // Returns: STATUS_SUCCESS or STATUS_ACCESS_VIOLATION (nothing is pinned then)
 enum { MM_PIN_READ = 0x65, MM_PIN_WRITE = 0x67 };    // of the pages' entries
 NTSTATUS mm_lock_user_buffer(MDL *mdl, uint64_t address, uint32_t length,
@@ -118,9 +119,8 @@ void MmBuildMdlForNonPagedPool(MDL *mdl, const void *address, uint32_t length);
 // Takes back what pinning did. IRQL: <= DISPATCH_LEVEL
 static inline void MmUnlockPages(MDL *mdl)
 {
-    for (uint32_t left = mdl->locked; left; left--)
-        mm_release_frame(mdl->frames[left - 1]);
-    mdl->locked = 0;
+    while (mdl->locked)
+        mm_release_frame(mdl->frames[--mdl->locked]);
 }
 
 // Copies length bytes at offset of the described memory. IRQL: <= DISPATCH.

@@ -66,14 +66,19 @@ static inline volatile uint64_t *mm_page_entry(uint64_t cr3, uint64_t address)
 #define MM_PTE_BASE   0xFFFFF68000000000ull
 #define MM_SELF_ENTRY (MM_PTE_BASE >> MM_TOP_SHIFT & (MM_TABLE_ENTRIES - 1))
 
-// The entry of a page of the current space, by one load; where its table is not
-// there, the status that ki_read_entry makes of the fault: its bits 5 and 6 are
-// 0, where every entry that is present has MM_PTE_TOUCHED.
+// The entry of a page of the current space, by one load; 0, what it was before,
+// where that faults, since there is no table (ki_find_fixup).
 static inline uint64_t mm_current_entry(uint64_t address)
 {
-    enum { ENTRY_SHIFT = 3 };    // log2 of an entry's size
-    uint64_t at = MM_PTE_BASE + (address >> PAGE_SHIFT << ENTRY_SHIFT), entry;
-    __asm__ volatile("call ki_read_entry" : "=a"(entry) : "D"(at) : "memory");
+    const uint64_t *entries = (const uint64_t *)MM_PTE_BASE;
+    uint64_t entry = 0;
+    __asm__ volatile("1: mov %1, %0\n"
+                     "2:\n"
+                     ".pushsection .fixups, \"a\"\n"
+                     ".quad 1b, 2b, 2b\n"
+                     ".popsection"
+                     : "+r"(entry) : "m"(entries[address >> PAGE_SHIFT])
+                     : "memory");
     return entry;
 }
 

@@ -21,7 +21,6 @@ static inline void describe(MDL *mdl, uint64_t address, uint32_t length)
 {
     mdl->ByteCount = length;
     mdl->ByteOffset = (uint16_t)BYTE_OFFSET(address);
-    mdl->locked = 0;
 }
 
 static DECLSPEC_NOINLINE NTSTATUS give_up(MDL *mdl)
@@ -30,7 +29,7 @@ static DECLSPEC_NOINLINE NTSTATUS give_up(MDL *mdl)
     return STATUS_ACCESS_VIOLATION;
 }
 
-// Pins what mdl, which is not filled in yet, is to name. rights: of each page;
+// Pins what mdl, in which nothing is locked, is to name. rights: of each page;
 // space: NULL is the current one.
 static FORCEINLINE NTSTATUS pin(MDL *mdl, const mm_space *space,
                                 uint64_t address, uint32_t length,
@@ -38,14 +37,14 @@ static FORCEINLINE NTSTATUS pin(MDL *mdl, const mm_space *space,
 {
     describe(mdl, address, length);
     const uint64_t end = address + length;
-    uint32_t done = 0;
+    size_t done = 0;
     if (address > MM_HIGHEST_USER_ADDRESS)    // of the other half none is
         return STATUS_ACCESS_VIOLATION;       // ring 3's
     do {
         ki_disable();
         uint64_t seen = space ? *mm_page_entry(space->cr3, address)
                               : mm_current_entry(address);
-        if ((seen & rights) != rights) {
+        if (__builtin_expect((seen & rights) != rights, 0)) {
             ki_enable();
             return give_up(mdl);
         }
@@ -53,16 +52,16 @@ static FORCEINLINE NTSTATUS pin(MDL *mdl, const mm_space *space,
         __atomic_fetch_add(&mm_pfn_database[frame].count, 1, __ATOMIC_RELAXED);
         ASSERT(mm_pfn_database[frame].count > 1);
         ki_enable();
-        mdl->frames[done++] = frame;
-        mdl->locked = done;
+        mdl->frames[done] = frame;
+        mdl->locked = (uint32_t)++done;
         address = PAGE_ALIGN_DOWN(address) + PAGE_SIZE;
     } while (address < end);
     return STATUS_SUCCESS;
 }
 
 // Describes length bytes, not 0, at address in mdl, which has mm_mdl_size
-// bytes, and pins their frames: of the current process, as ring 3 may use them
-// (MM_PIN_...: to be read by a device, or written).
+// bytes and nothing locked, and pins their frames: of the current process, as
+// ring 3 may use them (MM_PIN_...: to be read by a device, or written).
 //
 // IRQL:    <= APC_LEVEL
 // Returns: STATUS_SUCCESS, or STATUS_ACCESS_VIOLATION with nothing pinned
@@ -99,6 +98,7 @@ void MmBuildMdlForNonPagedPool(MDL *mdl, const void *address, uint32_t length)
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
     describe(mdl, (uintptr_t)address, length);
+    mdl->locked = 0;
     uint64_t count = BYTES_TO_PAGES((uint64_t)mdl->ByteOffset + length);
     for (uint64_t i = 0; i < count; i++) {
         uint64_t at = (uintptr_t)address + i * PAGE_SIZE;

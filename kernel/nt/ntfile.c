@@ -83,7 +83,7 @@ NTSTATUS NtQueryInformationFile(HANDLE file, IO_STATUS_BLOCK *iosb,
     NT_REFERENCE(FILE_OBJECT, object, file, 0);
     if (!is_position)
         return ask(object, &(IO_STACK_LOCATION){
-            IRP_MJ_QUERY_INFORMATION,
+            .MajorFunction = IRP_MJ_QUERY_INFORMATION,
             .Parameters.QueryFile = { sizeof(standard), class }
         }, &standard, sizeof(standard), buffer, iosb);
     position.CurrentByteOffset = object->CurrentByteOffset;
@@ -178,7 +178,7 @@ NTSTATUS NtQueryDirectoryFile(HANDLE file, IO_STATUS_BLOCK *iosb,
     NT_REFERENCE(FILE_OBJECT, object, file, FILE_LIST_DIRECTORY);
     NT_POOL(void, names, length);
     return ask(object, &(IO_STACK_LOCATION){
-        IRP_MJ_DIRECTORY_CONTROL,
+        .MajorFunction = IRP_MJ_DIRECTORY_CONTROL,
         .Parameters.QueryDirectory = { length, nt_bool(restart) }
     }, names, length, buffer, iosb);
 }

@@ -63,21 +63,25 @@ static FORCEINLINE bool is_valid_offset(const FILE_OBJECT *file, uint8_t major,
                : offset == FILE_WRITE_TO_END_OF_FILE && major == IRP_MJ_WRITE;
 }
 
-// An IRP that owns file and event; NULL: no pool.
-static FORCEINLINE IRP *build(FILE_OBJECT **file, uint8_t major, nt_reply reply,
-                          KEVENT **event)
+// An IRP that owns file and event; NULL: no pool. Its reply is not set.
+static FORCEINLINE IRP *build(FILE_OBJECT **file, uint8_t major, uint8_t flags,
+                              KEVENT **event, IO_STACK_LOCATION **location)
 {
     KEVENT *owned = *event;
-    IRP *irp = io_build_irp(*file, major);
+    IRP *irp = io_build_irp(*file, major, flags, location);
     if (!irp)
         return NULL;
     irp->UserEvent = owned;
     *file = NULL;
     *event = NULL;
+    return irp;
+}
+
+static inline void set_reply(IRP *irp, nt_reply reply)
+{
     irp->UserIosb = reply.iosb;
     irp->UserApcRoutine = reply.apc;
     irp->UserApcContext = reply.apc_context;
-    return irp;
 }
 
 // Copies what goes in now; complete.c copies what came out, to pages that are
@@ -119,18 +123,19 @@ static FORCEINLINE NTSTATUS attach_buffer(IRP *irp, const DEVICE_OBJECT *device,
                                fills ? MM_PIN_WRITE : MM_PIN_READ);
 }
 
-// Builds the IRP of a transfer, which owns file and event.
+// Builds the IRP of a transfer, which owns file and event, without its reply.
 static FORCEINLINE NTSTATUS prepare(FILE_OBJECT **file, uint8_t major,
-                                nt_reply reply, KEVENT **event, void *buffer,
-                                uint32_t length, uint64_t offset, IRP **result)
+                                    uint8_t flags, KEVENT **event, void *buffer,
+                                    uint32_t length, uint64_t offset,
+                                    IRP **result)
 {
     const DEVICE_OBJECT *device = (*file)->DeviceObject;
+    IO_STACK_LOCATION *location;
     if (!is_valid_offset(*file, major, offset))
         return STATUS_INVALID_PARAMETER;
-    IRP *irp = build(file, major, reply, event);
+    IRP *irp = build(file, major, flags, event, &location);
     if (!irp)
         return STATUS_INSUFFICIENT_RESOURCES;
-    IO_STACK_LOCATION *location = IoGetNextIrpStackLocation(irp);
     location->Parameters.Read.Length = length;
     location->Parameters.Read.ByteOffset = offset;
     NTSTATUS status = attach_buffer(irp, device, major, buffer, length);
@@ -152,7 +157,8 @@ static FORCEINLINE NTSTATUS transfer(HANDLE handle, ACCESS_MASK access,
     NT_TRY(reference_targets(handle, access, reply, &file, &event, &granted));
     if (major == IRP_MJ_WRITE && !(granted & FILE_WRITE_DATA))
         offset = FILE_WRITE_TO_END_OF_FILE;    // it may only append (OVL-12)
-    NT_TRY(prepare(&file, major, reply, &event, buffer, length, offset, &irp));
+    NT_TRY(prepare(&file, major, 0, &event, buffer, length, offset, &irp));
+    set_reply(irp, reply);
     // Another processor may complete and free it before io_send returns.
     return io_send(irp->OriginalFileObject, irp);
 }
@@ -197,27 +203,49 @@ NTSTATUS NtWriteFile(HANDLE file, HANDLE event, IO_APC_ROUTINE *apc,
                     length, offset);
 }
 
+// How many of these writes could be copied; only what lies before a page that
+// is missing, if one is.
+static uint32_t copy_array(NT_ARRAY_WRITE *copy, const NT_ARRAY_WRITE *writes,
+                           uint32_t count)
+{
+    if (NT_SUCCESS(ke_copy_from_user(copy, writes, count * sizeof(*copy))))
+        return count;
+    for (uint32_t i = 0; i < count; i++)
+        if (!NT_SUCCESS(ke_get_user(&copy[i], KE_USER_ELEMENT(writes, i))))
+            return i;
+    return count;    // another thread has just mapped it
+}
+
+// Builds one that says that more follow.
+static FORCEINLINE NTSTATUS prepare_one(FILE_OBJECT *file,
+                                        const NT_ARRAY_WRITE *w, IRP **irp)
+{
+    NT_TRY(NT_PROBE(w->IoStatusBlock));
+    NT_OWNED FILE_OBJECT *owned = file;
+    KEVENT *none = NULL;
+    ObReferenceObject(file);
+    NT_TRY(prepare(&owned, IRP_MJ_WRITE, SL_MORE_FOLLOWS, &none, w->Buffer,
+                   w->Length, w->ByteOffset, irp));
+    set_reply(*irp, (nt_reply){ .apc_context = w->ApcContext,
+                                .iosb = w->IoStatusBlock });
+    return STATUS_SUCCESS;
+}
+
 // Builds the IRPs of up to MAXIMUM_ARRAY writes, and says how many; the status
 // is that of the next one, if that is not all.
 static NTSTATUS prepare_array(FILE_OBJECT *file, const NT_ARRAY_WRITE *writes,
                               uint32_t count, IRP **irps, uint32_t *built)
 {
     NT_ARRAY_WRITE copy[MAXIMUM_ARRAY];
-    NTSTATUS all = ke_copy_from_user(copy, writes, count * sizeof(*copy));
-    *built = 0;
-    for (NT_ARRAY_WRITE *w = copy; w < copy + count; w++, ++*built) {
-        if (!NT_SUCCESS(all))    // then those before the page that is missing
-            NT_TRY(ke_get_user(w, KE_USER_ELEMENT(writes, *built)));
-        const nt_reply reply = { .apc_context = w->ApcContext,
-                                 .iosb = w->IoStatusBlock };
-        NT_TRY(NT_PROBE(reply.iosb));
-        NT_OWNED FILE_OBJECT *owned = file;
-        KEVENT *none = NULL;
-        ObReferenceObject(file);
-        NT_TRY(prepare(&owned, IRP_MJ_WRITE, reply, &none, w->Buffer,
-                       w->Length, w->ByteOffset, &irps[*built]));
+    const NT_ARRAY_WRITE *w = copy, *end = w + copy_array(copy, writes, count);
+    NTSTATUS status = STATUS_SUCCESS;
+    while (w < end && NT_SUCCESS(status = prepare_one(file, w, irps))) {
+        w++;
+        irps++;
     }
-    return STATUS_SUCCESS;
+    *built = (uint32_t)(w - copy);
+    return *built < count && NT_SUCCESS(status) ? STATUS_ACCESS_VIOLATION
+                                                : status;
 }
 
 // Starts count writes: up to MAXIMUM_ARRAY are built, then sent in one stay at
@@ -279,10 +307,11 @@ NTSTATUS NtDeviceIoControlFile(HANDLE file, HANDLE event, IO_APC_ROUTINE *apc,
         return STATUS_INVALID_DEVICE_REQUEST;
     if (MAX(input_length, output_length) > MAXIMUM_CONTROL_BUFFER)
         return STATUS_INVALID_PARAMETER;
-    IRP *irp = build(&object, IRP_MJ_DEVICE_CONTROL, reply, &owned);
+    IO_STACK_LOCATION *location;
+    IRP *irp = build(&object, IRP_MJ_DEVICE_CONTROL, 0, &owned, &location);
     if (!irp)
         return STATUS_INSUFFICIENT_RESOURCES;
-    IO_STACK_LOCATION *location = IoGetNextIrpStackLocation(irp);
+    set_reply(irp, reply);
     location->Parameters.DeviceIoControl.OutputBufferLength = output_length;
     location->Parameters.DeviceIoControl.InputBufferLength = input_length;
     location->Parameters.DeviceIoControl.IoControlCode = code;

@@ -91,7 +91,7 @@ NTSTATUS nt_trace_read(uint32_t processor, uint64_t *position,
     if (processor >= KeNumberProcessors)
         return STATUS_INVALID_PARAMETER;
     const ki_trace_ring *ring = &ki_trace_rings[processor];
-    if (!ring->records || at > ring->next)
+    if (!ring->records || at > ke_trace_count(ring))
         return STATUS_INVALID_PARAMETER;
     uint32_t done = 0, missed = 0, got;
     do {

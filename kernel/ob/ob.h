@@ -44,14 +44,18 @@ static inline OBJECT_HEADER *ob_header(const void *object)
 NTSTATUS ob_create_object(OBJECT_TYPE *type, size_t size, void **object);
 void ob_last_reference(void *object);
 
-// Takes one more reference to an object that cannot go meanwhile.
+// Takes count more references to an object that cannot go meanwhile, or one.
 // IRQL: <= DISPATCH_LEVEL
-static inline void ObReferenceObject(void *object)
+static inline void ob_reference(void *object, int32_t count)
 {
-    int32_t old = __atomic_fetch_add(&ob_header(object)->PointerCount, 1,
+    int32_t old = __atomic_fetch_add(&ob_header(object)->PointerCount, count,
                                      __ATOMIC_RELAXED);
     ASSERT(old > 0);
     (void)old;
+}
+static inline void ObReferenceObject(void *object)
+{
+    ob_reference(object, 1);
 }
 
 // Drops one; whoever drops the last deletes the object, or has ob_reap do so.

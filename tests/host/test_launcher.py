@@ -125,8 +125,8 @@ def test_a_bugcheck_gets_names(elf):
 def test_the_trace_is_read(elf):
     at = {name: address for address, _, name in symbols.load(elf)}
     base, rings = 0xffff800000001000, at['ki_trace_rings']
-    memory = {rings: tracering.RING.pack(6, 3, base),
-              rings + tracering.RING.size: tracering.RING.pack(0, 3, 0)}
+    memory = {rings: tracering.RING.pack(6 * 16, 63, base),
+              rings + tracering.RING.size: tracering.RING.pack(0, 63, 0)}
     for n in range(2, 6):           # the ring holds the last four of six
         memory[base + (n & 3) * tracering.RECORD.size] = \
             tracering.RECORD.pack(1000 + n, 1 | 2 << 8, 0, n)

@@ -86,7 +86,15 @@ void ktest_close(FILE_OBJECT *file)
 IRP *ktest_build_read(FILE_OBJECT *file)
 {
     ObReferenceObject(file);
-    return io_build_irp(file, IRP_MJ_READ);
+    IO_STACK_LOCATION *location;
+    IRP *irp = io_build_irp(file, IRP_MJ_READ, 0, &location);
+    irp->UserIosb = NULL;
+    irp->UserEvent = NULL;
+    irp->UserApcRoutine = NULL;
+    irp->UserApcContext = NULL;
+    location->Parameters.Read.Length = 0;
+    location->Parameters.Read.ByteOffset = 0;
+    return irp;
 }
 
 NTSTATUS ktest_create_port(uint32_t count, KQUEUE **port)

@@ -6,7 +6,7 @@
 #include "tests/kernel/poolguard.h"
 
 enum { COM2 = 0x2F8, LINE_STATUS = 5, TRANSMITTER_EMPTY = 0x20,
-       MAXIMUM_SPINS = 100000, KEPT_IRPS = 64, SETTLE_ROUNDS = 200,
+       MAXIMUM_SPINS = 100000, SETTLE_ROUNDS = 200,
        UNITS_PER_SECOND = 10000000 };
 
 extern const ktest __start_ktests[], __stop_ktests[];
@@ -333,17 +333,6 @@ static void run_one(void)
     say_result();
 }
 
-// Freed IRPs are kept for the next: so many are made before anybody counts.
-static void keep_irps(void)
-{
-    IRP *irps[KEPT_IRPS];
-    for (int i = 0; i < KEPT_IRPS; i++)
-        irps[i] = IoAllocateIrp(1);
-    for (int i = 0; i < KEPT_IRPS; i++)
-        if (irps[i])
-            IoFreeIrp(irps[i]);
-}
-
 // ---- The run --------------------------------------------------------------
 
 static bool matches(const char *pattern, const char *name)
@@ -364,7 +353,6 @@ uint32_t ktest_run(const char *pattern, uint64_t seed)
     pin(KeGetCurrentThread(), 0);
     ke_yield();
     KeSetPriorityThread(KeGetCurrentThread(), KTEST_PRIORITY);
-    keep_irps();
     for (const ktest *t = __start_ktests; t < __stop_ktests; t++)
         chosen += matches(pattern, t->name);
     say("KTAP version 1\n1..%u\n", chosen);

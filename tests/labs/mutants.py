@@ -88,7 +88,7 @@ MUTANTS = [
            'while (queue->CurrentCount < queue->MaximumCount',
            'while (queue->CurrentCount <= queue->MaximumCount'),
     Mutant(3, 'no-limit-for-who-asks', 'place',
-           'if (queue->CurrentCount > queue->MaximumCount)', 'if (false)',
+           'queue->CurrentCount > queue->MaximumCount ||\n        ', '',
            stress=True),
     Mutant(3, 'place-is-kept', 'place',
            'CurrentCount--;\n    release_waiters(queue);', 'CurrentCount--;'),

@@ -183,9 +183,10 @@ def test_a_link_to_the_reference(tree, tmp_path):
 
 def test_a_kernel_that_hangs_or_crashes(graded):
     """The checks behind a hang are graded all the same."""
-    hangs = reference(3).replace('    uint32_t taken = 0;\n',
-                                 '    uint32_t taken = 0;\n    if (count > 1)\n'
-                                 '        __asm__ volatile("cli; hlt");\n', 1)
+    first = '    uint32_t there = '
+    hangs = reference(3).replace(
+        first,
+        '    if (count > 1)\n        __asm__ volatile("cli; hlt");\n' + first)
     done = graded(3, hangs, ['in order', 'limit'])
     assert [outcome.score for outcome in done.outcomes] == [0, 25]
     assert 'hangs' in done.outcomes[0].text

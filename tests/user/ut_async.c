@@ -374,6 +374,60 @@ static void synchronous(void)
     NtClose(asking);
 }
 
+// Of an array some bring no packet, some have no bytes, one does not fit.
+static void mixed_array(HANDLE disk, HANDLE port, NT_ARRAY_WRITE *writes)
+{
+    enum { SENT = 12, EMPTY = 7 };
+    uint32_t sent, packets = 0, empty = 0;
+    IO_STATUS_BLOCK iosb;
+    rule("CMP-07: a write of an array without a context brings no packet");
+    for (uint32_t i = 0; i < SENT; i++) {
+        reset_iosb(i);
+        writes[i].ApcContext = i % 3 ? &iosbs[i] : NULL;
+        writes[i].Buffer = out[i];
+        writes[i].Length = i == EMPTY ? 0 : BLOCK;
+        writes[i].ByteOffset = (uint64_t)i * BLOCK;
+    }
+    writes[SENT].ByteOffset = DISK_SIZE;
+    CHECK_STATUS(nt_write_array(disk, writes, SENT + 2, &sent),
+                 STATUS_INVALID_PARAMETER);
+    CHECK_EQ(sent, SENT);
+    for (uint32_t i = 0; i < SENT; i++) {
+        const volatile IO_STATUS_BLOCK *one = &iosbs[i];
+        if (writes[i].ApcContext) {
+            void *key, *context;
+            CHECK_OK(NtRemoveIoCompletion(port, &key, &context, &iosb, LONG));
+            packets += (uint32_t)(1u << ((IO_STATUS_BLOCK *)context - iosbs));
+            empty += iosb.Information == 0;
+        }
+        while (!writes[i].ApcContext && one->Status == STATUS_PENDING)
+            NtDelayExecution(false, MS(1));
+    }
+    CHECK_EQ(packets, 0xDB6);    // all but 0, 3, 6, 9
+    CHECK_EQ(empty, 1);
+    for (uint32_t i = 0; i < SENT; i++)
+        CHECK(iosbs[i].Status == STATUS_SUCCESS &&
+              iosbs[i].Information == writes[i].Length);
+    expect_empty(port);
+    rule("CMP-07: the device hears of those before one that it never gets");
+    writes[0].ApcContext = writes[1].ApcContext = port;
+    writes[1].ByteOffset = 1;
+    CHECK_STATUS(nt_write_array(disk, writes, 2, &sent),
+                 STATUS_INVALID_PARAMETER);
+    CHECK_EQ(sent, 1);
+    take(port, 9, port, STATUS_SUCCESS, BLOCK);
+    writes[1].Length = 0;
+    CHECK_OK(nt_write_array(disk, writes, 2, &sent));
+    CHECK_EQ(sent, 2);
+    uint64_t bytes = 0;    // of both, in any order
+    for (int i = 0; i < 2; i++, bytes += iosb.Information) {
+        void *key, *context;
+        CHECK_OK(NtRemoveIoCompletion(port, &key, &context, &iosb, LONG));
+        CHECK_OK(iosb.Status);
+    }
+    CHECK_EQ(bytes, BLOCK);
+}
+
 // nt_write_array: many writes in one call, and what stops it.
 static void by_array(void)
 {
@@ -431,6 +485,7 @@ static void by_array(void)
     for (uint32_t i = 0; i < 3; i++)
         take(port, 9, NULL, STATUS_SUCCESS, BLOCK);
     expect_empty(port);
+    mixed_array(disk, port, writes);
     HANDLE waiting = open_disk(FILE_SYNCHRONOUS_IO_NONALERT);
     CHECK_STATUS(nt_write_array(waiting, writes, 1, &sent),
                  STATUS_INVALID_PARAMETER);

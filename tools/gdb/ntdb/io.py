@@ -30,7 +30,7 @@ def check_irp(value):
     """The IRP at an address, if what lies there can be one."""
     irp = guest.at('IRP', value)
     count, location = int(irp['StackCount']), int(irp['CurrentLocation'])
-    if not 1 <= count <= MOST_LOCATIONS or not 0 <= location <= count + 2 \
+    if not 1 <= count <= MOST_LOCATIONS or not 0 <= location <= count + 1 \
             or int(irp['state']) > 3:
         raise Garbage(f'{number(irp.address):#x} is not an IRP: it has '
                       f'{count} stack locations, {location} is current')
@@ -161,7 +161,7 @@ def irp(argument):
     active = (f'Irp is active with {count} stacks {current} is current'
               if current <= count else
               f'Irp is completed. {count} stacks'
-              if current == count + 2 or state == 'completed' else
+              if state == 'completed' else
               f'Irp has not been sent yet. {count} stacks')
     yield f'{active} (= {hexa(one.address)})'
     yield (f' Id {int(one["id"])}, {state}'
