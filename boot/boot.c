@@ -132,11 +132,10 @@ static void read_tag(const boot_tag *tag)
 
 static void read_multiboot2(const uint32_t *total_size)
 {
-    const char *start = (const char *)total_size;
     const boot_tag *tag;
     for (uint64_t at = TAG_ALIGN; at + TAG_ALIGN <= *total_size;
          at += ((uint64_t)tag->size + TAG_ALIGN - 1) & ~(TAG_ALIGN - 1ull)) {
-        tag = (const void *)(start + at);
+        tag = (const void *)((const char *)total_size + at);
         if (tag->type == TAG_END || tag->size < TAG_ALIGN ||
             tag->size > *total_size - at)
             return;

@@ -9,7 +9,6 @@
 extern kernel_main
 
 MULTIBOOT2_HEADER equ 0xE85250D6
-TAG_END           equ 0
 XEN_NOTE_ENTRY    equ 18            ; XEN_ELFNOTE_PHYS32_ENTRY
 MAGIC_PVH         equ 0x336EC578    ; PVH in boot.c
 
@@ -42,8 +41,7 @@ section .boot.header progbits alloc noexec nowrite align=8
 header:
     dd MULTIBOOT2_HEADER, 0, header_end - header
     dd 0x100000000 - (MULTIBOOT2_HEADER + (header_end - header))
-    dw TAG_END, 0
-    dd 8
+    dd 0, 8                         ; the end tag
 header_end:
 
 section .note.pvh note alloc noexec nowrite align=4
@@ -139,14 +137,10 @@ pml4:
     times 254 dq 0
     dq pdpt + TABLE
 pdpt:
-%assign i 0
-%rep 4
-    dq directories + i * PAGE + TABLE
-%assign i i + 1
-%endrep
+    dq directories + TABLE, directories + PAGE + TABLE
+    dq directories + 2 * PAGE + TABLE, directories + 3 * PAGE + TABLE
     times 506 dq 0
-    dq directories + TABLE
-    dq 0
+    dq directories + TABLE, 0
 directories:
 %assign i 0
 %rep 4 * 512

@@ -95,7 +95,7 @@ static void parse_command_line(const char *line)
 {
     const size_t key = sizeof("ktest=") - 1;
     char word[WORD_LENGTH] = { 0 };
-    while (rtl_next_word(&line, word, sizeof(word)) && rtl_strcmp(word, "--"))
+    while (rtl_next_word(&line, word, sizeof(word)) && memcmp(word, "--", 3))
         if (DBG && !memcmp(word, "ktest=", key))
             rtl_strcpy(test_pattern, word + key, sizeof(test_pattern));
         else if (!set_option(word))
@@ -173,24 +173,15 @@ static void start_processors(void)
             hal_print("TINT: the processor with APIC id %u did not start\n",
                       apic_id);
     }
-    mm_unmap_page(&space, BOOT_SECOND_PAGE);
     mm_delete_space(&space);
     KeSetAffinityThread(KeGetCurrentThread(), UINT32_MAX);
 }
 
 // ---- The system thread ----------------------------------------------------
 
-static void print_banner(void)
-{
-    hal_print("TINT " TINT_VERSION " (%s build): %u processor%s, %u MiB, "
-              "%u disk%s\n", DBG ? "checked" : "free", KeNumberProcessors,
-              KeNumberProcessors == 1 ? "" : "s",
-              (uint32_t)((mm_total_frames << PAGE_SHIFT) / MEBIBYTE),
-              io_disk_count, io_disk_count == 1 ? "" : "s");
-}
-
-// Starts the first program and waits for its end. False if it never ran.
-static bool run_first_program(NTSTATUS *exit_status)
+// Starts the first program, waits for its end, and leaves QEMU then if that is
+// wanted. False if it must not be started again.
+static bool run_first_program(void)
 {
     char word[WORD_LENGTH], image[WORD_LENGTH];
     const char *line = program;
@@ -214,9 +205,14 @@ static bool run_first_program(NTSTATUS *exit_status)
     KeResumeThread(&thread->Tcb);
     ObDereferenceObject(thread);
     KeWaitForSingleObject(process, Executive, KernelMode, false, NULL);
-    *exit_status = process->ExitStatus;
+    status = process->ExitStatus;
     ObDereferenceObject(process);
-    return true;
+    ke_export_trace();
+    if (power_off && status == STATUS_SUCCESS)
+        hal_exit(HAL_EXIT_SUCCESS);
+    hal_print("\nTINT: the first program ended with status 0x%08X%s\n",
+              (uint32_t)status, power_off ? "" : "; starting it again");
+    return !power_off;
 }
 
 static void free_apc(KAPC *apc)
@@ -240,23 +236,19 @@ static void system_thread(void *context)
         if (status == STATUS_DATA_ERROR)
             refuse("the initrd is damaged, or no ustar archive with files");
     }
-    print_banner();
+    hal_print("TINT " TINT_VERSION " (%s build): %u processor%s, %u MiB, "
+              "%u disk%s\n", DBG ? "checked" : "free", KeNumberProcessors,
+              KeNumberProcessors == 1 ? "" : "s",
+              (uint32_t)((mm_total_frames << PAGE_SHIFT) / MEBIBYTE),
+              io_disk_count, io_disk_count == 1 ? "" : "s");
 #if DBG
     if (test_pattern[0])
         hal_exit(ktest_run(test_pattern, seed)
                      ? HAL_EXIT_FAILURE
                      : HAL_EXIT_SUCCESS);
 #endif
-    NTSTATUS status;
-    while (run_first_program(&status)) {
-        ke_export_trace();
-        if (power_off && status == STATUS_SUCCESS)
-            hal_exit(HAL_EXIT_SUCCESS);
-        hal_print("\nTINT: the first program ended with status 0x%08X%s\n",
-                  (uint32_t)status, power_off ? "" : "; starting it again");
-        if (power_off)
-            break;
-    }
+    while (run_first_program())
+        continue;
     hal_exit(HAL_EXIT_FAILURE);
 }
 

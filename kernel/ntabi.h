@@ -182,8 +182,7 @@ typedef struct FILE_NAMES_INFORMATION {
 } FILE_NAMES_INFORMATION;
 
 typedef struct FILE_IO_COMPLETION_INFORMATION {
-    void *KeyContext;
-    void *ApcContext;
+    void *KeyContext, *ApcContext;
     IO_STATUS_BLOCK IoStatusBlock;
 } FILE_IO_COMPLETION_INFORMATION;
 
@@ -193,8 +192,7 @@ typedef struct NT_ARRAY_WRITE {
     IO_STATUS_BLOCK *IoStatusBlock;
     void *Buffer;
     uint64_t ByteOffset;
-    uint32_t Length;
-    uint32_t reserved;
+    uint32_t Length, reserved;
 } NT_ARRAY_WRITE;
 
 #define CTL_CODE(type, function, method, access) \
@@ -252,8 +250,7 @@ enum {
 
 // What a process is told about itself; lies in its own memory.
 typedef struct RTL_USER_PROCESS_PARAMETERS {
-    STRING ImagePathName;
-    STRING CommandLine;
+    STRING ImagePathName, CommandLine;
     HANDLE StandardInput, StandardOutput, StandardError;
 } RTL_USER_PROCESS_PARAMETERS;
 
@@ -267,8 +264,7 @@ typedef struct PEB {
 typedef struct PROCESS_BASIC_INFORMATION {
     NTSTATUS ExitStatus;    // STATUS_PENDING while it lives
     uint32_t HandleCount;
-    uint64_t UniqueProcessId;
-    uint64_t InheritedFromUniqueProcessId;
+    uint64_t UniqueProcessId, InheritedFromUniqueProcessId;
 } PROCESS_BASIC_INFORMATION;
 
 typedef struct THREAD_BASIC_INFORMATION {
@@ -315,8 +311,7 @@ typedef struct SYSTEM_BASIC_INFORMATION {
     uint32_t PageSize, NumberOfProcessors;
     uint64_t NumberOfPhysicalPages;
     uint64_t MinimumUserModeAddress, MaximumUserModeAddress;
-    uint32_t NumberOfDisks;
-    uint32_t Checked;    // 1: the checked build
+    uint32_t NumberOfDisks, Checked;    // 1: the checked build
     char Version[32];
 } SYSTEM_BASIC_INFORMATION;
 
@@ -381,10 +376,8 @@ typedef enum SNAPSHOT_IRP_STATE {
 
 typedef struct SNAPSHOT_IRP {
     uint32_t IrpId;
-    uint32_t ThreadId;       // the thread that asked
-    uint32_t ProcessId;
-    uint8_t MajorFunction;
-    uint8_t State;           // SNAPSHOT_IRP_STATE
+    uint32_t ThreadId, ProcessId;    // of the thread that asked
+    uint8_t MajorFunction, State;    // SNAPSHOT_IRP_STATE
     uint16_t reserved;
     char Device[16];
 } SNAPSHOT_IRP;

@@ -54,8 +54,7 @@ typedef struct con_port {
 NTSTATUS con_driver_entry(DRIVER_OBJECT *driver);
 
 // io.c
-NTSTATUS con_read_write(DEVICE_OBJECT *device, IRP *irp);
-NTSTATUS con_device_control(DEVICE_OBJECT *device, IRP *irp);
+DRIVER_DISPATCH con_read_write, con_device_control;
 void con_dpc(KDPC *dpc, DEVICE_OBJECT *device, IRP *irp, void *context);
 
 // uart.c

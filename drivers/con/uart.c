@@ -125,8 +125,7 @@ bool con_isr(KINTERRUPT *, void *context)
     ASSERT_IRQL(==, CON_IRQL);
 
     con_port *port = context;
-    bool ours = false;
-    bool transmit = false;
+    bool ours = false, transmit = false;
     uint8_t id;
     while (!((id = hal_in8(port->base + UART_INTERRUPT_ID)) & UART_ID_NONE)) {
         ours = true;

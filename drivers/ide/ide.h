@@ -19,10 +19,8 @@
 #include "drivers/disk/disk.h"
 #include "kernel/wdm.h"
 
-#define IDE_SECTOR_SIZE 512u
-#define IDE_IRQL        5
-#define IDE_CHANNELS    2
-#define IDE_UNITS       2    // disks on a channel
+// IDE_UNITS: disks on a channel.
+enum { IDE_SECTOR_SIZE = 512, IDE_IRQL = 5, IDE_CHANNELS = 2, IDE_UNITS = 2 };
 
 // Registers behind the command block's base (ATA/ATAPI-6, clause 7). Reading
 // STATUS takes the interrupt back.
@@ -128,9 +126,7 @@ bool ide_isr(KINTERRUPT *interrupt, void *context);
 void ide_dpc(KDPC *dpc, DEVICE_OBJECT *device, IRP *irp, void *context);
 
 // recover.c
-void ide_timeout_dpc(KDPC *dpc, void *context, void *argument1,
-                     void *argument2);
-void ide_reset_dpc(KDPC *dpc, void *context, void *argument1, void *argument2);
+KDEFERRED_ROUTINE ide_timeout_dpc, ide_reset_dpc;
 
 // prd.c
 uint32_t ide_build_prds(const MDL *mdl, uint32_t offset, uint32_t length,

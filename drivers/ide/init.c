@@ -9,14 +9,12 @@
 
 #define POLL_LIMIT 50000000ull    // 5 s, in 100 ns
 
-#define SECTOR_WORDS (IDE_SECTOR_SIZE / sizeof(uint16_t))
-
-// PCI configuration (PCI 3.0, section 6.2), and a programming interface that
-// has a bus master and both channels at their ISA addresses (PIIX3, 2.3.6).
+// PCI configuration (PCI 3.0, section 6.2): storage, IDE, and a programming
+// interface that has a bus master and both channels at their ISA addresses
+// (PIIX3, 2.3.6).
 enum {
     PCI_BAR4 = 0x20, PCI_BAR_IO_MASK = 0xFFFC,
-    PCI_CLASS_STORAGE = 0x01, PCI_SUBCLASS_IDE = 0x01,
-    PCI_IDE_MODE_MASK = 0x85, PCI_IDE_BUS_MASTER = 0x80,
+    PCI_IDE_MASK = 0xFFFF85, PCI_IDE_BUS_MASTER = 0x010180,
 };
 
 // Words of IDENTIFY DEVICE (ATA/ATAPI-6, clause 8.15), and their bits.
@@ -40,7 +38,7 @@ static const struct channel_place {
 static bool identify(ide_disk *disk)
 {
     const ide_channel *channel = disk->channel;
-    uint16_t id[SECTOR_WORDS];
+    uint16_t id[IDE_SECTOR_SIZE / sizeof(uint16_t)];
     uint8_t status;
     uint64_t end = KeQueryInterruptTime() + POLL_LIMIT;
     ide_send_command(disk, IDE_IDENTIFY_DEVICE, 0, 1, false);
@@ -51,7 +49,7 @@ static bool identify(ide_disk *disk)
     if ((status & (IDE_STATUS_BUSY | IDE_STATUS_DATA_REQUEST |
                    IDE_STATUS_ERROR)) != IDE_STATUS_DATA_REQUEST)
         return false;
-    for (size_t i = 0; i < SECTOR_WORDS; i++)
+    for (size_t i = 0; i < ARRAY_SIZE(id); i++)
         id[i] = hal_in16(channel->command + IDE_DATA);
     memcpy(&disk->disk.size, &id[ID_SECTORS48], sizeof(disk->disk.size));
     disk->disk.size *= IDE_SECTOR_SIZE;
@@ -112,12 +110,10 @@ static NTSTATUS create_channel(DRIVER_OBJECT *driver,
 
 static bool is_controller(const hal_pci_function *pci, void *context)
 {
-    if (pci->class_code != PCI_CLASS_STORAGE ||
-        pci->subclass != PCI_SUBCLASS_IDE ||
-        (pci->programming_interface & PCI_IDE_MODE_MASK) != PCI_IDE_BUS_MASTER)
-        return false;
-    *(hal_pci_function *)context = *pci;
-    return true;
+    bool found = (pci->class >> 8 & PCI_IDE_MASK) == PCI_IDE_BUS_MASTER;
+    if (found)
+        *(hal_pci_function *)context = *pci;
+    return found;
 }
 
 // Entry routine: makes \Device\HarddiskN\DRN and \??\PhysicalDriveN. Polls for
@@ -135,7 +131,7 @@ NTSTATUS ide_driver_entry(DRIVER_OBJECT *driver)
     hal_pci_function pci = { 0 };
     driver->DriverStartIo = ide_start_io;
     hal_pci_scan(is_controller, &pci);
-    if (pci.class_code != PCI_CLASS_STORAGE)
+    if (!pci.class)
         return STATUS_NO_SUCH_DEVICE;
     disk_set_bus_master(&pci, true);
     uint16_t bus_master = hal_pci_read(&pci, PCI_BAR4) & PCI_BAR_IO_MASK;

@@ -10,10 +10,9 @@
 // A request that is still in line is cancelled; one at the device ends with
 // its present command. Whoever takes a request off the queue ends it: if
 // StartIo was quicker, it finds the cancel routine gone and leaves the device
-// alone. device is the channel or the disk, as the caller knows it.
-static void cancel_queued(DEVICE_OBJECT *device, IRP *irp)
+// alone. The device is the channel or the disk, as the caller knows it.
+static void cancel_queued(DEVICE_OBJECT *, IRP *irp)
 {
-    (void)device;
     const ide_disk *disk =
         IoGetCurrentIrpStackLocation(irp)->DeviceObject->DeviceExtension;
     bool queued = KeRemoveEntryDeviceQueue(&disk->channel->device->DeviceQueue,
@@ -78,10 +77,6 @@ void ide_send_command(const ide_disk *disk, uint8_t command, uint64_t lba,
 //          STATUS_INSUFFICIENT_RESOURCES  memory that the device cannot reach
 static NTSTATUS start_command(ide_channel *channel, IRP *irp)
 {
-    static const uint8_t transfer_commands[2][2] = {
-        { IDE_READ_DMA, IDE_WRITE_DMA },            // [lba48][write]
-        { IDE_READ_DMA_EXT, IDE_WRITE_DMA_EXT },
-    };
     const IO_STACK_LOCATION *stack = IoGetCurrentIrpStackLocation(irp);
     const ide_disk *disk = stack->DeviceObject->DeviceExtension;
     bool write = stack->MajorFunction == IRP_MJ_WRITE;
@@ -96,7 +91,8 @@ static NTSTATUS start_command(ide_channel *channel, IRP *irp)
               IDE_SECTOR_SIZE;
         lba48 = sectors > IDE_LBA28_MAX_SECTORS ||
                 lba + sectors > IDE_LBA28_SECTORS;
-        command = transfer_commands[lba48][write];
+        command = lba48 ? write ? IDE_WRITE_DMA_EXT : IDE_READ_DMA_EXT
+                  : write ? IDE_WRITE_DMA : IDE_READ_DMA;
         if (!ide_build_prds(irp->MdlAddress, channel->done, bytes,
                             channel->prds))
             return STATUS_INSUFFICIENT_RESOURCES;
@@ -131,9 +127,8 @@ void ide_start_io(DEVICE_OBJECT *device, IRP *irp)
     ide_channel *channel = device->DeviceExtension;
     const IO_STACK_LOCATION *stack = IoGetCurrentIrpStackLocation(irp);
 
-    channel->done = channel->length = 0;
-    if (stack->MajorFunction != IRP_MJ_FLUSH_BUFFERS)
-        channel->length = stack->Parameters.Read.Length;
+    channel->done = 0;
+    channel->length = stack->Parameters.Read.Length;    // 0: a flush
     channel->failure = STATUS_SUCCESS;
     if (!IoSetCancelRoutine(irp, NULL)) {
         // cancel_queued runs and leaves the request to us. It holds the cancel
@@ -176,9 +171,8 @@ bool ide_isr(KINTERRUPT *, void *context)
     channel->armed = false;
     channel->bm_status = bm_status;
     channel->status = status;
-    channel->error = 0;
-    if (status & IDE_STATUS_ERROR)
-        channel->error = hal_in8(channel->command + IDE_ERROR);
+    channel->error =
+        status & IDE_STATUS_ERROR ? hal_in8(channel->command + IDE_ERROR) : 0;
     IoRequestDpc(channel->device, channel->device->CurrentIrp, NULL);
     return true;
 }
@@ -197,14 +191,11 @@ void ide_dpc(KDPC *, DEVICE_OBJECT *device, IRP *irp, void *)
         status = io_status_from_ata(channel->status, channel->error);
     if (NT_SUCCESS(status) && channel->bm_status & IDE_BM_ERROR)
         status = STATUS_IO_DEVICE_ERROR;    // the bus failed, not the disk
-    if (NT_SUCCESS(status)) {
-        channel->done += channel->command_bytes;
-        if (channel->done < channel->length) {
-            status = irp->Cancel ? STATUS_CANCELLED
-                                 : start_command(channel, irp);
-            if (status == STATUS_PENDING)
-                return;
-        }
+    if (NT_SUCCESS(status) &&
+        (channel->done += channel->command_bytes) < channel->length) {
+        status = irp->Cancel ? STATUS_CANCELLED : start_command(channel, irp);
+        if (status == STATUS_PENDING)
+            return;
     }
     irp->IoStatus.Status = status;
     irp->IoStatus.Information = NT_SUCCESS(status) ? channel->done : 0;

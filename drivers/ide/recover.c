@@ -29,11 +29,6 @@ static bool take_over(void *context)
     return true;
 }
 
-static void look_again(ide_channel *channel)
-{
-    KeSetTimerEx(&channel->reset_timer, -RESET_TICK, 0, &channel->reset_dpc);
-}
-
 // The watchdog: the present command has been out for too long.
 //
 // IRQL:    == DISPATCH_LEVEL
@@ -51,7 +46,7 @@ void ide_timeout_dpc(KDPC *, void *context, void *, void *)
     channel->reset_ticks = 0;
     hal_out8(channel->bus_master + IDE_BM_COMMAND, 0);
     hal_out8(channel->control, IDE_CONTROL_RESET);
-    look_again(channel);
+    KeSetTimerEx(&channel->reset_timer, -RESET_TICK, 0, &channel->reset_dpc);
 }
 
 // A tick of the reset: the first ends the reset pulse, the others look
@@ -63,14 +58,13 @@ void ide_reset_dpc(KDPC *, void *context, void *, void *)
     ASSERT_IRQL(==, DISPATCH_LEVEL);
 
     ide_channel *channel = context;
-    if (channel->reset_ticks++ == 0) {
+    bool first = channel->reset_ticks++ == 0;
+    if (first)
         hal_out8(channel->control, 0);
-        look_again(channel);
-        return;
-    }
-    if (hal_in8(channel->control) & IDE_STATUS_BUSY &&
-        channel->reset_ticks < RESET_MAX_TICKS) {
-        look_again(channel);
+    if (first || (hal_in8(channel->control) & IDE_STATUS_BUSY &&
+                  channel->reset_ticks < RESET_MAX_TICKS)) {
+        KeSetTimerEx(&channel->reset_timer, -RESET_TICK, 0,
+                     &channel->reset_dpc);
         return;
     }
     hal_out8(channel->bus_master + IDE_BM_STATUS,

@@ -169,8 +169,7 @@ NTSTATUS initrd_driver_entry(DRIVER_OBJECT *driver)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    size_t at = 0;
-    size_t count = 0;
+    size_t at = 0, count = 0;
     initrd_entry entry;
     while (initrd_next_entry(archive, archive_length, &at, &entry))
         count++;

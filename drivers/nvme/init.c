@@ -18,16 +18,15 @@ enum {
 // PCI: the function's class, its BAR 0 and its capability MSI-X (PCI 3.0,
 // sections 6.1, 6.7, 6.8.2). Messages go to a local APIC.
 enum {
-    PCI_CLASS_STORAGE = 0x01, PCI_SUBCLASS_NVM = 0x08, PCI_NVME = 0x02,
+    PCI_CLASS_NVME = 0x010802,
     PCI_BAR0 = 0x10, PCI_BAR_FLAGS = 0xF, PCI_BAR_64_BITS = 0x4,
     PCI_CAPABILITIES = 0x34, PCI_CAPABILITY_MSIX = 0x11,
     PCI_NEXT_SHIFT = 8, PCI_POINTER_MASK = 0xFC, PCI_ID_MASK = 0xFF,
     MSIX_SIZE_SHIFT = 16, MSIX_SIZE_MASK = 0x7FF,    // less one
-    MSIX_TABLE = 4, MSIX_APIC_SHIFT = 12,
+    MSIX_TABLE = 4, MSIX_BAR_MASK = 7, MSIX_APIC_SHIFT = 12,
 };
-#define MSIX_ENABLE   (1u << 31)
-#define MSIX_BAR_MASK 7u
-#define MSIX_ADDRESS  0xFEE00000u
+#define MSIX_ENABLE  (1u << 31)
+#define MSIX_ADDRESS 0xFEE00000u
 
 typedef struct msix_entry {
     uint32_t address, address_high, data, masked;
@@ -226,11 +225,9 @@ static void shut_down(void)
 
 static bool try_function(const hal_pci_function *pci, void *context)
 {
-    bool is_nvme = pci->class_code == PCI_CLASS_STORAGE &&
-                   pci->subclass == PCI_SUBCLASS_NVM &&
-                   pci->programming_interface == PCI_NVME;
-    NTSTATUS status = is_nvme ? create_controller(context, pci)
-                              : STATUS_SUCCESS;
+    NTSTATUS status = pci->class >> 8 == PCI_CLASS_NVME
+                          ? create_controller(context, pci)
+                          : STATUS_SUCCESS;
     if (!NT_SUCCESS(status))
         failure = status;
     return false;

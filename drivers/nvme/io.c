@@ -144,9 +144,8 @@ static inline void ring_unless(nvme_queue *q, bool more)
 static void cancel_waiting(DEVICE_OBJECT *, IRP *irp)
 {
     nvme_queue *q = request_of(irp)->queue;
-    KIRQL old;
     IoReleaseCancelSpinLock(irp->CancelIrql);
-    KeAcquireSpinLock(&q->lock, &old);
+    KIRQL old = KeAcquireSpinLockRaiseToDpc(&q->lock);
     RemoveEntryList(&irp->Tail.ListEntry);
     KeReleaseSpinLock(&q->lock, old);
     end(irp, STATUS_CANCELLED, 0);
@@ -195,8 +194,7 @@ NTSTATUS nvme_send(DEVICE_OBJECT *device, IRP *irp)
     const nvme_disk *disk = device->DeviceExtension;
     IO_STACK_LOCATION *stack = IoGetCurrentIrpStackLocation(irp);
     nvme_request *request = request_of(irp);
-    uint32_t length = stack->MajorFunction == IRP_MJ_FLUSH_BUFFERS
-                          ? 0 : stack->Parameters.Read.Length;
+    uint32_t length = stack->Parameters.Read.Length;    // 0: a flush
     request->length = length;
     request->done = request->list = 0;
     if (__builtin_expect(length > PAGE_SIZE, 0) &&
@@ -414,8 +412,7 @@ void nvme_restart(nvme_queue *q, uint64_t noticed)
             InsertTailList(&again, &irp->Tail.ListEntry);
             continue;
         }
-        irp->IoStatus.Status = STATUS_IO_TIMEOUT;
-        irp->IoStatus.Information = 0;
+        irp->IoStatus = (IO_STATUS_BLOCK){ .Status = STATUS_IO_TIMEOUT };
         *last = irp;
         last = &request_of(irp)->next;
     }

@@ -153,14 +153,11 @@ NTSTATUS nvme_driver_entry(DRIVER_OBJECT *driver);
 // start.c
 NTSTATUS nvme_next_step(nvme_controller *c);
 void nvme_begin_reset(nvme_controller *c, uint64_t now);
-void nvme_timer_dpc(KDPC *dpc, void *context, void *argument1,
-                    void *argument2);
+KDEFERRED_ROUTINE nvme_timer_dpc;
 
 // io.c
 NTSTATUS nvme_send(DEVICE_OBJECT *device, IRP *irp);
 void nvme_ring(DEVICE_OBJECT *device);
 bool nvme_isr(KINTERRUPT *interrupt, void *context);
-void nvme_dpc(KDPC *dpc, void *context, void *argument1, void *argument2);
-void nvme_timeout_dpc(KDPC *dpc, void *context, void *argument1,
-                      void *argument2);
+KDEFERRED_ROUTINE nvme_dpc, nvme_timeout_dpc;
 void nvme_restart(nvme_queue *q, uint64_t noticed);

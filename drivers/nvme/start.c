@@ -110,11 +110,6 @@ NTSTATUS nvme_next_step(nvme_controller *c)
 
 // ---- At run time ----------------------------------------------------------
 
-static void look_again(nvme_controller *c)
-{
-    KeSetTimerEx(&c->timer, -RESET_TICK, 0, &c->timer_dpc);
-}
-
 // A command was late at the time now. Stops all queues, so that nothing goes to
 // the controller and nothing comes, and turns it off; unless that was done.
 //
@@ -135,7 +130,7 @@ void nvme_begin_reset(nvme_controller *c, uint64_t now)
     c->noticed = now;
     c->step = c->ticks = 0;
     c->registers[NVME_CC] = 0;
-    look_again(c);
+    KeSetTimerEx(&c->timer, -RESET_TICK, 0, &c->timer_dpc);
 }
 
 // A tick of the reset. When the controller works, or never will, the queues go
@@ -151,7 +146,7 @@ void nvme_timer_dpc(KDPC *, void *context, void *, void *)
     nvme_controller *c = context;
     if (nvme_next_step(c) == STATUS_PENDING &&
         c->ticks++ < RESET_MAX_TICKS) {
-        look_again(c);
+        KeSetTimerEx(&c->timer, -RESET_TICK, 0, &c->timer_dpc);
         return;
     }
     if (c->step == 0)

@@ -104,8 +104,7 @@ static pool_block *take_small(size_t size, POOL_TYPE type)
     size_t stride = sizeof(pool_block) + size + ALIGNMENT - 1;
     pool_class *class = &classes[ROOM / (stride / ALIGNMENT * ALIGNMENT)];
     pool_block *block = NULL;
-    KIRQL old;
-    KeAcquireSpinLock(&class->lock, &old);
+    KIRQL old = KeAcquireSpinLockRaiseToDpc(&class->lock);
     if (!IsListEmpty(&class->pages) || add_page(class, type)) {
         pool_page *page = CONTAINING_RECORD(class->pages.Flink, pool_page,
                                             entry);
@@ -123,8 +122,7 @@ static void give_small(pool_block *block)
 {
     pool_page *page = (pool_page *)PAGE_ALIGN_DOWN(block);
     pool_class *class = page->class;
-    KIRQL old;
-    KeAcquireSpinLock(&class->lock, &old);
+    KIRQL old = KeAcquireSpinLockRaiseToDpc(&class->lock);
     if (!page->free)
         InsertHeadList(&class->pages, &page->entry);
     push_free(page, block);
@@ -144,14 +142,6 @@ static uint32_t large_pages(size_t size)
     return (uint32_t)BYTES_TO_PAGES(sizeof(pool_block) + size);
 }
 
-// Whether the process of a ring-3 thread leaves the last memory to the others.
-static bool has_much(const KTHREAD *thread)
-{
-    return thread->fpu && mm_available_frames() < MM_LAST_FRAMES &&
-           accounts[thread->Process->pool_account] >
-               MM_LAST_FRAMES / 2 * PAGE_SIZE;
-}
-
 // Allocates size bytes, 16-aligned, not cleared.
 //
 // IRQL:    <= DISPATCH_LEVEL
@@ -164,7 +154,10 @@ void *ExAllocatePoolWithTag(POOL_TYPE type, size_t size, uint32_t tag)
 
     ASSERT(tag);
     const KTHREAD *thread = KeGetCurrentThread();
-    if (has_much(thread))
+    const uint8_t account = thread->Process->pool_account;
+    // One of ring 3 whose process has much leaves the last to the others.
+    if (thread->fpu && mm_available_frames() < MM_LAST_FRAMES &&
+        accounts[account] > MM_LAST_FRAMES / 2 * PAGE_SIZE)
         return NULL;
     pool_block *block = size <= EX_POOL_LARGE
                             ? take_small(size, type)
@@ -173,8 +166,8 @@ void *ExAllocatePoolWithTag(POOL_TYPE type, size_t size, uint32_t tag)
         return NULL;
     block->tag = tag;
     block->size = (uint32_t)size;
-    block->account = thread->Process->pool_account;
-    __atomic_fetch_add(&accounts[block->account], size, __ATOMIC_RELAXED);
+    block->account = account;
+    __atomic_fetch_add(&accounts[account], size, __ATOMIC_RELAXED);
     __atomic_fetch_add(&ex_pool_bytes, size, __ATOMIC_RELAXED);
     __atomic_fetch_add(&ex_pool_blocks, 1, __ATOMIC_RELAXED);
     return block->body;

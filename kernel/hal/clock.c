@@ -109,7 +109,7 @@ void hal_calibrate_clock(void)
                     false);
     for (uint32_t i = 0; i < ROUNDS; i++)
         measure();
-    hal_disconnect_irq(PIT_IRQ);
+    hal_connect_irq(PIT_IRQ, 0, 0, false, false);
     hal_out8(PIT_COMMAND, PIT_MODE0);    // a mode without a count: stopped
     hal_disarm_timer();
 }

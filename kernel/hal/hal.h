@@ -1,7 +1,6 @@
 // hal.h - the processor's surroundings: ports, APICs, clocks, PCI, COM1.
 
-#ifndef TINT_HAL_HAL_H
-#define TINT_HAL_HAL_H
+#pragma once
 
 #include "kernel/nt.h"
 
@@ -97,10 +96,10 @@ void hal_disarm_timer(void);
 // ---- I/O APIC --------------------------------------------------------------
 
 // Routes an ISA interrupt (overrides applied) or, for a number above 15, a
-// global system interrupt to a vector on one processor, and unmasks it.
+// global system interrupt to a vector on one processor, and unmasks it; vector
+// 0: masks it.
 void hal_connect_irq(uint32_t irq, uint8_t vector, uint32_t apic_id,
                      bool level_triggered, bool active_low);
-void hal_disconnect_irq(uint32_t irq);
 
 // ---- Clocks ----------------------------------------------------------------
 
@@ -116,7 +115,7 @@ typedef struct hal_pci_function {
     uint32_t number;    // bus * 256 + device * 8 + function
     // The first 16 bytes of its configuration space.
     uint16_t vendor_id, device_id, command, status;
-    uint8_t revision, programming_interface, subclass, class_code;
+    uint32_t class;     // class, subclass, interface, revision: 8 bits each
     uint8_t cache_line, latency, header_type, self_test;
 } hal_pci_function;
 
@@ -143,5 +142,3 @@ enum {
 extern void (*hal_before_exit)(void);
 // Leaves QEMU through port 0xf4, else powers off by ACPI, else halts.
 _Noreturn void hal_exit(uint8_t code);
-
-#endif

@@ -3,8 +3,7 @@
 // Intel SDM volume 3, "Advanced Programmable Interrupt Controller". Every
 // processor sees its own registers at the same address.
 
-#ifndef TINT_HAL_HALP_H
-#define TINT_HAL_HALP_H
+#pragma once
 
 #include "kernel/hal/hal.h"
 
@@ -21,5 +20,3 @@ enum {
 };
 
 extern volatile uint32_t *halp_lapic;
-
-#endif

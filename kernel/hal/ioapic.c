@@ -164,40 +164,25 @@ NTSTATUS hal_init_apics(hal_map *map)
     return STATUS_SUCCESS;
 }
 
-// Sets both halves of the pin of an ISA interrupt or, above 15, of a GSI,
-// masked while they do not fit together. A pin that is not there is nobody's:
-// nothing will ever arrive from it.
-static void set_pin(uint32_t irq, uint32_t low, uint32_t high)
-{
-    uint32_t pin = irq < ISA_IRQS ? isa[irq].pin : irq;
-    if (pin >= pin_count)
-        return;
-    write(PIN + 2 * pin, PIN_MASKED);
-    write(PIN + 2 * pin + 1, high);
-    write(PIN + 2 * pin, low);
-}
-
 // Routes an ISA interrupt, as the MADT overrides it, or a GSI above 15 to a
-// vector on one processor. Callers take turns.
+// vector on one processor; vector 0: its pin stays masked. A pin that is not
+// there is nobody's: nothing will ever arrive from it. Callers take turns.
 //
 // IRQL:    any level
 void hal_connect_irq(uint32_t irq, uint8_t vector, uint32_t apic_id,
                      bool level_triggered, bool active_low)
 {
+    uint32_t pin = irq < ISA_IRQS ? isa[irq].pin : irq;
     uint16_t flags = irq < ISA_IRQS ? isa[irq].flags : 0;
     if (flags & MADT_POLARITY)
         active_low = (flags & MADT_POLARITY) == MADT_ACTIVE_LOW;
     if (flags & MADT_TRIGGER)
         level_triggered = (flags & MADT_TRIGGER) == MADT_LEVEL;
-    set_pin(irq, vector | (level_triggered ? PIN_LEVEL : 0) |
-                     (active_low ? PIN_ACTIVE_LOW : 0),
-            apic_id << PIN_TARGET_SHIFT);
-}
-
-// Masks what hal_connect_irq connected. Callers take turns.
-//
-// IRQL:    any level
-void hal_disconnect_irq(uint32_t irq)
-{
-    set_pin(irq, PIN_MASKED, 0);
+    if (pin >= pin_count)
+        return;
+    write(PIN + 2 * pin, PIN_MASKED);    // while both halves do not fit
+    write(PIN + 2 * pin + 1, apic_id << PIN_TARGET_SHIFT);
+    if (vector)
+        write(PIN + 2 * pin, vector | (level_triggered ? PIN_LEVEL : 0) |
+                                 (active_low ? PIN_ACTIVE_LOW : 0));
 }

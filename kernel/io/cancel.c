@@ -15,7 +15,7 @@ static KSPIN_LOCK cancel_lock;
 void IoAcquireCancelSpinLock(KIRQL *irql)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    KeAcquireSpinLock(&cancel_lock, irql);
+    *irql = KeAcquireSpinLockRaiseToDpc(&cancel_lock);
 }
 
 // Lets it go.
@@ -26,13 +26,6 @@ void IoReleaseCancelSpinLock(KIRQL irql)
 {
     ASSERT_IRQL(==, DISPATCH_LEVEL);
     KeReleaseSpinLock(&cancel_lock, irql);
-}
-
-// Takes the cancel routine out: whoever gets one completes the IRP.
-static DRIVER_CANCEL *begin_cancel(IRP *irp)
-{
-    irp->Cancel = true;
-    return IoSetCancelRoutine(irp, NULL);
 }
 
 // Marks an IRP cancelled and calls its cancel routine, if it has one
@@ -46,7 +39,8 @@ bool IoCancelIrp(IRP *irp)
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
     KIRQL irql;
     IoAcquireCancelSpinLock(&irql);
-    return iop_call_cancel_routine(irp, begin_cancel(irp), irql);
+    irp->Cancel = true;
+    return iop_call_cancel_routine(irp, IoSetCancelRoutine(irp, NULL), irql);
 }
 
 // ---- By list --------------------------------------------------------------
@@ -89,7 +83,8 @@ bool io_cancel(ke_io_slot *slot, const io_filter *filter)
             matched |= ours;
             if (ours && !irp->Cancel) {
                 found = irp;
-                routine = begin_cancel(irp);
+                irp->Cancel = true;
+                routine = IoSetCancelRoutine(irp, NULL);
                 // Behind those that are still to ask: none is met twice.
                 RemoveEntryList(&irp->ThreadListEntry);
                 InsertTailList(&slot->irps, &irp->ThreadListEntry);
@@ -132,8 +127,7 @@ void io_rundown_thread(void)
 static FILE_OBJECT *find_file(const io_filter *filter)
 {
     FILE_OBJECT *found = NULL;
-    KIRQL old;
-    KeAcquireSpinLock(&io_files_lock, &old);
+    KIRQL old = KeAcquireSpinLockRaiseToDpc(&io_files_lock);
     RTL_FOR_EACH_RECORD(FILE_OBJECT, file, &io_files, all_entry) {
         KeAcquireSpinLockAtDpcLevel(&file->io.lock);
         RTL_FOR_EACH_RECORD(IRP, irp, &file->io.irps, ThreadListEntry)

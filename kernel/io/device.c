@@ -40,7 +40,7 @@ NTSTATUS io_load_driver(const char *name, DRIVER_INITIALIZE *entry)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     DRIVER_OBJECT *driver =
-        ExAllocatePoolWithTag(NonPagedPool, sizeof(*driver), IOP_TAG);
+        ExAllocatePoolWithTag(NonPagedPool, sizeof(*driver), IO_TAG);
     if (!driver)
         return STATUS_INSUFFICIENT_RESOURCES;
     memset(driver, 0, sizeof(*driver));

@@ -23,7 +23,6 @@ static const device_error ata_errors[] = {
     { 0, 0x40, STATUS_DEVICE_DATA_ERROR },     // UNC
     { 0, 0x10, STATUS_NONEXISTENT_SECTOR },    // IDNF
     { 0, 0x02, STATUS_NO_MEDIA_IN_DEVICE },    // NM
-    { 0, 0x04, STATUS_IO_DEVICE_ERROR },       // ABRT
 };
 
 // Status code types and codes (NVMe 1.4, section 4.6.1).

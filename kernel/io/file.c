@@ -2,51 +2,13 @@
 
 #include "kernel/io/iop.h"
 
-static void close_file(EPROCESS *process, void *object, uint32_t handles);
-static void delete_file(void *object);
-
-OBJECT_TYPE io_file_type = {
-    .name = "File", .generic_read = FILE_READ_DATA | FILE_READ_ATTRIBUTES |
-                                    SYNCHRONIZE,
-    .generic_write = FILE_WRITE_DATA | FILE_APPEND_DATA | SYNCHRONIZE,
-    .valid_access = ALL_ACCESS, .close = close_file, .delete = delete_file,
-};
-
 KSPIN_LOCK io_files_lock;
 LIST_ENTRY io_files = { &io_files, &io_files };    // guarded by io_files_lock
 bool (*io_cancel_of_threads)(const io_filter *filter);
-void (*io_for_each_thread)(void (*each)(ETHREAD *thread, void *context),
-                           void *context);
+void (*io_for_each_thread)(io_each_thread *each, void *context);
 
-// Makes the FILE_OBJECT for the stack of a device, and keeps the reference to
-// that. name: what the namespace left of the name.
-static NTSTATUS make_file(DEVICE_OBJECT *device, const char *name,
-                          uint32_t options, FILE_OBJECT **result)
-{
-    size_t size = rtl_strlen(name) + 1;
-    FILE_OBJECT *file;
-    NT_TRY(ob_create_object(&io_file_type, sizeof(*file) + size,
-                            (void **)&file));
-    *result = file;
-    file->FileName = memcpy(file + 1, name, size);
-    while (device->AttachedDevice)
-        device = device->AttachedDevice;
-    file->DeviceObject = device;
-    if (options & (FILE_SYNCHRONOUS_IO_ALERT | FILE_SYNCHRONOUS_IO_NONALERT))
-        file->Flags |= FO_SYNCHRONOUS_IO;
-    if (options & FILE_SYNCHRONOUS_IO_ALERT)
-        file->Flags |= FO_ALERTABLE_IO;
-    KeInitializeEvent(&file->Event, NotificationEvent, false);
-    KeInitializeEvent(&file->Lock, SynchronizationEvent, true);
-    ke_initialize_io_slot(&file->io);
-    KIRQL old;
-    KeAcquireSpinLock(&io_files_lock, &old);
-    InsertTailList(&io_files, &file->all_entry);
-    KeReleaseSpinLock(&io_files_lock, old);
-    return STATUS_SUCCESS;
-}
-
-// Opens an NT name; waits for the driver.
+// Opens an NT name; waits for the driver. The file keeps the reference to
+// the device that the name led to, and belongs to the top of its stack.
 //
 // IRQL:    == PASSIVE_LEVEL
 // Returns: the driver's status, STATUS_OBJECT_NAME_NOT_FOUND,
@@ -54,29 +16,43 @@ static NTSTATUS make_file(DEVICE_OBJECT *device, const char *name,
 //          STATUS_INSUFFICIENT_RESOURCES
 NTSTATUS io_create_file(const char *name, ACCESS_MASK access,
                         uint32_t disposition, uint32_t options,
-                        FILE_OBJECT **file, uintptr_t *information)
+                        FILE_OBJECT **result, uintptr_t *information)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     char rest[OB_MAX_NAME];
-    void *object;    // a device: nothing else has a name
-    NT_TRY(ob_lookup_name(name, &object, rest));
-    FILE_OBJECT *new;
-    NTSTATUS status = make_file(object, rest, options, &new);
+    DEVICE_OBJECT *device;    // nothing else has a name
+    FILE_OBJECT *file;
+    NT_TRY(ob_lookup_name(name, (void **)&device, rest));
+    size_t size = rtl_strlen(rest) + 1;
+    NTSTATUS status = ob_create_object(&io_file_type, sizeof(*file) + size,
+                                       (void **)&file);
     if (!NT_SUCCESS(status)) {
-        ObDereferenceObject(object);
+        ObDereferenceObject(device);
         return status;
     }
+    file->FileName = memcpy(file + 1, rest, size);
+    while (device->AttachedDevice)
+        device = device->AttachedDevice;
+    file->DeviceObject = device;
+    file->Flags = options & FO_SYNCHRONOUS_IO;
+    KeInitializeEvent(&file->Event, NotificationEvent, false);
+    KeInitializeEvent(&file->Lock, SynchronizationEvent, true);
+    ke_initialize_io_slot(&file->io);
+    KIRQL old = KeAcquireSpinLockRaiseToDpc(&io_files_lock);
+    InsertTailList(&io_files, &file->all_entry);
+    KeReleaseSpinLock(&io_files_lock, old);
+
     IO_STACK_LOCATION create = {
         .MajorFunction = IRP_MJ_CREATE,
         .Parameters.Create = { .Options = options, .access = access,
                                .disposition = (uint8_t)disposition } };
-    status = io_request(new, &create, NULL, NULL, information);
+    status = io_request(file, &create, NULL, NULL, information);
     if (!NT_SUCCESS(status)) {
-        ObDereferenceObject(new);
+        ObDereferenceObject(file);
         return status;
     }
-    new->Flags |= FO_OPENED;
-    *file = new;    // an error leaves it alone
+    file->Flags |= FO_OPENED;
+    *result = file;    // an error leaves it alone
     return STATUS_SUCCESS;
 }
 
@@ -115,8 +91,7 @@ static void delete_file(void *object)
 {
     FILE_OBJECT *file = object;
     tell_driver(file, IRP_MJ_CLOSE);
-    KIRQL old;
-    KeAcquireSpinLock(&io_files_lock, &old);
+    KIRQL old = KeAcquireSpinLockRaiseToDpc(&io_files_lock);
     RemoveEntryList(&file->all_entry);
     KeReleaseSpinLock(&io_files_lock, old);
     if (file->CompletionPort)
@@ -126,3 +101,10 @@ static void delete_file(void *object)
         device = device->attached_to;    // the one that the name led to
     ObDereferenceObject(device);
 }
+
+OBJECT_TYPE io_file_type = {
+    .name = "File", .generic_read = FILE_READ_DATA | FILE_READ_ATTRIBUTES |
+                                    SYNCHRONIZE,
+    .generic_write = FILE_WRITE_DATA | FILE_APPEND_DATA | SYNCHRONIZE,
+    .valid_access = ALL_ACCESS, .close = close_file, .delete = delete_file,
+};

@@ -7,13 +7,14 @@
 #include "kernel/nt.h"
 #include "kernel/ob/ob.h"
 
-// FILE_OBJECT.Flags
-#define FO_SYNCHRONOUS_IO  0x01u
-#define FO_ALERTABLE_IO    0x02u
-#define FO_SKIP_PORT       0x04u    // FILE_SKIP_COMPLETION_PORT_ON_SUCCESS
-#define FO_SKIP_EVENT      0x08u    // FILE_SKIP_SET_EVENT_ON_HANDLE
-#define FO_CLEANUP_DONE    0x10u
-#define FO_OPENED          0x20u    // the driver agreed to IRP_MJ_CREATE
+// FILE_OBJECT.Flags: ring 3's own bits, of the modes (1, 2) and of the create
+// options (0x10, 0x20), and two more.
+#define FO_SKIP_PORT      FILE_SKIP_COMPLETION_PORT_ON_SUCCESS
+#define FO_SKIP_EVENT     FILE_SKIP_SET_EVENT_ON_HANDLE
+#define FO_ALERTABLE_IO   FILE_SYNCHRONOUS_IO_ALERT
+#define FO_SYNCHRONOUS_IO (FO_ALERTABLE_IO | FILE_SYNCHRONOUS_IO_NONALERT)
+#define FO_CLEANUP_DONE   0x04u
+#define FO_OPENED         0x08u    // the driver agreed to IRP_MJ_CREATE
 
 // One open of a file or device; what a handle refers to. Itself waitable:
 // Event is its first member (DESIGN: file is a dispatcher object).
@@ -123,8 +124,8 @@ bool io_cancel(ke_io_slot *slot, const io_filter *filter);
 // The same for the slots of all threads, or of filter->process's. PASSIVE.
 extern bool (*io_cancel_of_threads)(const io_filter *filter);    // main.c
 // ps_for_each_thread: calls each for every thread, a spin lock held.
-extern void (*io_for_each_thread)(void (*each)(ETHREAD *thread, void *context),
-                                  void *context);
+typedef void io_each_thread(ETHREAD *thread, void *context);
+extern void (*io_for_each_thread)(io_each_thread *each, void *context);
 // A dying thread: cancels what hangs on it and waits until that is done.
 // PASSIVE, special APCs enabled.
 void io_rundown_thread(void);

@@ -7,8 +7,6 @@
 #include "kernel/io/io.h"
 #include "kernel/rtl/rtl.h"
 
-#define IOP_TAG IO_IRP_TAG
-
 // A post (NtSetIoCompletion) in a port's queue.
 typedef struct iop_mini_packet {
     io_packet packet;
@@ -21,9 +19,7 @@ void iop_unlink_irp(IRP *irp);
 void iop_finish_irp(IRP *irp, bool skip_packet);
 void iop_copy_output(IRP *irp);    // there is some
 void iop_discard_buffers(IRP *irp);
-void iop_give_back(IRP *irp);
 bool iop_call_cancel_routine(IRP *irp, DRIVER_CANCEL *routine, KIRQL irql);
-void iop_close_port(EPROCESS *process, void *object, uint32_t handles);
 
 // Stores what the request came to, in the address space of the asking process:
 // the last that ring 3 sees change. IRQL: <= APC_LEVEL
@@ -44,7 +40,7 @@ static FORCEINLINE void iop_release_mdl(IRP *irp)
     irp->MdlAddress = NULL;
     MmUnlockPages(mdl);
     if (mdl->from_pool)
-        ExFreePoolWithTag(mdl, IOP_TAG);
+        ExFreePoolWithTag(mdl, IO_TAG);
 }
 
 // Does a port hear of its end, and nobody else?
@@ -66,7 +62,7 @@ static FORCEINLINE void iop_free_irp(IRP *irp)
                 ke_keep(&KeGetCurrentPrcb()->kept[KE_KEPT_IRPS], irp);
     ki_enable();
     if (!kept)
-        iop_give_back(irp);
+        IoFreeIrp(irp);
 }
 
 static FORCEINLINE void iop_discard_irp(IRP *irp)

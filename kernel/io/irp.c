@@ -5,20 +5,6 @@
 
 volatile uint64_t io_irps_from_pool;
 
-// Takes it from the pool; NULL: there is none.
-static inline IRP *new_irp(int8_t stack_size)
-{
-    size_t locations = (size_t)MAX(stack_size, IO_KEPT_LOCATIONS);
-    IRP *irp = ExAllocatePoolWithTag(
-        ex_pool_for_io, sizeof(IRP) + locations * sizeof(IO_STACK_LOCATION),
-        IOP_TAG);
-    if (irp) {
-        __atomic_add_fetch(&io_irps_from_pool, 1, __ATOMIC_RELAXED);
-        io_initialize_irp(irp, stack_size);
-    }
-    return irp;
-}
-
 // For io_take_irp: makes an IRP of the kept one, if there is one and it is
 // large enough, or of pool.
 //
@@ -30,13 +16,14 @@ DECLSPEC_NOINLINE IRP *io_make_irp(IRP *kept, int8_t stack_size)
     if (!kept || stack_size > IO_KEPT_LOCATIONS) {
         if (kept)
             iop_free_irp(kept);
-        return new_irp(stack_size);
+        return IoAllocateIrp(stack_size);
     }
     io_initialize_irp(kept, stack_size);
     return kept;
 }
 
-// Allocates an IRP for a stack of stack_size devices.
+// Allocates an IRP for a stack of stack_size devices, with room for
+// IO_KEPT_LOCATIONS at least.
 //
 // IRQL:    <= DISPATCH_LEVEL
 // Returns: NULL when there is no pool
@@ -44,9 +31,14 @@ DECLSPEC_NOINLINE IRP *io_make_irp(IRP *kept, int8_t stack_size)
 IRP *IoAllocateIrp(int8_t stack_size)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    IRP *irp = new_irp(stack_size);
-    if (irp)
-        irp->id = io_new_irp_id();
+    size_t locations = (size_t)MAX(stack_size, IO_KEPT_LOCATIONS);
+    IRP *irp = ExAllocatePoolWithTag(
+        ex_pool_for_io, sizeof(IRP) + locations * sizeof(IO_STACK_LOCATION),
+        IO_TAG);
+    if (irp) {
+        __atomic_add_fetch(&io_irps_from_pool, 1, __ATOMIC_RELAXED);
+        io_initialize_irp(irp, stack_size);
+    }
     return irp;
 }
 
@@ -57,17 +49,8 @@ IRP *IoAllocateIrp(int8_t stack_size)
 void IoFreeIrp(IRP *irp)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    iop_give_back(irp);
-}
-
-// Gives one back that the processor does not keep.
-//
-// IRQL:    <= DISPATCH_LEVEL
-void iop_give_back(IRP *irp)
-{
-    ASSERT_IRQL(<=, DISPATCH_LEVEL);
     __atomic_sub_fetch(&io_irps_from_pool, 1, __ATOMIC_RELAXED);
-    ExFreePoolWithTag(irp, IOP_TAG);
+    ExFreePoolWithTag(irp, IO_TAG);
 }
 
 // Lets go of what few IRPs own: MDL, SystemBuffer, event.
@@ -79,7 +62,7 @@ void iop_discard_buffers(IRP *irp)
     if (irp->MdlAddress)
         iop_release_mdl(irp);
     if (irp->SystemBuffer)
-        ExFreePoolWithTag(irp->SystemBuffer, IOP_TAG);
+        ExFreePoolWithTag(irp->SystemBuffer, IO_TAG);
     if (irp->UserEvent)
         ObDereferenceObject(irp->UserEvent);
     irp->SystemBuffer = irp->UserEvent = NULL;

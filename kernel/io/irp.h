@@ -57,7 +57,8 @@ struct IO_STACK_LOCATION {
         struct {
             uint32_t Length;
             uint64_t ByteOffset;
-        } Read, Write;           // the same layout: drivers may share code
+        } Read, Write;           // the same layout: drivers may share code;
+                                 // and of a flush, where all is 0
         struct {
             uint32_t Options;
             ACCESS_MASK access;
@@ -90,7 +91,7 @@ typedef struct io_packet {
 } io_packet;
 
 #define IRP_SHORT_MDL 2u
-#define IO_IRP_TAG 0x20706F49u    // "Iop "
+#define IO_TAG 0x20706F49u    // "Iop "
 
 struct IRP {
     IO_STATUS_BLOCK IoStatus;
@@ -194,19 +195,14 @@ static inline uint32_t io_next_irp_id(KPRCB *prcb)
     return id;
 }
 
-static inline uint32_t io_new_irp_id(void)
-{
-    uint64_t flags = ki_disable_interrupts();
-    uint32_t id = io_next_irp_id(KeGetCurrentPrcb());
-    ki_restore_interrupts(flags);
-    return id;
-}
-
-// Makes an IRP, with nothing in it, of memory that holds so many locations
-// (IRP-01).
+// Makes an IRP, with an id and nothing else in it, of memory that holds so many
+// locations (IRP-01). IRQL: <= DISPATCH_LEVEL
 static inline void io_initialize_irp(IRP *irp, int8_t stack_size)
 {
     memset(irp, 0, sizeof(*irp) + (size_t)stack_size * sizeof(*irp->stack));
+    ki_disable();
+    irp->id = io_next_irp_id(KeGetCurrentPrcb());
+    ki_enable();
     irp->StackCount = stack_size;
     irp->CurrentLocation = (int8_t)(stack_size + 1);
     irp->location = irp->stack + stack_size;

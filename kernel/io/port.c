@@ -2,12 +2,6 @@
 
 #include "kernel/io/iop.h"
 
-OBJECT_TYPE io_port_type = {
-    .name = "IoCompletion", .generic_read = IO_COMPLETION_QUERY_STATE,
-    .generic_write = IO_COMPLETION_MODIFY_STATE | SYNCHRONIZE,
-    .valid_access = ALL_ACCESS, .close = iop_close_port,
-};
-
 bool io_direct_road;
 
 static void discard_packet(io_packet *packet)
@@ -15,16 +9,13 @@ static void discard_packet(io_packet *packet)
     if (packet->is_irp)
         iop_discard_irp(CONTAINING_RECORD(packet, IRP, Tail.packet));
     else
-        ex_give(KE_KEPT_PACKETS, packet, IOP_TAG);
+        ex_give(KE_KEPT_PACKETS, packet, IO_TAG);
 }
 
 // The last handle runs the port down: waiters return, packets are dropped.
 // Bound files keep the object itself alive (IOCP-12).
-//
-// IRQL:    == PASSIVE_LEVEL
-void iop_close_port(EPROCESS *, void *object, uint32_t handles)
+static void close_port(EPROCESS *, void *object, uint32_t handles)
 {
-    ASSERT_IRQL(==, PASSIVE_LEVEL);
     if (handles)
         return;
     LIST_ENTRY *first = KeRundownQueue(object);
@@ -36,6 +27,12 @@ void iop_close_port(EPROCESS *, void *object, uint32_t handles)
     }
 }
 
+OBJECT_TYPE io_port_type = {
+    .name = "IoCompletion", .generic_read = IO_COMPLETION_QUERY_STATE,
+    .generic_write = IO_COMPLETION_MODIFY_STATE | SYNCHRONIZE,
+    .valid_access = ALL_ACCESS, .close = close_port,
+};
+
 // Binds a file to a port for good.
 //
 // IRQL:    == PASSIVE_LEVEL
@@ -44,18 +41,15 @@ void iop_close_port(EPROCESS *, void *object, uint32_t handles)
 NTSTATUS io_bind_port(FILE_OBJECT *file, KQUEUE *port, void *key)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    if (file->Flags & FO_SYNCHRONOUS_IO)
-        return STATUS_INVALID_PARAMETER;
-    KIRQL old;
-    KeAcquireSpinLock(&file->io.lock, &old);
-    bool bound = file->CompletionPort;
-    if (!bound) {
+    KIRQL old = KeAcquireSpinLockRaiseToDpc(&file->io.lock);
+    bool refused = file->CompletionPort || file->Flags & FO_SYNCHRONOUS_IO;
+    if (!refused) {
         ObReferenceObject(port);
         file->CompletionKey = key;
         __atomic_store_n(&file->CompletionPort, port, __ATOMIC_RELEASE);
     }
     KeReleaseSpinLock(&file->io.lock, old);
-    return bound ? STATUS_INVALID_PARAMETER : STATUS_SUCCESS;
+    return refused ? STATUS_INVALID_PARAMETER : STATUS_SUCCESS;
 }
 
 static inline FILE_IO_COMPLETION_INFORMATION complete_entry(
@@ -76,7 +70,7 @@ NTSTATUS io_post(KQUEUE *port, void *key, void *context, NTSTATUS status,
                  uintptr_t information)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    iop_mini_packet *post = ex_take(KE_KEPT_PACKETS, sizeof(*post), IOP_TAG);
+    iop_mini_packet *post = ex_take(KE_KEPT_PACKETS, sizeof(*post), IO_TAG);
     if (!post)
         return STATUS_INSUFFICIENT_RESOURCES;
     post->packet.is_irp = false;
@@ -84,7 +78,7 @@ NTSTATUS io_post(KQUEUE *port, void *key, void *context, NTSTATUS status,
     int32_t before = KeInsertQueue(port, &post->packet.entry);
     ki_trace(TRACE_PORT_INSERT, (uint32_t)before, 0);
     if (before < 0) {
-        ex_give(KE_KEPT_PACKETS, post, IOP_TAG);
+        ex_give(KE_KEPT_PACKETS, post, IO_TAG);
         return STATUS_INVALID_HANDLE;
     }
     return STATUS_SUCCESS;
@@ -104,7 +98,7 @@ static FORCEINLINE NTSTATUS hand_out(LIST_ENTRY *entry, void *key,
         NT_TRY(ki_put_packet(
             key, context, iosb,
             CONTAINING_RECORD(packet, iop_mini_packet, packet)->information));
-        ex_give(KE_KEPT_PACKETS, packet, IOP_TAG);
+        ex_give(KE_KEPT_PACKETS, packet, IO_TAG);
         return STATUS_SUCCESS;
     }
     IRP *irp = CONTAINING_RECORD(packet, IRP, Tail.packet);

@@ -15,8 +15,9 @@
 MDL *IoAllocateMdl(uint64_t address, uint32_t length)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    MDL *mdl = ExAllocatePoolWithTag(ex_pool_for_io,
-                                     mm_mdl_size(address, length), IOP_TAG);
+    size_t pages = BYTES_TO_PAGES((uint64_t)BYTE_OFFSET(address) + length);
+    MDL *mdl = ExAllocatePoolWithTag(
+        ex_pool_for_io, sizeof(*mdl) + pages * sizeof(*mdl->frames), IO_TAG);
     if (mdl)
         *mdl = (MDL){ .from_pool = true };
     return mdl;
@@ -267,18 +268,14 @@ NTSTATUS io_request(FILE_OBJECT *file, const IO_STACK_LOCATION *what, MDL *mdl,
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     enum { STACK_LOCATIONS = 4 };
-    union {
-        IRP irp;
-        uint8_t bytes[sizeof(IRP) +
-                      STACK_LOCATIONS * sizeof(IO_STACK_LOCATION)];
-    } room;
-    IRP *irp = &room.irp;
+    _Alignas(IRP) uint8_t room[sizeof(IRP) +
+                               STACK_LOCATIONS * sizeof(IO_STACK_LOCATION)];
+    IRP *irp = (IRP *)room;
     KEVENT done;
     IO_STATUS_BLOCK iosb;
     ASSERT(file->DeviceObject->StackSize <= STACK_LOCATIONS);
     KeInitializeEvent(&done, NotificationEvent, false);
     io_initialize_irp(irp, file->DeviceObject->StackSize);
-    irp->id = io_new_irp_id();
     irp->flags = IRP_KERNEL_WAIT | IRP_SYNCHRONOUS;
     irp->OriginalFileObject = file;
     irp->MdlAddress = mdl;

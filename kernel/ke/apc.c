@@ -245,8 +245,9 @@ void KiDeliverApc(KPROCESSOR_MODE mode, KTRAP_FRAME *frame)
 
 // Leaving the outermost region of a kind delivers what it held back (REG-04);
 // a critical region around a guarded one still lets specials in.
-static void leave_region(KTHREAD *thread, int16_t *disable)
+static void leave_region(int16_t *disable)
 {
+    KTHREAD *thread = KeGetCurrentThread();
     ASSERT_RULE("REG-01", *disable < 0);
     if (++*disable || thread->SpecialApcDisable ||
         IsListEmpty(&thread->ApcState.ApcListHead[KernelMode]))
@@ -275,8 +276,7 @@ void KeEnterCriticalRegion(void)
 void KeLeaveCriticalRegion(void)
 {
     ASSERT_IRQL(<=, APC_LEVEL);
-    KTHREAD *thread = KeGetCurrentThread();
-    leave_region(thread, &thread->KernelApcDisable);
+    leave_region(&KeGetCurrentThread()->KernelApcDisable);
 }
 
 // Holds back all APCs (REG-03).
@@ -296,8 +296,7 @@ void KeEnterGuardedRegion(void)
 void KeLeaveGuardedRegion(void)
 {
     ASSERT_IRQL(<=, APC_LEVEL);
-    KTHREAD *thread = KeGetCurrentThread();
-    leave_region(thread, &thread->SpecialApcDisable);
+    leave_region(&KeGetCurrentThread()->SpecialApcDisable);
 }
 
 // Holds back suspension, which is a normal kernel APC, and nothing else: for
@@ -409,6 +408,15 @@ bool KeAlertThread(KTHREAD *thread, KPROCESSOR_MODE mode)
     }
     ki_unlock_dispatcher(old);
     return alerted;
+}
+
+// The KernelRoutine of an APC that is part of something, which may be gone by
+// now: it is left alone.
+//
+// IRQL:    == APC_LEVEL
+void ke_leave_apc(KAPC *, KNORMAL_ROUTINE **, void **, void **, void **)
+{
+    ASSERT_IRQL(==, APC_LEVEL);
 }
 
 // The RundownRoutine of an APC that is part of something: it stays there.

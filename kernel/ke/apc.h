@@ -27,7 +27,6 @@ typedef void KKERNEL_ROUTINE(KAPC *apc, KNORMAL_ROUTINE **normal,
 typedef void KRUNDOWN_ROUTINE(KAPC *apc);
 
 struct KAPC {
-    uint8_t Type;
     KPROCESSOR_MODE ApcMode;
     bool Inserted;
     bool at_head;                // the thread-exit APC alone (APC-03)
@@ -81,7 +80,8 @@ void ke_allow_suspension(void);
 bool KeAreAllApcsDisabled(void);
 bool KeTestAlertThread(KPROCESSOR_MODE mode);
 bool KeAlertThread(KTHREAD *thread, KPROCESSOR_MODE mode);
-// A RundownRoutine for an APC that is part of something else.
+// KernelRoutine and RundownRoutine of an APC that is part of something else.
+KKERNEL_ROUTINE ke_leave_apc;
 void ke_keep_apc(KAPC *apc);
 
 // Refuses further APCs; calls each APC's rundown, or frees it (APC-13).

@@ -60,47 +60,6 @@ static void fill_tss(KPRCB *prcb, ki_descriptors *descriptors)
     descriptors->gdt[KI_TSS / 8 + 1] = base >> 32;
 }
 
-// Loads GDT, TSS, GS and the system call's registers for this processor.
-static void load_descriptors(KPRCB *prcb)
-{
-    // Where sysret counts from, 32-bit code would lie: ring 3 must not get into
-    // that mode, whose syscall goes where nobody has said (AMD APM 2, 6.1.1).
-    static const uint64_t segments[] = {
-        0, GDT_KERNEL_CODE, GDT_KERNEL_DATA, 0, GDT_USER_DATA, GDT_USER_CODE,
-    };
-    ki_descriptors *descriptors = prcb->descriptors;
-    memcpy(descriptors->gdt, segments, sizeof(segments));
-    fill_tss(prcb, descriptors);
-
-    struct ki_table_register gdtr = { sizeof(descriptors->gdt) - 1,
-                                      (uint64_t)descriptors->gdt };
-    __asm__ volatile("lgdt %0\n"
-                     "pushq %1\n"
-                     "leaq 1f(%%rip), %%rax\n"
-                     "pushq %%rax\n"
-                     "lretq\n"
-                     "1: movw %2, %%ss\n"
-                     "movw %3, %%ds\n"
-                     "movw %3, %%es\n"
-                     "movw %3, %%fs\n"
-                     "movw %3, %%gs\n"
-                     "ltr %4\n"
-                     "lldt %3\n"    // none; after reset it lies at 0
-                     ::"m"(gdtr), "i"(KI_KERNEL_CS),
-                     "r"((uint16_t)KI_KERNEL_SS), "r"((uint16_t)0),
-                     "r"((uint16_t)KI_TSS)
-                     : "rax", "memory");
-
-    hal_write_msr(MSR_GS_BASE, (uint64_t)prcb);
-    hal_write_msr(MSR_KERNEL_GS_BASE, 0);    // ring 3's, after swapgs
-    hal_write_msr(MSR_EFER, hal_read_msr(MSR_EFER) | EFER_SCE);
-    hal_write_msr(MSR_STAR, (uint64_t)(0x18 | 3) << 48 |
-                            (uint64_t)KI_KERNEL_CS << 32);
-    hal_write_msr(MSR_LSTAR, (uint64_t)ki_system_call);
-    hal_write_msr(MSR_SFMASK, EFLAGS_IF | EFLAGS_TF | EFLAGS_DF |
-                              EFLAGS_AC | EFLAGS_NT);
-}
-
 // Fills the IDT, which all processors share.
 static void fill_idt(void)
 {
@@ -131,7 +90,6 @@ KPRCB *ke_prepare_processor(void *zeroed, uint32_t number, uint32_t apic_id,
     KPRCB *prcb = &block->prcb;
     prcb->self = prcb;
     prcb->apic_id = apic_id;
-    prcb->descriptors = &block->descriptors;
     prcb->trace = &ki_trace_rings[number];
     prcb->Number = number;
     prcb->next_irp_id = number + 1;
@@ -154,14 +112,49 @@ KPRCB *ke_prepare_processor(void *zeroed, uint32_t number, uint32_t apic_id,
     return prcb;
 }
 
-// Loads a prepared processor's tables; the caller runs on it.
+// Loads a prepared processor's GDT, TSS, GS, IDT and the system call's
+// registers; the caller runs on it.
 //
 // IRQL:    any level
 void ki_load_processor(KPRCB *prcb)
 {
-    load_descriptors(prcb);
+    // Where sysret counts from, 32-bit code would lie: ring 3 must not get into
+    // that mode, whose syscall goes where nobody has said (AMD APM 2, 6.1.1).
+    static const uint64_t segments[] = {
+        0, GDT_KERNEL_CODE, GDT_KERNEL_DATA, 0, GDT_USER_DATA, GDT_USER_CODE,
+    };
+    ki_descriptors *descriptors = &((ki_processor_block *)prcb)->descriptors;
+    memcpy(descriptors->gdt, segments, sizeof(segments));
+    fill_tss(prcb, descriptors);
+
     struct ki_table_register idtr = { sizeof(idt) - 1, (uint64_t)idt };
-    __asm__ volatile("lidt %0" ::"m"(idtr));
+    struct ki_table_register gdtr = { sizeof(descriptors->gdt) - 1,
+                                      (uint64_t)descriptors->gdt };
+    __asm__ volatile("lidt %5\n"
+                     "lgdt %0\n"
+                     "pushq %1\n"
+                     "leaq 1f(%%rip), %%rax\n"
+                     "pushq %%rax\n"
+                     "lretq\n"
+                     "1: movw %2, %%ss\n"
+                     "movw %3, %%ds\n"
+                     "movw %3, %%es\n"
+                     "movw %3, %%fs\n"
+                     "movw %3, %%gs\n"
+                     "ltr %4\n"
+                     "lldt %3\n"    // none; after reset it lies at 0
+                     ::"m"(gdtr), "i"(KI_KERNEL_CS),
+                     "r"((uint16_t)KI_KERNEL_SS), "r"((uint16_t)0),
+                     "r"((uint16_t)KI_TSS), "m"(idtr)
+                     : "rax", "memory");
+
+    hal_write_msr(MSR_GS_BASE, (uint64_t)prcb);
+    hal_write_msr(MSR_KERNEL_GS_BASE, 0);    // ring 3's, after swapgs
+    hal_write_msr(MSR_STAR, (uint64_t)(0x18 | 3) << 48 |
+                            (uint64_t)KI_KERNEL_CS << 32);
+    hal_write_msr(MSR_LSTAR, (uint64_t)ki_system_call);
+    hal_write_msr(MSR_SFMASK, EFLAGS_IF | EFLAGS_TF | EFLAGS_DF |
+                              EFLAGS_AC | EFLAGS_NT);
 }
 
 // Makes the caller's stack the idle thread of the boot processor. From here
@@ -177,9 +170,10 @@ void ke_init_boot_processor(void)
         &boot_block, 0, 0, boot_dpc_stack + sizeof(boot_dpc_stack)));
 }
 
-// Switches on what CPUID has of SMEP, SMAP and UMIP, and SSE for ring 3; CR0 is
-// as boot/ has set it. The boot processor patches the stac and clac sites,
-// before mm_init takes away that the kernel's text can be written.
+// Switches on what CPUID has of SMEP, SMAP and UMIP; NX and the system call,
+// which it must have (boot.c); and SSE for ring 3. CR0 is as boot/ has set it.
+// The boot processor patches the stac and clac sites, before mm_init takes away
+// that the kernel's text can be written.
 //
 // IRQL:    any level
 void ke_init_features(void)
@@ -196,4 +190,5 @@ void ke_init_features(void)
     cr4 |= (ebx & EBX_SMEP ? CR4_SMEP : 0) | (ebx & EBX_SMAP ? CR4_SMAP : 0) |
            (ecx & ECX_UMIP ? CR4_UMIP : 0);
     KI_WRITE_CR(4, cr4);
+    hal_write_msr(MSR_EFER, hal_read_msr(MSR_EFER) | EFER_SCE | EFER_NXE);
 }

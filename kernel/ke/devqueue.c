@@ -16,8 +16,7 @@ void KeInitializeDeviceQueue(KDEVICE_QUEUE *queue)
 static bool insert_entry(KDEVICE_QUEUE *queue, KDEVICE_QUEUE_ENTRY *entry,
                          bool by_key)
 {
-    KIRQL old;
-    KeAcquireSpinLock(&queue->Lock, &old);
+    KIRQL old = KeAcquireSpinLockRaiseToDpc(&queue->Lock);
     bool queued = queue->Busy;
     if (queued) {
         LIST_ENTRY *after = &queue->DeviceListHead;
@@ -66,8 +65,7 @@ KDEVICE_QUEUE_ENTRY *KeRemoveDeviceQueue(KDEVICE_QUEUE *queue)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
     KDEVICE_QUEUE_ENTRY *entry = NULL;
-    KIRQL old;
-    KeAcquireSpinLock(&queue->Lock, &old);
+    KIRQL old = KeAcquireSpinLockRaiseToDpc(&queue->Lock);
     ASSERT_RULE("DVQ-02", queue->Busy);
     if (IsListEmpty(&queue->DeviceListHead)) {
         queue->Busy = false;
@@ -88,8 +86,7 @@ KDEVICE_QUEUE_ENTRY *KeRemoveDeviceQueue(KDEVICE_QUEUE *queue)
 bool KeRemoveEntryDeviceQueue(KDEVICE_QUEUE *queue, KDEVICE_QUEUE_ENTRY *entry)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    KIRQL old;
-    KeAcquireSpinLock(&queue->Lock, &old);
+    KIRQL old = KeAcquireSpinLockRaiseToDpc(&queue->Lock);
     bool removed = entry->Inserted;
     if (removed) {
         entry->Inserted = false;

@@ -18,7 +18,6 @@ typedef void KDEFERRED_ROUTINE(KDPC *dpc, void *context, void *argument1,
                                void *argument2);
 
 struct KDPC {
-    uint8_t Type;
     uint8_t Importance;
     uint16_t Number;             // target processor + 1; 0: the inserting one
     LIST_ENTRY DpcListEntry;

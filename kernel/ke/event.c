@@ -20,10 +20,8 @@ void ki_initialize_header(DISPATCHER_HEADER *header, KOBJECTS type,
 // NT:      KeInitializeEvent (WDK).
 void KeInitializeEvent(KEVENT *event, EVENT_TYPE type, bool state)
 {
-    ki_initialize_header(&event->Header, type == NotificationEvent
-                                             ? EventNotificationObject
-                                             : EventSynchronizationObject,
-                         state);
+    _Static_assert(EventNotificationObject == (int)NotificationEvent, "");
+    ki_initialize_header(&event->Header, (KOBJECTS)type, state);
 }
 
 // Gives an event a state and returns the previous one; a pulse leaves it

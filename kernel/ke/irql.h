@@ -61,11 +61,16 @@ static inline void KeReleaseSpinLockFromDpcLevel(KSPIN_LOCK *lock)
     __atomic_store_n(lock, 0, __ATOMIC_RELEASE);
 }
 
-static inline void KeAcquireSpinLock(KSPIN_LOCK *lock, KIRQL *old)
+static inline KIRQL KeAcquireSpinLockRaiseToDpc(KSPIN_LOCK *lock)
 {
-    KeRaiseIrql(DISPATCH_LEVEL, old);
+    KIRQL old = KeRaiseIrqlToDpcLevel();
     KeAcquireSpinLockAtDpcLevel(lock);
+    return old;
 }
+
+// The same as the WDK has it: a macro.
+#define KeAcquireSpinLock(lock, old) \
+    (*(old) = KeAcquireSpinLockRaiseToDpc(lock))
 
 static inline void KeReleaseSpinLock(KSPIN_LOCK *lock, KIRQL old)
 {

@@ -82,7 +82,7 @@ static inline NTSTATUS ke_copy_to_user(void *to, const void *from,
 
 // The short things that every request and every packet needs are done in place,
 // at addresses below the hole (ke_may_touch): a fault in code goes on at the
-// label fault. NOPs become stac and clac, as in entry.asm.
+// label fault. NOPs become stac and clac, as in entry.asm. A function's body.
 #define KI_TOUCH_USER(code, ...)                                               \
     __asm__ goto("1: .byte 0x0F, 0x1F, 0x00\n" code "\n"                       \
                  "2: .byte 0x0F, 0x1F, 0x00\n"                                 \
@@ -91,7 +91,10 @@ static inline NTSTATUS ke_copy_to_user(void *to, const void *from,
                  ".section .fixups, \"a\"\n"                                   \
                  ".quad 1b, 2b, %l[fault]\n"                                   \
                  ".popsection"                                                 \
-                 :: __VA_ARGS__ : "memory", "cc" : fault)
+                 :: __VA_ARGS__ : "memory", "cc" : fault);                     \
+    return STATUS_SUCCESS;                                                     \
+fault:                                                                         \
+    return STATUS_ACCESS_VIOLATION
 typedef struct __attribute__((packed)) ki_user_word {
     uint64_t value;
 } ki_user_word;
@@ -106,9 +109,6 @@ static FORCEINLINE NTSTATUS ki_probe_user(void *first, void *last)
 {
     KI_TOUCH_USER("lock orb $0, %0; lock orb $0, %1",
                   "m"(*(char *)first), "m"(*(char *)last));
-    return STATUS_SUCCESS;
-fault:
-    return STATUS_ACCESS_VIOLATION;
 }
 
 // The same for length bytes anywhere, at most a page.
@@ -129,9 +129,6 @@ static FORCEINLINE NTSTATUS ki_put_user_pair(void *to, uint64_t first,
 {
     KI_TOUCH_USER("mov %3, %1; mov %2, %0", KI_USER_WORD(to),
                   KI_USER_WORD((uintptr_t)to + 8), "r"(first), "r"(second));
-    return STATUS_SUCCESS;
-fault:
-    return STATUS_ACCESS_VIOLATION;
 }
 
 // Stores what the taker of a packet gets: two words and a pair below the hole.
@@ -146,9 +143,6 @@ static FORCEINLINE NTSTATUS ki_put_packet(
                   KI_USER_WORD((uintptr_t)iosb + 8), "r"(packet.KeyContext),
                   "r"(packet.ApcContext), "r"(packet.IoStatusBlock.Pointer),
                   "r"(packet.IoStatusBlock.Information));
-    return STATUS_SUCCESS;
-fault:
-    return STATUS_ACCESS_VIOLATION;
 }
 
 // ---- System calls ---------------------------------------------------------

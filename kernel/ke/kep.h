@@ -21,7 +21,7 @@ enum { KI_KERNEL_CS = 0x08, KI_KERNEL_SS = 0x10, KI_USER_SS = 0x23,
 enum { MSR_EFER = 0xC0000080u, MSR_STAR, MSR_LSTAR,
        MSR_SFMASK = 0xC0000084u,
        MSR_FS_BASE = 0xC0000100u, MSR_GS_BASE, MSR_KERNEL_GS_BASE,
-       EFER_SCE = 1 };
+       EFER_SCE = 1 << 0, EFER_NXE = 1 << 11 };
 
 enum { CR4_PGE = 1 << 7, CR4_OSFXSR = 1 << 9, CR4_OSXMMEXCPT = 1 << 10,
        CR4_UMIP = 1 << 11, CR4_SMEP = 1 << 20, CR4_SMAP = 1 << 21 };
@@ -74,9 +74,7 @@ extern KSPIN_LOCK ki_dispatcher_lock;
 
 static inline KIRQL ki_lock_dispatcher(void)
 {
-    KIRQL old;
-    KeAcquireSpinLock(&ki_dispatcher_lock, &old);
-    return old;
+    return KeAcquireSpinLockRaiseToDpc(&ki_dispatcher_lock);
 }
 
 // Releases it and lowers to old, after doing what was held back meanwhile:
@@ -104,7 +102,6 @@ void ki_insert_timer(KTIMER *timer, uint64_t due);
 bool ki_remove_timer(KTIMER *timer);
 void ki_deactivate_queue(KQUEUE *queue);     // one of its threads blocks
 void ki_leave_queue(KTHREAD *thread);        // ... ends, or takes another
-void ki_set_priority(KTHREAD *thread, KPRIORITY priority);
 void ki_update_quantum(KPRCB *prcb);
 NTSTATUS ki_test_alert(KTHREAD *thread);    // the current one
 

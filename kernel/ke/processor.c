@@ -9,8 +9,6 @@
 
 #include "kernel/ke/kep.h"
 
-enum { STARTING, STARTED, GIVEN_UP };
-
 static struct {
     KSPIN_LOCK lock;             // one question at a time
     const char *address;
@@ -18,7 +16,7 @@ static struct {
     volatile uint32_t pending;   // who has not answered
 } flush;
 
-static volatile uint32_t start_state;    // of the processor that is starting
+static volatile bool decided;    // whether the one that is starting came
 static KEVENT started;
 
 const size_t ke_processor_size = sizeof(ki_processor_block);
@@ -108,9 +106,7 @@ void ki_answer_ipi(KPRCB *prcb)
 // IRQL:    any level (PASSIVE, before there are any)
 void ke_enter_processor(KPRCB *prcb)
 {
-    uint32_t expected = STARTING;
-    if (!__atomic_compare_exchange_n(&start_state, &expected, STARTED, false,
-                                     __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+    if (__atomic_exchange_n(&decided, true, __ATOMIC_SEQ_CST))
         ki_stop_processor();
     ki_load_processor(prcb);
     ke_init_features();
@@ -131,16 +127,14 @@ bool ke_start_processor(KPRCB *prcb, uint32_t page)
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     // Intel SDM 3, "MP Initialization": 10 ms between INIT and start-up.
     const int64_t pause = -10 * 10000, patience = -10 * 10000000ll;
-    start_state = STARTING;
+    decided = false;
     KeInitializeEvent(&started, NotificationEvent, false);
     hal_send_ipi(prcb->apic_id, HAL_IPI_INIT);
     KeDelayExecutionThread(KernelMode, false, &pause);
     hal_send_ipi(prcb->apic_id, HAL_IPI_STARTUP | page >> PAGE_SHIFT);
-    uint32_t expected = STARTING;
     if (KeWaitForSingleObject(&started, Executive, KernelMode, false,
                               &patience) == STATUS_TIMEOUT &&
-        __atomic_compare_exchange_n(&start_state, &expected, GIVEN_UP, false,
-                                    __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+        !__atomic_exchange_n(&decided, true, __ATOMIC_SEQ_CST)) {
         hal_send_ipi(prcb->apic_id, HAL_IPI_INIT);    // it waits again
         return false;
     }

@@ -180,7 +180,7 @@ static void switch_to(KPRCB *prcb, KTHREAD *from, KTHREAD *to)
     prcb->current_id = to->id;
     uint64_t stack = (uint64_t)to->InitialStack;
     prcb->service_stack = stack - KI_SERVICE_FRAME;
-    prcb->descriptors->tss.rsp[0] = stack;
+    ((ki_processor_block *)prcb)->descriptors.tss.rsp[0] = stack;
     switch_fpu(prcb, from, to);
     switch_space(prcb, from->attached, to->attached);
     // Ring 3 may have changed the register by loading a selector: what the
@@ -346,17 +346,15 @@ void ke_yield(void)
 
 // ---- Priorities -----------------------------------------------------------
 
-// Changes a thread's current priority, wherever it is.
-//
-// IRQL:    == DISPATCH_LEVEL
-void ki_set_priority(KTHREAD *thread, KPRIORITY priority)
+// Changes a thread's current priority, wherever it is. A ready one, if it
+// moves, is placed anew. Lock held.
+static void set_priority(KTHREAD *thread, KPRIORITY priority, bool moves)
 {
-    ASSERT_IRQL(==, DISPATCH_LEVEL);
-    bool move = thread->State == Ready && thread->Priority != priority;
-    if (move)
+    moves &= thread->State == Ready;
+    if (moves)
         dequeue_ready(thread);
     thread->Priority = thread->hurries ? MAXIMUM_PRIORITY - 1 : priority;
-    if (move)
+    if (moves)
         ki_ready_thread(thread);
     else if (thread->State == Running)    // it may have become the worse one
         reschedule(ki_processor[thread->processor], KeGetCurrentPrcb());
@@ -372,7 +370,7 @@ void ke_hurry(bool on)
     KIRQL old = ki_lock_dispatcher();
     KTHREAD *thread = KeGetCurrentThread();
     thread->hurries = on;
-    ki_set_priority(thread, thread->BasePriority);
+    set_priority(thread, thread->BasePriority, false);
     ki_unlock_dispatcher(old);
 }
 
@@ -387,7 +385,7 @@ KPRIORITY KeSetPriorityThread(KTHREAD *thread, KPRIORITY priority)
     KIRQL old = ki_lock_dispatcher();
     KPRIORITY before = thread->Priority;
     thread->BasePriority = priority;
-    ki_set_priority(thread, priority);
+    set_priority(thread, priority, before != priority);
     ki_unlock_dispatcher(old);
     return before;
 }
@@ -406,12 +404,8 @@ KPRIORITY KeSetBasePriorityThread(KTHREAD *thread, KPRIORITY increment)
     int highest = process < LOW_REALTIME_PRIORITY ? LOW_REALTIME_PRIORITY - 1
                                                   : MAXIMUM_PRIORITY - 1;
     int wanted = process + increment;
-    KPRIORITY base = (KPRIORITY)MAX(lowest, MIN(highest, wanted));
-    KIRQL old = ki_lock_dispatcher();
     KPRIORITY before = (KPRIORITY)(thread->BasePriority - process);
-    thread->BasePriority = base;
-    ki_set_priority(thread, base);
-    ki_unlock_dispatcher(old);
+    KeSetPriorityThread(thread, (KPRIORITY)MAX(lowest, MIN(highest, wanted)));
     return before;
 }
 
@@ -429,12 +423,7 @@ uint64_t KeSetAffinityThread(KTHREAD *thread, uint64_t affinity)
     uint64_t before = thread->Affinity;
     thread->Affinity = (uint32_t)affinity &
                        UINT32_MAX >> (MAXIMUM_PROCESSORS - KeNumberProcessors);
-    if (thread->State == Ready) {
-        dequeue_ready(thread);
-        ki_ready_thread(thread);
-    } else if (thread->State == Running) {
-        reschedule(ki_processor[thread->processor], KeGetCurrentPrcb());
-    }
+    set_priority(thread, thread->Priority, true);
     ki_unlock_dispatcher(old);
     return before;
 }

@@ -25,11 +25,6 @@ void ke_initialize_process(KPROCESS *process, uint64_t cr3)
     ke_initialize_io_slot(&process->io);
 }
 
-static void suspend_kernel(KAPC *, KNORMAL_ROUTINE **, void **, void **,
-                           void **)
-{
-}
-
 static void suspend_normal(void *context, void *, void *)
 {
     KTHREAD *thread = context;
@@ -55,7 +50,7 @@ void ke_initialize_thread(KTHREAD *thread, KPROCESS *process, void *stack_top,
     KeInitializeTimerEx(&thread->Timer, NotificationTimer);
     ke_initialize_io_slot(&thread->io);
     KeInitializeSemaphore(&thread->SuspendSemaphore, 0, 1);
-    KeInitializeApc(&thread->SuspendApc, thread, suspend_kernel,
+    KeInitializeApc(&thread->SuspendApc, thread, ke_leave_apc,
                     ke_keep_apc, suspend_normal, KernelMode, thread);
     thread->ApcQueueable = true;
     thread->Process = thread->attached = process;
@@ -105,11 +100,19 @@ void ki_thread_start(KSTART_ROUTINE *start, void *context)
     ki_finish_switch();
     ki_unlock_dispatcher(PASSIVE_LEVEL);
     start(context);
-    ke_terminate_thread(STATUS_SUCCESS);
+    ke_terminate_thread();
 }
 
-static void abandon_mutants(KTHREAD *thread)
+// Ends the current thread: its mutants are abandoned, its waiters released.
+// ke_hook.thread_dead hears of it when nobody is on its stack any more.
+//
+// IRQL:    == PASSIVE_LEVEL
+void ke_terminate_thread(void)
 {
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+    KTHREAD *thread = KeGetCurrentThread();
+    ki_lock_dispatcher();
+    thread->ApcQueueable = false;
     while (!IsListEmpty(&thread->MutantListHead)) {
         KMUTANT *mutant = CONTAINING_RECORD(
             RemoveHeadList(&thread->MutantListHead), KMUTANT, MutantListEntry);
@@ -118,20 +121,6 @@ static void abandon_mutants(KTHREAD *thread)
         mutant->Header.SignalState = 1;
         ki_signal(&mutant->Header, IO_NO_INCREMENT);
     }
-}
-
-// Ends the current thread: its mutants are abandoned, its waiters released.
-// ke_hook.thread_dead hears of it when nobody is on its stack any more.
-//
-// IRQL:    == PASSIVE_LEVEL
-void ke_terminate_thread(NTSTATUS status)
-{
-    ASSERT_IRQL(==, PASSIVE_LEVEL);
-    (void)status;    // ps keeps it
-    KTHREAD *thread = KeGetCurrentThread();
-    ki_lock_dispatcher();
-    thread->ApcQueueable = false;
-    abandon_mutants(thread);
     ki_leave_queue(thread);
     thread->Header.SignalState = 1;
     ki_signal(&thread->Header, IO_NO_INCREMENT);
@@ -150,10 +139,7 @@ void ke_terminate_thread(NTSTATUS status)
 void ke_signal_process(KPROCESS *process)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    KIRQL old = ki_lock_dispatcher();
-    process->Header.SignalState = 1;
-    ki_signal(&process->Header, IO_NO_INCREMENT);
-    ki_unlock_dispatcher(old);
+    KeSetEvent((KEVENT *)&process->Header, IO_NO_INCREMENT);
 }
 
 // Suspends a thread: a normal kernel APC makes it wait for its semaphore, the

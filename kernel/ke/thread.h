@@ -163,7 +163,6 @@ struct KPRCB {
     ke_lookaside kept[KE_KEPT_LISTS];
     uint32_t next_irp_id;
 
-    struct ki_descriptors *descriptors;    // GDT, TSS, IST stacks
     struct ki_trace_ring *trace;
 };
 
@@ -232,7 +231,7 @@ void ke_initialize_io_slot(ke_io_slot *slot);
 void ke_initialize_process(KPROCESS *process, uint64_t cr3);
 void ke_start_thread(KTHREAD *thread);
 // Ends the current thread: signals it and never returns.
-_Noreturn void ke_terminate_thread(NTSTATUS status);
+_Noreturn void ke_terminate_thread(void);
 void ke_signal_process(KPROCESS *process);
 // The current thread goes on in this process's address space (a dying thread
 // leaves its own). IRQL: <= APC_LEVEL.

@@ -94,12 +94,8 @@ void ki_arm_clock(KPRCB *prcb)
 static void run_pokes(KPRCB *prcb)
 {
     for (uint32_t mask = prcb->poke_mask; mask; mask &= mask - 1) {
-        KPRCB *target = ki_processor[__builtin_ctz(mask)];
-        if (target->dpc.depth == 0)
-            continue;
-        if (target == prcb)
-            prcb->dpc_requested = true;
-        else
+        const KPRCB *target = ki_processor[__builtin_ctz(mask)];
+        if (target->dpc.depth)    // ours, too: when this interrupt is over
             hal_send_ipi(target->apic_id, HAL_VECTOR_DPC);
     }
     prcb->poke_mask = 0;
@@ -211,9 +207,7 @@ static void expire_watchdogs(const KPRCB *prcb, uint64_t now)
 void KeInitializeTimerEx(KTIMER *timer, TIMER_TYPE type)
 {
     memset(timer, 0, sizeof(*timer));
-    ki_initialize_header(&timer->Header, type == NotificationTimer
-                                             ? TimerNotificationObject
-                                             : TimerSynchronizationObject, 0);
+    ki_initialize_header(&timer->Header, TimerNotificationObject + type, 0);
 }
 
 // The clock's interrupt and idle look at this instead of the heap.

@@ -30,8 +30,7 @@ uint32_t ke_want_trace(uint32_t *wanted, uint32_t mask)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
     uint32_t before, all = ke_default_trace_mask;
-    KIRQL old;
-    KeAcquireSpinLock(&mask_lock, &old);
+    KIRQL old = KeAcquireSpinLockRaiseToDpc(&mask_lock);
     before = *wanted;
     *wanted = mask;
     for (uint32_t i = 0; i < ARRAY_SIZE(wishes); i++) {
@@ -124,8 +123,7 @@ void ke_export_thread(uint32_t id, uint32_t process, const char name[16])
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     if (!exporting)
         return;
-    KIRQL old;
-    KeAcquireSpinLock(&port_lock, &old);
+    KIRQL old = KeAcquireSpinLockRaiseToDpc(&port_lock);
     put_note(KI_NOTE_THREAD, id, process);
     put(name, sizeof(TRACE_RECORD));
     KeReleaseSpinLock(&port_lock, old);
@@ -140,13 +138,12 @@ void ke_export_trace(void)
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     static uint64_t positions[MAXIMUM_PROCESSORS];
     TRACE_RECORD batch[BATCH];
-    KIRQL old;
     if (!exporting)
         return;
     for (uint32_t i = 0, got; i < KeNumberProcessors; i++)
         for (uint64_t end = ke_trace_count(&ki_trace_rings[i]);
              positions[i] < end;) {
-            KeAcquireSpinLock(&port_lock, &old);
+            KIRQL old = KeAcquireSpinLockRaiseToDpc(&port_lock);
             uint64_t lost = -positions[i];
             got = ke_read_trace(&ki_trace_rings[i], &positions[i], batch,
                                 BATCH);

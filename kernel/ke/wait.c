@@ -21,31 +21,22 @@ static bool is_signalled(const DISPATCHER_HEADER *object, const KTHREAD *thread)
 // Takes what a successful wait takes from an object.
 static NTSTATUS consume(DISPATCHER_HEADER *object, KTHREAD *thread)
 {
-    switch (object->Type) {
-    case EventSynchronizationObject:
-    case TimerSynchronizationObject:
+    const uint8_t type = object->Type;
+    if (type == EventSynchronizationObject ||
+        type == TimerSynchronizationObject)
         object->SignalState = 0;
-        break;
-    case SemaphoreObject:
+    else if (type == SemaphoreObject || type == MutantObject)
         object->SignalState--;
-        break;
-    case MutantObject: {
-        KMUTANT *mutant = (KMUTANT *)object;
-        object->SignalState--;
-        if (!mutant->OwnerThread) {
-            mutant->OwnerThread = thread;
-            InsertTailList(&thread->MutantListHead, &mutant->MutantListEntry);
-        }
-        if (mutant->Abandoned) {
-            mutant->Abandoned = false;
-            return STATUS_ABANDONED_WAIT_0;
-        }
-        break;
+    if (type != MutantObject)
+        return STATUS_SUCCESS;
+    KMUTANT *mutant = (KMUTANT *)object;
+    if (!mutant->OwnerThread) {
+        mutant->OwnerThread = thread;
+        InsertTailList(&thread->MutantListHead, &mutant->MutantListEntry);
     }
-    default:
-        break;
-    }
-    return STATUS_SUCCESS;
+    bool abandoned = mutant->Abandoned;
+    mutant->Abandoned = false;
+    return abandoned ? STATUS_ABANDONED_WAIT_0 : STATUS_SUCCESS;
 }
 
 static bool all_signalled(const KWAIT_BLOCK *blocks, uint32_t count,

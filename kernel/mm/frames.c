@@ -45,8 +45,7 @@ PFN_NUMBER mm_allocate_frame(uint64_t reserve)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
-    KIRQL old;
-    KeAcquireSpinLock(&pfn_lock, &old);
+    KIRQL old = KeAcquireSpinLockRaiseToDpc(&pfn_lock);
     PFN_NUMBER frame = available > reserve ? free_list : 0;
     if (frame) {
         free_list = frame + 1 + mm_pfn_database[frame].skip;
@@ -65,8 +64,7 @@ PFN_NUMBER mm_allocate_frame(uint64_t reserve)
 
 static DECLSPEC_NOINLINE void free_frame(PFN_NUMBER frame)
 {
-    KIRQL old;
-    KeAcquireSpinLock(&pfn_lock, &old);
+    KIRQL old = KeAcquireSpinLockRaiseToDpc(&pfn_lock);
     mm_add_frames(frame, 1);
     KeReleaseSpinLock(&pfn_lock, old);
 }

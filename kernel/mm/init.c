@@ -7,13 +7,9 @@
 
 #include "kernel/mm/mmp.h"
 
-#include "kernel/hal/hal.h"
-
 #define MIB      (1024ull * 1024)
 #define FOUR_GIB (4096 * MIB)
 #define NEEDED   (30 * MIB)    // of 32, a little less reaches us
-#define MSR_EFER 0xC0000080u
-#define EFER_NXE (1u << 11)    // or MM_PTE_NX would be a reserved bit
 
 extern char ki_image_start[], ki_text_start[], ki_text_end[];
 extern char ki_rodata_start[], ki_rodata_end[], ki_data_start[];
@@ -21,13 +17,6 @@ extern char ki_image_end[], boot_low_start[], boot_low_end[];
 
 uint64_t mm_total_frames;
 uint64_t mm_kernel_cr3;
-
-// The whole pages of the initrd.
-static MEMORY_RANGE initrd_pages(const LOADER_PARAMETER_BLOCK *loader)
-{
-    return (MEMORY_RANGE){ PAGE_ALIGN_DOWN(loader->initrd.start),
-                           PAGE_ALIGN_UP(loader->initrd.end) };
-}
 
 static bool overlap(uint64_t start, uint64_t end, MEMORY_RANGE range)
 {
@@ -52,17 +41,16 @@ static void add_frames(MEMORY_RANGE pages, const MEMORY_RANGE *taken,
 // Makes the PFN database, behind the kernel or behind the initrd, and frees
 // what neither they nor the BIOS (all below the kernel) have; the page tables
 // of boot/ are still in use.
-static bool make_frames(const LOADER_PARAMETER_BLOCK *loader)
+static bool make_frames(const LOADER_PARAMETER_BLOCK *loader,
+                        MEMORY_RANGE initrd)
 {
     const MEMORY_RANGE *first = loader->ranges;
     const MEMORY_RANGE *last = first + loader->range_count - 1;
-    MEMORY_RANGE initrd = initrd_pages(loader);
     uint64_t kernel_end = (uintptr_t)ki_image_end - MM_KERNEL_BASE;
     uint64_t size = PAGE_ALIGN_UP((last->end >> PAGE_SHIFT) * sizeof(mm_pfn));
-    MEMORY_RANGE pfns = { kernel_end, 0 };
-    if (overlap(kernel_end, kernel_end + size, initrd))
-        pfns.start = initrd.end;
-    pfns.end = pfns.start + size;
+    uint64_t start = overlap(kernel_end, kernel_end + size, initrd)
+                         ? initrd.end : kernel_end;
+    MEMORY_RANGE pfns = { start, start + size };
     mm_pfn_database = mm_phys_to_virt(pfns.start);
     bool fits = false;
     for (const MEMORY_RANGE *ram = first; ram <= last; ram++) {
@@ -107,22 +95,20 @@ bool mm_init(const LOADER_PARAMETER_BLOCK *loader)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
-    if (!make_frames(loader))
+    const MEMORY_RANGE initrd = { PAGE_ALIGN_DOWN(loader->initrd.start),
+                                  PAGE_ALIGN_UP(loader->initrd.end) };
+    if (!make_frames(loader, initrd))
         return false;
     mm_kernel_cr3 = (uint64_t)mm_allocate_frame(0) << PAGE_SHIFT;
     for (uint32_t i = 0; i < loader->range_count; i++)
         map(MM_DIRECT_MAP + loader->ranges[i].start, loader->ranges[i],
             MM_PTE_WRITE | MM_PTE_NX);
-    memset(mm_phys_to_virt(0), 0, PAGE_SIZE);    // see mm_page_entry
-    map(MM_DIRECT_MAP, (MEMORY_RANGE){ 0, PAGE_SIZE }, MM_PTE_NX);
-    MEMORY_RANGE initrd = initrd_pages(loader);
     map(MM_DIRECT_MAP + initrd.start, initrd, MM_PTE_NX);
     map_image(ki_text_start, ki_text_end, 0);
     map_image(ki_rodata_start, ki_rodata_end, MM_PTE_NX);
     map_image(ki_data_start, ki_image_end, MM_PTE_WRITE | MM_PTE_NX);
     // For all spaces to copy.
     mm_make_entry(mm_kernel_cr3, MM_SYSTEM_PAGES, NULL);
-    hal_write_msr(MSR_EFER, hal_read_msr(MSR_EFER) | EFER_NXE);
     KI_WRITE_CR(3, mm_kernel_cr3);
     add_frames((MEMORY_RANGE){ (uintptr_t)boot_low_start,
                                (uintptr_t)boot_low_end }, NULL, 0);

@@ -74,7 +74,6 @@ void mm_delete_space(mm_space *space);
 // Maps the page at this physical address there as well, for ring 0 to execute:
 // what starts another processor. False: no memory.
 bool mm_map_page(mm_space *space, uint64_t physical);
-void mm_unmap_page(mm_space *space, uint64_t physical);
 
 // IRQL PASSIVE. *base 0: chosen here, else exactly there. Committed, zeroed.
 // Returns: STATUS_SUCCESS, STATUS_CONFLICTING_ADDRESSES, STATUS_NO_MEMORY,
@@ -97,16 +96,10 @@ struct MDL {
     PFN_NUMBER frames[];         // BYTES_TO_PAGES(ByteOffset + ByteCount)
 };
 
-static inline size_t mm_mdl_size(uint64_t address, uint32_t length)
-{
-    return sizeof(MDL) + BYTES_TO_PAGES((uint64_t)BYTE_OFFSET(address) +
-                                        length) * sizeof(PFN_NUMBER);
-}
-
-// Describes a buffer of the caller in mdl (of mm_mdl_size bytes, zeroed, or all
-// unlocked) and pins it, for a device to read, or to write, which ring 3 must
-// be able to do, too. No lock: see pin.c for why that is safe against a thread
-// that unmaps.
+// Describes a buffer of the caller in mdl (with room for its frames; zeroed, or
+// all unlocked) and pins it, for a device to read, or to write, which ring 3
+// must be able to do, too. No lock: see pin.c for why that is safe against a
+// thread that unmaps.
 // Returns: STATUS_SUCCESS or STATUS_ACCESS_VIOLATION (nothing is pinned then)
 enum { MM_PIN_READ = 0x65, MM_PIN_WRITE = 0x67 };    // of the pages' entries
 NTSTATUS mm_lock_user_buffer(MDL *mdl, uint64_t address, uint32_t length,

@@ -39,27 +39,7 @@ static inline PFN_NUMBER mm_entry_frame(uint64_t entry)
     return (PFN_NUMBER)((entry & MM_PTE_FRAME) >> PAGE_SHIFT);
 }
 
-static inline uint64_t mm_frame_entry(PFN_NUMBER frame, uint64_t bits)
-{
-    return (uint64_t)frame << PAGE_SHIFT | bits;
-}
-
 enum { MM_TOP_SHIFT = 39, MM_LEVEL_SHIFT = 9 };    // of an address, by level
-
-// The entry of the page at address. Where a table above it is not there this is
-// one of frame 0, which is kept all 0: nothing is mapped there either.
-static inline volatile uint64_t *mm_page_entry(uint64_t cr3, uint64_t address)
-{
-    uint64_t table = cr3;
-#pragma GCC unroll 4
-    for (uint32_t shift = MM_TOP_SHIFT; shift > PAGE_SHIFT;
-         shift -= MM_LEVEL_SHIFT) {
-        const volatile uint64_t *entry = mm_phys_to_virt(table & MM_PTE_FRAME);
-        table = entry[address >> shift & (MM_TABLE_ENTRIES - 1)];
-    }
-    volatile uint64_t *last = mm_phys_to_virt(table & MM_PTE_FRAME);
-    return &last[address >> PAGE_SHIFT & (MM_TABLE_ENTRIES - 1)];
-}
 
 // An entry of the top table names that table itself, so that the tables of the
 // current space lie side by side here, too (NT's PTE_BASE); read-only.
@@ -82,7 +62,8 @@ static inline uint64_t mm_current_entry(uint64_t address)
     return entry;
 }
 
-// What else is made of such a walk; see pages.c.
+// What is made of a walk through the tables; see pages.c.
+volatile uint64_t *mm_page_entry(uint64_t cr3, uint64_t address);
 volatile uint64_t *mm_make_entry(uint64_t cr3, uint64_t address,
                                  volatile uint64_t *tables);
 uint64_t mm_next_used(uint64_t cr3, uint64_t address, uint64_t end);

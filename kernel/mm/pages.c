@@ -22,6 +22,15 @@ static volatile uint64_t *find_entry(uint64_t cr3, uint64_t address,
     }
 }
 
+// The entry of the page at address; where a table above it is not there, that
+// table's own entry, which is 0, too.
+//
+// IRQL:    any level
+volatile uint64_t *mm_page_entry(uint64_t cr3, uint64_t address)
+{
+    return find_entry(cr3, address, &(uint32_t){ 0 });
+}
+
 // Programs cannot have the last frames: the kernel needs them to say no with.
 static PFN_NUMBER take_frame(uint64_t address)
 {
@@ -45,8 +54,8 @@ volatile uint64_t *mm_make_entry(uint64_t cr3, uint64_t address,
         PFN_NUMBER frame = take_frame(address);
         if (!frame)
             return NULL;
-        *entry = mm_frame_entry(frame, MM_PTE_PRESENT | MM_PTE_WRITE |
-                                (address < MM_DIRECT_MAP ? MM_PTE_USER : 0));
+        *entry = (uint64_t)frame << PAGE_SHIFT | MM_PTE_PRESENT | MM_PTE_WRITE |
+                 (address < MM_DIRECT_MAP ? MM_PTE_USER : 0);
         if (tables)
             ++*tables;
     }
@@ -165,7 +174,7 @@ bool mm_commit(uint64_t cr3, MEMORY_RANGE pages, uint64_t bits,
             return false;
         }
         ASSERT(!*entry);
-        *entry = mm_frame_entry(frame, bits & ~MM_PTE_PRESENT);
+        *entry = (uint64_t)frame << PAGE_SHIFT | (bits & ~MM_PTE_PRESENT);
     }
     mm_change(cr3, &nobody, pages, UINT64_MAX, bits & MM_PTE_PRESENT);
     return true;
@@ -211,7 +220,8 @@ NTSTATUS mm_create_space(mm_space *space, KPROCESS *process)
 }
 
 // Maps the page at this physical address there as well, for ring 0 to execute,
-// in a space that only processors which are being started have loaded.
+// in a space that only processors which are being started have loaded. The page
+// is nobody's, and stays that.
 //
 // IRQL:    <= DISPATCH_LEVEL
 // Returns: false if there is no memory
@@ -222,21 +232,8 @@ bool mm_map_page(mm_space *space, uint64_t physical)
     volatile uint64_t *entry = mm_make_entry(space->cr3, physical, NULL);
     if (entry)
         *entry = physical | MM_PTE_PRESENT | MM_PTE_TOUCHED;
+    mm_pfn_database[physical >> PAGE_SHIFT].count += 2;    // one is the space's
     return entry;
-}
-
-// Undoes that: the page has no frame of its own to give back.
-//
-// IRQL:    <= DISPATCH_LEVEL
-void mm_unmap_page(mm_space *space, uint64_t physical)
-{
-    ASSERT_IRQL(<=, DISPATCH_LEVEL);
-
-    volatile uint64_t *entry = mm_page_entry(space->cr3, physical);
-    // Without a table this is the entry of all that is not mapped, which is
-    // constant, and 0.
-    if (*entry)
-        *entry = 0;
 }
 
 // Releases the first count entries of a table, with all below, and the table.

@@ -59,8 +59,8 @@ static FORCEINLINE NTSTATUS pin(MDL *mdl, const mm_space *space,
     return STATUS_SUCCESS;
 }
 
-// Describes length bytes, not 0, at address in mdl, which has mm_mdl_size
-// bytes and nothing locked, and pins their frames: of the current process, as
+// Describes length bytes, not 0, at address in mdl, which has room for its
+// frames and nothing locked, and pins their frames: of the current process, as
 // ring 3 may use them (MM_PIN_...: to be read by a device, or written).
 //
 // IRQL:    <= APC_LEVEL

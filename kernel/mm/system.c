@@ -11,14 +11,23 @@
 static KSPIN_LOCK system_lock;
 static uint64_t room = MM_SYSTEM_PAGES;    // where to look first; lock
 
-// Finds this many free bytes; 0 if there are none. Lock held.
-static uint64_t find_run(uint64_t size)
+// Takes this many free bytes and maps them: to physical memory, uncached, or,
+// NULL, to new frames. 0: addresses or memory are used up.
+static uint64_t take(uint64_t size, const MEMORY_RANGE *physical)
 {
     const MEMORY_RANGE area = {
         MM_SYSTEM_PAGES,
         MM_SYSTEM_PAGES + (uint64_t)MM_SYSTEM_PAGE_COUNT * PAGE_SIZE,
     };
-    return mm_find_room(mm_kernel_cr3, &room, area, size, PAGE_SIZE);
+    KIRQL old = KeAcquireSpinLockRaiseToDpc(&system_lock);
+    uint64_t base = mm_find_room(mm_kernel_cr3, &room, area, size, PAGE_SIZE);
+    MEMORY_RANGE pages = { base, base + size };
+    if (base &&
+        !(physical ? mm_map(base, *physical, WRITABLE | MM_PTE_UNCACHED)
+                   : mm_commit(mm_kernel_cr3, pages, WRITABLE, NULL)))
+        base = 0;
+    KeReleaseSpinLock(&system_lock, old);
+    return base;
 }
 
 // Returns contiguous pages, zeroed.
@@ -31,15 +40,7 @@ void *mm_allocate_system_pages(uint32_t pages)
 
     if (pages + MM_FRAMES_FOR_IO > mm_available_frames())
         return NULL;
-    uint64_t size = (uint64_t)pages * PAGE_SIZE;
-    KIRQL old;
-    KeAcquireSpinLock(&system_lock, &old);
-    uint64_t base = find_run(size);
-    if (base && !mm_commit(mm_kernel_cr3, (MEMORY_RANGE){ base, base + size },
-                           WRITABLE, NULL))
-        base = 0;
-    KeReleaseSpinLock(&system_lock, old);
-    return (void *)base;
+    return (void *)take((uint64_t)pages * PAGE_SIZE, NULL);
 }
 
 // Gives back what mm_allocate_system_pages returned, with the same pages.
@@ -53,8 +54,7 @@ void mm_free_system_pages(void *address, uint32_t pages)
     uint64_t base = (uintptr_t)address;
     mm_decommit(mm_kernel_cr3, NULL, (MEMORY_RANGE){
         base, base + (uint64_t)pages * PAGE_SIZE });
-    KIRQL old;
-    KeAcquireSpinLock(&system_lock, &old);
+    KIRQL old = KeAcquireSpinLockRaiseToDpc(&system_lock);
     room = MIN(room, base);
     KeReleaseSpinLock(&system_lock, old);
 }
@@ -70,12 +70,7 @@ void *MmMapIoSpace(uint64_t physical, size_t length)
 
     const MEMORY_RANGE range = { PAGE_ALIGN_DOWN(physical),
                                  PAGE_ALIGN_UP(physical + length) };
-    KIRQL old;
-    KeAcquireSpinLock(&system_lock, &old);
-    uint64_t base = find_run(range.end - range.start);
-    if (base && !mm_map(base, range, WRITABLE | MM_PTE_UNCACHED))
-        base = 0;
-    KeReleaseSpinLock(&system_lock, old);
+    uint64_t base = take(range.end - range.start, &range);
     return base ? (char *)base + BYTE_OFFSET(physical) : NULL;
 }
 

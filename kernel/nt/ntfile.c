@@ -4,11 +4,6 @@
 
 enum { MAXIMUM_DIRECTORY_BUFFER = 65536 };
 
-static bool has_both(uint32_t options, uint32_t one, uint32_t other)
-{
-    return options & one && options & other;
-}
-
 // Opens or creates a file or a device.
 //
 // IRQL:    == PASSIVE_LEVEL
@@ -24,19 +19,17 @@ static bool has_both(uint32_t options, uint32_t one, uint32_t other)
 // NT:      NtCreateFile (WDK). Left out: AllocationSize, FileAttributes, EA.
 NTSTATUS NtCreateFile(HANDLE *file, ACCESS_MASK access,
                       const OBJECT_ATTRIBUTES *attributes,
-                      IO_STATUS_BLOCK *iosb, uint32_t share,
-                      uint32_t disposition, uint32_t options)
+                      IO_STATUS_BLOCK *iosb, uint32_t, uint32_t disposition,
+                      uint32_t options)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    (void)share;
     char name[OB_MAX_NAME];
     uintptr_t information = 0;
 
     NT_TRY(nt_capture_name(attributes, name));
     if (disposition > FILE_OVERWRITE_IF ||
-        has_both(options, FILE_DIRECTORY_FILE, FILE_NON_DIRECTORY_FILE) ||
-        has_both(options, FILE_SYNCHRONOUS_IO_ALERT,
-                 FILE_SYNCHRONOUS_IO_NONALERT))
+        (options & FILE_DIRECTORY_FILE && options & FILE_NON_DIRECTORY_FILE) ||
+        (options & FO_SYNCHRONOUS_IO) == FO_SYNCHRONOUS_IO)
         return STATUS_INVALID_PARAMETER;
     access = ob_map_access(&io_file_type, access);
     NT_OWNED FILE_OBJECT *object = NULL;
@@ -102,13 +95,9 @@ static NTSTATUS bind_port(FILE_OBJECT *file,
 static NTSTATUS add_modes(FILE_OBJECT *file, uint32_t modes)
 {
     if (file->Flags & FO_SYNCHRONOUS_IO ||
-        modes & ~(FILE_SKIP_COMPLETION_PORT_ON_SUCCESS |
-                  FILE_SKIP_SET_EVENT_ON_HANDLE))
+        modes & ~(FO_SKIP_PORT | FO_SKIP_EVENT))
         return STATUS_INVALID_PARAMETER;
-    uint32_t flags =
-        (modes & FILE_SKIP_COMPLETION_PORT_ON_SUCCESS ? FO_SKIP_PORT : 0) |
-        (modes & FILE_SKIP_SET_EVENT_ON_HANDLE ? FO_SKIP_EVENT : 0);
-    __atomic_or_fetch(&file->Flags, flags, __ATOMIC_RELAXED);
+    __atomic_or_fetch(&file->Flags, modes, __ATOMIC_RELAXED);
     return STATUS_SUCCESS;
 }
 

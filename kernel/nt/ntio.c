@@ -93,7 +93,7 @@ static NTSTATUS attach_copy(IRP *irp, void *input, uint32_t input_length,
         !ke_is_user_range(output, output_length))
         return STATUS_ACCESS_VIOLATION;
     size_t size = MAX(input_length, output_length);
-    irp->SystemBuffer = ExAllocatePoolWithTag(ex_pool_for_io, size, IO_IRP_TAG);
+    irp->SystemBuffer = ExAllocatePoolWithTag(ex_pool_for_io, size, IO_TAG);
     if (!irp->SystemBuffer)
         return STATUS_INSUFFICIENT_RESOURCES;
     memset(irp->SystemBuffer, 0, size);

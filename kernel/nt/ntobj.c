@@ -40,12 +40,10 @@ static NTSTATUS duplicate(EPROCESS *from, HANDLE source, HANDLE target_process,
 // NT:      NtDuplicateObject (WDK). Left out: attributes, inheritance.
 NTSTATUS NtDuplicateObject(HANDLE source_process, HANDLE source,
                            HANDLE target_process, HANDLE *target,
-                           ACCESS_MASK access, uint32_t attributes,
-                           uint32_t options)
+                           ACCESS_MASK access, uint32_t, uint32_t options)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    (void)attributes;
     if (options & ~(uint32_t)(DUPLICATE_CLOSE_SOURCE | DUPLICATE_SAME_ACCESS))
         return STATUS_INVALID_PARAMETER;
     NT_ACQUIRE(from, source_process, PROCESS_DUP_HANDLE);

@@ -21,22 +21,23 @@ static NTSTATUS release_newcomer(ETHREAD *thread, uint32_t flags,
     return status;
 }
 
-static NTSTATUS capture_id(const OBJECT_ATTRIBUTES *attributes,
-                           const CLIENT_ID *from, CLIENT_ID *id)
+// Opens the thread, or the process, that is called *user_id. query is all that
+// is allowed with those of the system process, as they are the kernel's.
+static NTSTATUS open(bool is_thread, ACCESS_MASK query, HANDLE *handle,
+                     ACCESS_MASK access, const OBJECT_ATTRIBUTES *attributes,
+                     const CLIENT_ID *user_id)
 {
+    CLIENT_ID id;
     NT_TRY(nt_check_unnamed(attributes));
-    return ke_get_user(id, from);
-}
-
-// Opens process, or a thread of it; query is all that is allowed with those of
-// the system process, as they are the kernel's.
-static NTSTATUS open_object(void *object, const EPROCESS *process,
-                            ACCESS_MASK access, ACCESS_MASK query,
-                            HANDLE *handle)
-{
-    if (process == PsInitialSystemProcess && access & ~(query | SYNCHRONIZE))
+    NT_TRY(ke_get_user(&id, user_id));
+    NT_OWNED ETHREAD *thread = ps_reference_by_id(&id, is_thread);
+    if (!thread)
+        return STATUS_INVALID_CID;
+    if (thread->process == PsInitialSystemProcess &&
+        access & ~(query | SYNCHRONIZE))
         return STATUS_ACCESS_DENIED;
-    return ob_insert_for_user(object, access, handle);
+    return ob_insert_for_user(is_thread ? (void *)thread : thread->process,
+                              access, handle);
 }
 
 // ---- Threads --------------------------------------------------------------
@@ -138,15 +139,7 @@ NTSTATUS NtOpenThread(HANDLE *handle, ACCESS_MASK access,
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    CLIENT_ID cid;
-    NT_OWNED ETHREAD *thread = NULL;
-    NT_TRY(capture_id(attributes, id, &cid));
-    NT_TRY(ps_reference_by_id(cid.UniqueThread, &ps_thread_type,
-                              (void **)&thread));
-    if (cid.UniqueProcess && cid.UniqueProcess != thread->Cid.UniqueProcess)
-        return STATUS_INVALID_CID;
-    return open_object(thread, thread->process, access,
-                       THREAD_QUERY_INFORMATION, handle);
+    return open(true, THREAD_QUERY_INFORMATION, handle, access, attributes, id);
 }
 
 // Tells how a thread is. Its exit status counts from its end on (THR-01).
@@ -264,13 +257,8 @@ NTSTATUS NtOpenProcess(HANDLE *handle, ACCESS_MASK access,
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    CLIENT_ID cid;
-    NT_OWNED EPROCESS *process = NULL;
-    NT_TRY(capture_id(attributes, id, &cid));
-    NT_TRY(ps_reference_by_id(cid.UniqueProcess, &ps_process_type,
-                              (void **)&process));
-    return open_object(process, process, access, PROCESS_QUERY_INFORMATION,
-                       handle);
+    return open(false, PROCESS_QUERY_INFORMATION, handle, access, attributes,
+                id);
 }
 
 // Ends a process (THR-03): its threads end on their way to ring 3, the current

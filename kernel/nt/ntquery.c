@@ -96,8 +96,7 @@ static void add_irp(snapshot *snap, const IRP *irp)
         .ProcessId = (uint32_t)owner->UniqueProcess,
         .MajorFunction = location->MajorFunction, .State = irp->state,
     };
-    if (device->name)    // a filter has none
-        rtl_strcpy(element.Device, device->name, sizeof(element.Device));
+    rtl_strcpy(element.Device, device->name, sizeof(element.Device));
     append(snap, &snap->header->Irps, &element, sizeof(element));
 }
 
@@ -107,8 +106,8 @@ static void add_irp(snapshot *snap, const IRP *irp)
 static void add_irps(snapshot *snap, ke_io_slot *slot)
 {
     KeAcquireSpinLockAtDpcLevel(&slot->lock);
-    RTL_FOR_EACH(entry, &slot->irps)
-        add_irp(snap, CONTAINING_RECORD(entry, IRP, ThreadListEntry));
+    RTL_FOR_EACH_RECORD(IRP, irp, &slot->irps, ThreadListEntry)
+        add_irp(snap, irp);
     KeReleaseSpinLockFromDpcLevel(&slot->lock);
 }
 
@@ -120,21 +119,18 @@ static void add_thread_irps(ETHREAD *thread, void *context)
 
 static void add_file_irps(snapshot *snap)
 {
-    KIRQL old;
-    KeAcquireSpinLock(&io_files_lock, &old);
-    RTL_FOR_EACH(link, &io_files)
-        add_irps(snap, &CONTAINING_RECORD(link, FILE_OBJECT, all_entry)->io);
+    KIRQL old = KeAcquireSpinLockRaiseToDpc(&io_files_lock);
+    RTL_FOR_EACH_RECORD(FILE_OBJECT, file, &io_files, all_entry)
+        add_irps(snap, &file->io);
     KeReleaseSpinLock(&io_files_lock, old);
 }
 
 static NTSTATUS query_snapshot(void *buffer, uint32_t length,
                                uint32_t *returned)
 {
-    size_t room = MAX(length, sizeof(SYSTEM_SNAPSHOT));
-    snapshot snap = { .room = MIN(room, MAXIMUM_SNAPSHOT),
-                      .needed = sizeof(SYSTEM_SNAPSHOT) };
-    NT_POOL(SYSTEM_SNAPSHOT, header, snap.room);
-    snap.header = header;
+    size_t room = MIN(MAX(length, sizeof(SYSTEM_SNAPSHOT)), MAXIMUM_SNAPSHOT);
+    NT_POOL(SYSTEM_SNAPSHOT, header, room);
+    snapshot snap = { header, room, .needed = sizeof(*header) };
     header->Time = hal_read_tsc();
     add_processors(&snap);
     ps_for_each_thread(add_thread, &snap);

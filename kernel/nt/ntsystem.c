@@ -6,8 +6,6 @@
 
 #define MSR_FS_BASE 0xC0000100u    // Intel SDM 4, table 2-2
 
-enum { BATCH = 32 };    // trace records copied at a time
-
 // Tells the performance counter, which is the time stamp counter, and how
 // often it ticks in a second.
 //
@@ -49,8 +47,7 @@ NTSTATUS nt_set_thread_base(void *base)
 
     if (base && !ke_is_user_range(base, 1))
         return STATUS_INVALID_PARAMETER;
-    KIRQL old;
-    KeRaiseIrql(DISPATCH_LEVEL, &old);
+    KIRQL old = KeRaiseIrqlToDpcLevel();
     KeGetCurrentThread()->fs_base = (uint64_t)base;
     hal_write_msr(MSR_FS_BASE, (uint64_t)base);
     KeLowerIrql(old);
@@ -85,7 +82,7 @@ NTSTATUS nt_trace_read(uint32_t processor, uint64_t *position,
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    TRACE_RECORD batch[BATCH];
+    TRACE_RECORD batch[32];    // copied at a time
     uint64_t at;
     NT_TRY(ke_get_user(&at, position));
     if (processor >= KeNumberProcessors)
@@ -96,13 +93,13 @@ NTSTATUS nt_trace_read(uint32_t processor, uint64_t *position,
     uint32_t done = 0, missed = 0, got;
     do {
         uint64_t from = at;
-        uint32_t wanted = MIN(count - done, (uint32_t)BATCH);
+        uint32_t wanted = MIN(count - done, (uint32_t)ARRAY_SIZE(batch));
         got = ke_read_trace(ring, &at, batch, wanted);
         missed += from ? (uint32_t)(at - from) - got : 0;    // 0: never asked
         NT_TRY(ke_copy_to_user(KE_USER_ELEMENT(records, done), batch,
                                got * sizeof(*batch)));
         done += got;
-    } while (got == BATCH);
+    } while (got == ARRAY_SIZE(batch));
     NT_TRY(ke_put_user(copied, &done));
     NT_TRY(ke_put_user(lost, &missed));
     return ke_put_user(position, &at);

@@ -16,11 +16,6 @@ struct nt_timer {
     uint64_t due;                // 100 ns since boot: no APC before that
 };
 
-// The APC is part of the timer, which may be gone by now: it is left alone.
-static void apc_kernel(KAPC *, KNORMAL_ROUTINE **, void **, void **, void **)
-{
-}
-
 // The timer expired: its routine gets the time in two halves. An APC that is
 // still queued from the last time is not queued again. A DPC that waited for
 // the lock while the timer was set anew comes too early, or twice.
@@ -56,8 +51,7 @@ static void close_timer(EPROCESS *, void *object, uint32_t handles)
     if (handles)
         return;
     nt_timer *timer = object;
-    KIRQL old;
-    KeAcquireSpinLock(&timer->lock, &old);
+    KIRQL old = KeAcquireSpinLockRaiseToDpc(&timer->lock);
     disarm(timer);
     KeReleaseSpinLock(&timer->lock, old);
     KeFlushQueuedDpcs();    // one that runs already waits for the lock
@@ -99,12 +93,10 @@ NTSTATUS NtCreateTimer(HANDLE *handle, ACCESS_MASK access,
 // NT:      NtSetTimer (native). Left out: resume. The end of the thread that
 //          set it does not cancel the timer, only the routine.
 NTSTATUS NtSetTimer(HANDLE handle, const int64_t *due, TIMER_APC_ROUTINE *apc,
-                    void *apc_context, bool resume, int32_t period_ms,
-                    bool *previous)
+                    void *apc_context, bool, int32_t period_ms, bool *previous)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    (void)resume;
     if (period_ms < 0)
         return STATUS_INVALID_PARAMETER;
     int64_t time;
@@ -112,14 +104,13 @@ NTSTATUS NtSetTimer(HANDLE handle, const int64_t *due, TIMER_APC_ROUTINE *apc,
     NT_TRY(NT_PROBE_OPTIONAL(previous));
     NT_REFERENCE(nt_timer, timer, handle, TIMER_MODIFY_STATE);
 
-    KIRQL old;
-    KeAcquireSpinLock(&timer->lock, &old);
+    KIRQL old = KeAcquireSpinLockRaiseToDpc(&timer->lock);
     bool was_set = timer->timer.Header.SignalState > 0;
     // With no handle left nobody disarms it any more: it has been closed.
     bool closed = !ob_header(timer)->HandleCount;
     disarm(timer);
     if (apc && !closed) {
-        KeInitializeApc(&timer->apc, KeGetCurrentThread(), apc_kernel,
+        KeInitializeApc(&timer->apc, KeGetCurrentThread(), ke_leave_apc,
                         ke_keep_apc, (KNORMAL_ROUTINE *)(void *)apc, UserMode,
                         apc_context);
         ObReferenceObject(timer->apc.Thread);
@@ -144,8 +135,7 @@ NTSTATUS NtCancelTimer(HANDLE handle, bool *current)
 
     NT_TRY(NT_PROBE_OPTIONAL(current));
     NT_REFERENCE(nt_timer, timer, handle, TIMER_MODIFY_STATE);
-    KIRQL old;
-    KeAcquireSpinLock(&timer->lock, &old);
+    KIRQL old = KeAcquireSpinLockRaiseToDpc(&timer->lock);
     disarm(timer);
     bool is_set = timer->timer.Header.SignalState > 0;
     KeReleaseSpinLock(&timer->lock, old);

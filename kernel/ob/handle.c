@@ -80,8 +80,7 @@ static NTSTATUS insert(ob_handle_table *table, void *object,
                        ACCESS_MASK access, HANDLE *handle)
 {
     access = ob_map_access(ob_header(object)->Type, access);
-    KIRQL old;
-    KeAcquireSpinLock(&table->lock, &old);
+    KIRQL old = KeAcquireSpinLockRaiseToDpc(&table->lock);
     *handle = (HANDLE)take_free(table);
     if (!*handle) {
         drop(table, object, old);
@@ -141,43 +140,38 @@ void *ob_pseudo_handle(HANDLE handle)
     return handle == NtCurrentThread() ? thread : NULL;
 }
 
-// Says whether object, which may be NULL, will do; generic rights mean what its
-// type says.
-static inline NTSTATUS check(const void *object, ACCESS_MASK granted,
-                             ACCESS_MASK desired, const OBJECT_TYPE *type)
-{
-    if (!object)
-        return STATUS_INVALID_HANDLE;
-    if (type && ob_header(object)->Type != type)
-        return STATUS_OBJECT_TYPE_MISMATCH;
-    if (desired & ~granted &&
-        ob_map_access(ob_header(object)->Type, desired) & ~granted)
-        return STATUS_ACCESS_DENIED;
-    return STATUS_SUCCESS;
-}
-
 // References what handle names, in table or, if that is the current one, as a
-// pseudo handle. counted: counts another handle to it before this one can go,
-// so that no close comes between.
+// pseudo handle; generic rights mean what its type says. counted: counts
+// another handle to it before this one can go, so that no close comes between.
+// *object: only if it succeeds.
 static inline NTSTATUS look_up(ob_handle_table *table, HANDLE handle,
-                               ACCESS_MASK desired, OBJECT_TYPE *type,
+                               ACCESS_MASK desired, const OBJECT_TYPE *type,
                                bool counted, void **object,
                                ACCESS_MASK *granted)
 {
     ob_handle_entry *entry = ob_find_entry(table, handle);
+    void *found;
     if (entry) {
         ob_lock_entry(entry);
         *granted = entry->granted;
-        *object = entry->object;
+        found = entry->object;
     } else {
         *granted = ALL_ACCESS;
-        *object = table == ob_current_table() ? ob_pseudo_handle(handle) : NULL;
+        found = table == ob_current_table() ? ob_pseudo_handle(handle) : NULL;
     }
-    NTSTATUS status = check(*object, *granted, desired, type);
-    if (NT_SUCCESS(status)) {
-        ObReferenceObject(*object);
+    NTSTATUS status = STATUS_SUCCESS;
+    if (!found) {
+        status = STATUS_INVALID_HANDLE;
+    } else if (type && ob_header(found)->Type != type) {
+        status = STATUS_OBJECT_TYPE_MISMATCH;
+    } else if (desired & ~*granted &&
+               ob_map_access(ob_header(found)->Type, desired) & ~*granted) {
+        status = STATUS_ACCESS_DENIED;
+    } else {
+        ObReferenceObject(found);
+        *object = found;
         if (counted)
-            count_handle(*object);
+            count_handle(found);
     }
     if (entry)
         ob_unlock_entry(entry);
@@ -188,20 +182,16 @@ static inline NTSTATUS look_up(ob_handle_table *table, HANDLE handle,
 // generic rights, or nothing at all.
 //
 // IRQL:    <= DISPATCH_LEVEL
-// Returns: as that
+// Returns: as that; *object: only if it succeeds
 // Owns:    the caller, a reference
 NTSTATUS ob_reference_slowly(HANDLE handle, ACCESS_MASK desired,
-                             OBJECT_TYPE *type, void **object,
+                             const OBJECT_TYPE *type, void **object,
                              ACCESS_MASK *granted)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
-    ACCESS_MASK all;
-    void *found;
-    NT_TRY(look_up(ob_current_table(), handle, desired, type, false, &found,
-                   granted ? granted : &all));
-    *object = found;
-    return STATUS_SUCCESS;
+    return look_up(ob_current_table(), handle, desired, type, false, object,
+                   granted);
 }
 
 // ---- Making and closing handles -------------------------------------------
@@ -249,8 +239,7 @@ NTSTATUS ob_close_handle(ob_handle_table *table, HANDLE handle)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    KIRQL old;
-    KeAcquireSpinLock(&table->lock, &old);
+    KIRQL old = KeAcquireSpinLockRaiseToDpc(&table->lock);
     ob_handle_entry *entry = ob_find_entry(table, handle);
     if (!entry || !entry->object) {
         KeReleaseSpinLock(&table->lock, old);

@@ -42,8 +42,7 @@ NTSTATUS ob_insert_name(const char *name, void *object)
     if (length >= NAME_SIZE)
         return STATUS_OBJECT_NAME_INVALID;
     NTSTATUS status = STATUS_SUCCESS;
-    KIRQL old;
-    KeAcquireSpinLock(&name_lock, &old);
+    KIRQL old = KeAcquireSpinLockRaiseToDpc(&name_lock);
     const struct named *same = find_prefix(name);
     if (same && same->length == length) {
         status = STATUS_OBJECT_NAME_COLLISION;
@@ -80,8 +79,7 @@ NTSTATUS ob_lookup_name(const char *name, void **object, char *rest)
     if (rest[0] != '\\' || !rest[1])
         return STATUS_OBJECT_NAME_INVALID;
 
-    KIRQL old;
-    KeAcquireSpinLock(&name_lock, &old);
+    KIRQL old = KeAcquireSpinLockRaiseToDpc(&name_lock);
     const struct named *found = find_prefix(rest);
     KeReleaseSpinLock(&name_lock, old);
     if (!found)

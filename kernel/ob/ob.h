@@ -121,7 +121,7 @@ NTSTATUS ob_insert_handle(ob_handle_table *table, void *object,
 NTSTATUS ob_insert_for_user(void *object, ACCESS_MASK desired,
                             HANDLE *user_handle);
 NTSTATUS ob_reference_slowly(HANDLE handle, ACCESS_MASK desired,
-                             OBJECT_TYPE *type, void **object,
+                             const OBJECT_TYPE *type, void **object,
                              ACCESS_MASK *granted);
 NTSTATUS ob_close_handle(ob_handle_table *table, HANDLE handle);
 NTSTATUS ob_duplicate_handle(ob_handle_table *from, HANDLE source,

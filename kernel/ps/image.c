@@ -30,12 +30,11 @@ static NTSTATUS read_headers(FILE_OBJECT *file, MDL *mdl, void *page,
                              psp_image *image)
 {
     FILE_STANDARD_INFORMATION size = { 0 };
-    uintptr_t got;
     NT_TRY(io_request(
         file, &(IO_STACK_LOCATION){
             .MajorFunction = IRP_MJ_QUERY_INFORMATION,
             .Parameters.QueryFile = { sizeof(size), FileStandardInformation }
-        }, NULL, &size, &got));
+        }, NULL, &size, NULL));
     uint32_t length = (uint32_t)MIN(size.EndOfFile, PAGE_SIZE);
     if (!length)
         return STATUS_INVALID_IMAGE_FORMAT;
@@ -74,26 +73,21 @@ NTSTATUS psp_load_image(EPROCESS *process, const char *name)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    FILE_OBJECT *file = NULL;
-    uintptr_t information;
+    FILE_OBJECT *file;
     NT_TRY(io_create_file(
         name, FILE_READ_DATA | FILE_READ_ATTRIBUTES | SYNCHRONIZE, FILE_OPEN,
-        FILE_SYNCHRONOUS_IO_NONALERT | FILE_NON_DIRECTORY_FILE, &file,
-        &information));
+        FILE_SYNCHRONOUS_IO_NONALERT | FILE_NON_DIRECTORY_FILE, &file, NULL));
 
     // Room for a chunk that begins at the last byte of a page.
-    union {
-        MDL mdl;
-        uint8_t bytes[sizeof(MDL) +
-                      (CHUNK / PAGE_SIZE + 1) * sizeof(PFN_NUMBER)];
-    } room = { .bytes = { 0 } };
+    _Alignas(MDL) uint8_t room[sizeof(MDL) + (CHUNK / PAGE_SIZE + 1) *
+                                                 sizeof(PFN_NUMBER)] = { 0 };
+    MDL *mdl = (MDL *)room;
     psp_image image;
     void *page = ExAllocatePoolWithTag(NonPagedPool, PAGE_SIZE, POOL_TAG);
-    NTSTATUS status = page ? read_headers(file, &room.mdl, page, &image)
+    NTSTATUS status = page ? read_headers(file, mdl, page, &image)
                            : STATUS_INSUFFICIENT_RESOURCES;
     for (uint32_t i = 0; NT_SUCCESS(status) && i < image.count; i++)
-        status = load_segment(&process->space, file, &room.mdl,
-                              &image.segments[i]);
+        status = load_segment(&process->space, file, mdl, &image.segments[i]);
     if (NT_SUCCESS(status))
         process->Pcb.user_entry = image.entry;
     if (page)

@@ -56,8 +56,7 @@ bool ps_acquire_process(EPROCESS *process)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
-    KIRQL old;
-    KeAcquireSpinLock(&psp_lock, &old);
+    KIRQL old = KeAcquireSpinLockRaiseToDpc(&psp_lock);
     bool alive = !process->exiting;
     process->holds += alive;
     KeReleaseSpinLock(&psp_lock, old);
@@ -75,8 +74,7 @@ bool psp_let_go(EPROCESS *process, ETHREAD *thread)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
-    KIRQL old;
-    KeAcquireSpinLock(&psp_lock, &old);
+    KIRQL old = KeAcquireSpinLockRaiseToDpc(&psp_lock);
     if (thread) {
         RemoveEntryList(&thread->ThreadListEntry);
         if (!process->exiting)
@@ -115,8 +113,7 @@ void ps_terminate_process(EPROCESS *process, NTSTATUS status)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
-    KIRQL old;
-    KeAcquireSpinLock(&psp_lock, &old);
+    KIRQL old = KeAcquireSpinLockRaiseToDpc(&psp_lock);
     if (!process->exiting) {
         process->exiting = true;
         process->ExitStatus = status;
@@ -169,24 +166,22 @@ static NTSTATUS write_peb(EPROCESS *process, const ps_start *start, PEB *peb)
     uint64_t size = sizeof(*peb) + rtl_strlen(texts[0]) +
                     rtl_strlen(texts[1]) + 2;
     NT_TRY(mm_allocate(&process->space, &process->peb, &size, PAGE_READWRITE));
-    union {
-        MDL mdl;
-        uint8_t bytes[sizeof(MDL) + PEB_PAGES * sizeof(PFN_NUMBER)];
-    } room = { .bytes = { 0 } };
+    _Alignas(MDL) uint8_t room[sizeof(MDL) +
+                               PEB_PAGES * sizeof(PFN_NUMBER)] = { 0 };
+    MDL *mdl = (MDL *)room;
     ASSERT(size <= PEB_PAGES * PAGE_SIZE);
-    NT_TRY(mm_lock_space(&room.mdl, &process->space, process->peb,
-                         (uint32_t)size));
+    NT_TRY(mm_lock_space(mdl, &process->space, process->peb, (uint32_t)size));
     uint32_t at = sizeof(*peb);
     for (uint32_t i = 0; i < ARRAY_SIZE(texts); i++) {
         uint16_t length = (uint16_t)rtl_strlen(texts[i]);
         strings[i]->Length = length;
         strings[i]->MaximumLength = (uint16_t)(length + 1);
         strings[i]->Buffer = (const char *)process->peb + at;
-        mm_copy_to_mdl(&room.mdl, at, texts[i], length + 1);
+        mm_copy_to_mdl(mdl, at, texts[i], length + 1);
         at += length + 1;
     }
-    mm_copy_to_mdl(&room.mdl, 0, peb, sizeof(*peb));
-    MmUnlockPages(&room.mdl);
+    mm_copy_to_mdl(mdl, 0, peb, sizeof(*peb));
+    MmUnlockPages(mdl);
     return STATUS_SUCCESS;
 }
 
@@ -255,32 +250,29 @@ void ps_init(void)
 
 // ---- Finding them ---------------------------------------------------------
 
-// Finds the thread that is called id, or the process (by one of its threads),
-// as type says; what has ended is not found. What is on the list has a
-// reference, to its process as well, so another one can be taken.
+// Finds the thread that is called id, in the process of which id says so (0:
+// any), or some thread of a process; what has ended is not found. What is on
+// the list has a reference, so another one can be taken.
 //
 // IRQL:    <= DISPATCH_LEVEL
-// Returns: STATUS_SUCCESS or STATUS_INVALID_CID
+// Returns: NULL if there is none
 // Owns:    the caller, one reference
-NTSTATUS ps_reference_by_id(uint64_t id, OBJECT_TYPE *type, void **object)
+ETHREAD *ps_reference_by_id(const CLIENT_ID *id, bool is_thread)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
-    void *found = NULL;
-    KIRQL old;
-    KeAcquireSpinLock(&psp_lock, &old);
-    PSP_FOR_EACH_THREAD(thread) {
-        if (type == &ps_thread_type && thread->Cid.UniqueThread == id)
+    ETHREAD *found = NULL;
+    KIRQL old = KeAcquireSpinLockRaiseToDpc(&psp_lock);
+    PSP_FOR_EACH_THREAD(thread)
+        if (is_thread ? thread->Cid.UniqueThread == id->UniqueThread &&
+                            (!id->UniqueProcess || thread->Cid.UniqueProcess ==
+                                                       id->UniqueProcess)
+                      : thread->Cid.UniqueProcess == id->UniqueProcess)
             found = thread;
-        if (type == &ps_process_type && thread->Cid.UniqueProcess == id)
-            found = thread->process;
-    }
     if (found)
         ObReferenceObject(found);
     KeReleaseSpinLock(&psp_lock, old);
-    if (found)
-        *object = found;
-    return found ? STATUS_SUCCESS : STATUS_INVALID_CID;
+    return found;
 }
 
 // Asks what any thread of filter->process, or of all, has pending, and the
@@ -297,8 +289,7 @@ bool ps_cancel_io(const io_filter *filter)
     uint64_t after = 0;
     for (;;) {
         ETHREAD *next = NULL;
-        KIRQL old;
-        KeAcquireSpinLock(&psp_lock, &old);
+        KIRQL old = KeAcquireSpinLockRaiseToDpc(&psp_lock);
         PSP_FOR_EACH_THREAD(thread) {
             uint64_t id = thread->Cid.UniqueThread;
             if ((!filter->process || thread->Tcb.Process == filter->process) &&
@@ -319,13 +310,11 @@ bool ps_cancel_io(const io_filter *filter)
 // Calls each for every thread; it must not block or take psp_lock.
 //
 // IRQL:    <= DISPATCH_LEVEL
-void ps_for_each_thread(void (*each)(ETHREAD *thread, void *context),
-                        void *context)
+void ps_for_each_thread(io_each_thread *each, void *context)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
-    KIRQL old;
-    KeAcquireSpinLock(&psp_lock, &old);
+    KIRQL old = KeAcquireSpinLockRaiseToDpc(&psp_lock);
     PSP_FOR_EACH_THREAD(thread)
         each(thread, context);
     KeReleaseSpinLock(&psp_lock, old);

@@ -83,13 +83,13 @@ void ps_terminate_thread(ETHREAD *thread, NTSTATUS status);
 // Up to DISPATCH. STATUS_SUCCESS: *before is how often it was suspended.
 NTSTATUS ps_suspend_thread(ETHREAD *thread, uint32_t *before);
 _Noreturn void ps_exit_thread(NTSTATUS status);    // the current one
-// type: ps_thread_type or ps_process_type; *object gets a reference.
-NTSTATUS ps_reference_by_id(uint64_t id, OBJECT_TYPE *type, void **object);
+// The thread of this id, with a reference; or, not is_thread, any of that
+// process. NULL: there is none.
+ETHREAD *ps_reference_by_id(const CLIENT_ID *id, bool is_thread);
 // The hook of io: asks what hangs on threads, and matches, to end.
 bool ps_cancel_io(const io_filter *filter);
 // Calls each() for every thread, a spin lock held at DISPATCH_LEVEL.
-void ps_for_each_thread(void (*each)(ETHREAD *thread, void *context),
-                        void *context);
+void ps_for_each_thread(io_each_thread *each, void *context);
 
 // ---- The hooks of ke that main.c wires ------------------------------------
 

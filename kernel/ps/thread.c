@@ -20,16 +20,6 @@ enum { DEFAULT_STACK = 0x10000, MAXIMUM_STACK = 0x800000,
                        THREAD_ALERT | THREAD_SET_CONTEXT |
                        THREAD_SET_INFORMATION | THREAD_QUERY_INFORMATION };
 
-static void delete_thread(void *object);
-
-OBJECT_TYPE ps_thread_type = {
-    .name = "Thread",
-    .generic_read = THREAD_QUERY_INFORMATION | SYNCHRONIZE,
-    .generic_write = THREAD_RIGHTS & ~THREAD_QUERY_INFORMATION,
-    .valid_access = STANDARD_RIGHTS_ALL | THREAD_RIGHTS,
-    .delete = delete_thread,
-};
-
 volatile uint32_t ps_thread_count;
 
 // ---- Birth ----------------------------------------------------------------
@@ -46,6 +36,14 @@ static void delete_thread(void *object)
     free_stack(object);
     ObDereferenceObject(((ETHREAD *)object)->process);
 }
+
+OBJECT_TYPE ps_thread_type = {
+    .name = "Thread",
+    .generic_read = THREAD_QUERY_INFORMATION | SYNCHRONIZE,
+    .generic_write = THREAD_RIGHTS & ~THREAD_QUERY_INFORMATION,
+    .valid_access = STANDARD_RIGHTS_ALL | THREAD_RIGHTS,
+    .delete = delete_thread,
+};
 
 // What a user thread does first, still in ring 0.
 static void start_user_thread(void *context)
@@ -111,8 +109,7 @@ static void start_thread(ETHREAD *thread)
                      process->ImageFileName);
     ObReferenceObject(thread);    // its own, until it is reaped
     __atomic_add_fetch(&ps_thread_count, 1, __ATOMIC_RELAXED);
-    KIRQL old;
-    KeAcquireSpinLock(&psp_lock, &old);
+    KIRQL old = KeAcquireSpinLockRaiseToDpc(&psp_lock);
     InsertTailList(&psp_threads, &thread->ThreadListEntry);
     if (process->exiting)
         psp_end_thread(thread, process->ExitStatus);
@@ -226,8 +223,7 @@ NTSTATUS ps_suspend_thread(ETHREAD *thread, uint32_t *before)
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
     NTSTATUS status = STATUS_THREAD_IS_TERMINATING;
-    KIRQL old;
-    KeAcquireSpinLock(&psp_lock, &old);
+    KIRQL old = KeAcquireSpinLockRaiseToDpc(&psp_lock);
     if (!thread->terminating) {
         *before = KeSuspendThread(&thread->Tcb);
         status = *before < MAXIMUM_SUSPEND_COUNT
@@ -245,8 +241,7 @@ void ps_terminate_thread(ETHREAD *thread, NTSTATUS status)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
-    KIRQL old;
-    KeAcquireSpinLock(&psp_lock, &old);
+    KIRQL old = KeAcquireSpinLockRaiseToDpc(&psp_lock);
     psp_end_thread(thread, status);
     KeReleaseSpinLock(&psp_lock, old);
 }
@@ -268,9 +263,8 @@ void ps_exit_thread(NTSTATUS status)
     // if it is queued now, ends in the rundown.
     ps_terminate_thread(thread, status);
     io_rundown_thread();    // CAN-08
-    uint64_t size = 0;
     if (thread->user_stack)
-        mm_free(&process->space, &thread->user_stack, &size);
+        mm_free(&process->space, &thread->user_stack, &(uint64_t){ 0 });
     ke_rundown_apcs(&thread->Tcb);    // APC-13
     ke_attach_process(&PsInitialSystemProcess->Pcb);
     bool last = psp_let_go(process, thread);
@@ -281,7 +275,7 @@ void ps_exit_thread(NTSTATUS status)
     __atomic_add_fetch(&ob_pending, 1, __ATOMIC_SEQ_CST);
     if (last)
         ke_signal_process(&process->Pcb);
-    ke_terminate_thread(thread->ExitStatus);
+    ke_terminate_thread();
 }
 
 // A fault of ring 3: the process ends with the status that names it.

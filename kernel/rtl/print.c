@@ -6,8 +6,6 @@
 
 #include "kernel/rtl/rtl.h"
 
-enum { DIGITS_MAX = 20 };    // of 2^64 - 1, in decimal
-
 struct output {
     char *to;
     size_t size, length;    // length: of the whole text, kept or not
@@ -55,8 +53,8 @@ static void put_number(struct output *out, const struct field *field,
     if (!is_signed && !field->wide)
         value = (uint32_t)value;
     value = negative ? 0 - value : value;
-    char text[DIGITS_MAX + 1] = { 0 };
-    char *at = text + DIGITS_MAX;
+    char text[sizeof("18446744073709551615")] = { 0 };
+    char *at = text + sizeof(text) - 1;
     do {
         *--at = digits[value % base];
         value /= base;

@@ -48,12 +48,9 @@ static inline LIST_ENTRY *RemoveHeadList(LIST_ENTRY *head)
     return entry;
 }
 
-// Walks a list; the current entry must stay on it.
-#define RTL_FOR_EACH(entry, head)                                       \
-    for (LIST_ENTRY *entry = (head)->Flink; entry != (head);            \
-         entry = entry->Flink)
-// The same for the records that the entries are a field of. Addresses are
-// compared as numbers: the head is a field of no such record.
+// Walks the records that the entries of a list are a field of; the current
+// one must stay on it. Addresses are compared as numbers: the head is a field
+// of no such record.
 #define RTL_FOR_EACH_RECORD(type, record, head, field)                  \
     for (type *record = CONTAINING_RECORD((head)->Flink, type, field);  \
          (uintptr_t)record + offsetof(type, field) != (uintptr_t)(head);\
@@ -82,7 +79,6 @@ void *memmove(void *to, const void *from, size_t n);
 void *memset(void *to, int value, size_t n);
 int memcmp(const void *a, const void *b, size_t n);
 size_t rtl_strlen(const char *s);
-int rtl_strcmp(const char *a, const char *b);
 // Compares up to n characters without regard to case.
 bool rtl_same_name(const char *a, const char *b, size_t n);
 // Copies as much as fits and always ends with a zero.

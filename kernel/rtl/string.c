@@ -16,8 +16,7 @@
 __attribute__((used)) void *memcpy(void *to, const void *from, size_t n)
 {
     void *at = to;
-    size_t words = n / sizeof(uint64_t);
-    size_t tail = n % sizeof(uint64_t);
+    size_t words = n / sizeof(uint64_t), tail = n % sizeof(uint64_t);
     __asm__ volatile("rep movsq; mov %3, %%rcx; rep movsb"
                      : "+D"(at), "+S"(from), "+c"(words)
                      : "r"(tail)
@@ -45,8 +44,7 @@ __attribute__((used)) void *memmove(void *to, const void *from, size_t n)
 __attribute__((used)) void *memset(void *to, int value, size_t n)
 {
     void *at = to;
-    size_t words = n / sizeof(uint64_t);
-    size_t tail = n % sizeof(uint64_t);
+    size_t words = n / sizeof(uint64_t), tail = n % sizeof(uint64_t);
     uint64_t pattern = (uint8_t)value * EVERY_BYTE;
     __asm__ volatile("rep stosq; mov %3, %%rcx; rep stosb"
                      : "+D"(at), "+c"(words)
@@ -62,8 +60,7 @@ __attribute__((used)) void *memset(void *to, int value, size_t n)
 //          is none, or it is greater
 __attribute__((used)) int memcmp(const void *a, const void *b, size_t n)
 {
-    const uint8_t *left = a;
-    const uint8_t *right = b;
+    const uint8_t *left = a, *right = b;
     for (; n; n--, left++, right++)
         if (*left != *right)
             return *left - *right;
@@ -79,17 +76,6 @@ size_t rtl_strlen(const char *s)
     while (s[length])
         length++;
     return length;
-}
-
-// Compares two strings.
-//
-// IRQL:    any level
-// Returns: < 0, 0 or > 0, as memcmp
-int rtl_strcmp(const char *a, const char *b)
-{
-    for (; *a && *a == *b; a++)
-        b++;
-    return (uint8_t)*a - (uint8_t)*b;
 }
 
 static char lower(char c)

@@ -15,8 +15,7 @@ bool rtl_next_word(const char **line, char *to, size_t size)
     const char *s = *line;
     while (*s == ' ' || *s == '\t')
         s++;
-    bool found = *s != 0;
-    bool quoted = false;
+    bool found = *s != 0, quoted = false;
     for (; *s && (quoted || (*s != ' ' && *s != '\t')); s++) {
         if (*s == '"') {
             quoted = !quoted;

@@ -102,13 +102,13 @@ static void for_each_visits_all(void **state)
     struct item items[ITEMS] = { 0 };
     fill(&list, items, ITEMS);
     int expected = 0;
-    RTL_FOR_EACH(entry, &list)
-    assert_ptr_equal(entry, &items[expected++].entry);
+    RTL_FOR_EACH_RECORD(struct item, item, &list, entry)
+    assert_ptr_equal(item, &items[expected++]);
     assert_int_equal(expected, ITEMS);
 
     InitializeListHead(&list);
-    RTL_FOR_EACH(entry, &list)
-    fail_msg("an empty list has no entry");
+    RTL_FOR_EACH_RECORD(struct item, item, &list, entry)
+    fail_msg("an empty list has no entry, but %p", (void *)item);
 }
 
 int main(void)

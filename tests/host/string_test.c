@@ -112,17 +112,6 @@ static void lengths(void **state)
     assert_int_equal(rtl_strlen("nothread"), 8);
 }
 
-static void strings_compare_unsigned(void **state)
-{
-    (void)state;
-    assert_int_equal(rtl_strcmp("", ""), 0);
-    assert_int_equal(rtl_strcmp("abc", "abc"), 0);
-    assert_true(rtl_strcmp("abc", "abd") < 0);
-    assert_true(rtl_strcmp("abc", "ab") > 0);
-    assert_true(rtl_strcmp("", "a") < 0);
-    assert_true(rtl_strcmp("\xff", "a") > 0);
-}
-
 static void names_ignore_case(void **state)
 {
     (void)state;
@@ -161,7 +150,6 @@ int main(void)
         cmocka_unit_test(sets_as_the_host_does),
         cmocka_unit_test(compares_as_the_host_does),
         cmocka_unit_test(lengths),
-        cmocka_unit_test(strings_compare_unsigned),
         cmocka_unit_test(names_ignore_case),
         cmocka_unit_test(copied_strings_always_end),
     };

@@ -222,7 +222,7 @@ void ktest_log(char letter)
 
 bool ktest_logged(const char *letters)
 {
-    bool same = !rtl_strcmp(logged, letters);
+    bool same = !memcmp(logged, letters, rtl_strlen(letters) + 1);
     if (!same)
         say("# logged \"%s\", not \"%s\"\n", logged, letters);
     return same;

@@ -204,11 +204,9 @@ void poolguard_check(void)
 // The live block that address lies in, or NULL. Lock held; lists are sound.
 static const guard *find_block(uintptr_t address)
 {
-    RTL_FOR_EACH(entry, &live) {
-        const guard *g = CONTAINING_RECORD(entry, guard, entry);
+    RTL_FOR_EACH_RECORD(const guard, g, &live, entry)
         if (address - (uintptr_t)g < EXTRA + g->size)
             return g;
-    }
     return NULL;
 }
 
@@ -360,11 +358,9 @@ void poolguard_report(uint64_t mark, void (*say)(const char *line))
     uint64_t others = 0;
     KIRQL old;
     KeAcquireSpinLock(&lock, &old);
-    RTL_FOR_EACH(entry, &live) {
-        const guard *g = CONTAINING_RECORD(entry, guard, entry);
+    RTL_FOR_EACH_RECORD(const guard, g, &live, entry)
         if (g->number > mark)
             others += !add_to_owner(owners, g);
-    }
     KeReleaseSpinLock(&lock, old);
     char line[TEXT_LENGTH], tag[5];
     for (const owner *o = owners; o < owners + OWNERS && o->blocks; o++) {

@@ -95,7 +95,7 @@ static IRP *build(FILE_OBJECT *file, const user *u)
     irp->UserBuffer = u->page->output;
     irp->UserBufferLength = LENGTH;
     irp->SystemBuffer = ExAllocatePoolWithTag(NonPagedPool, LENGTH,
-                                              IO_IRP_TAG);
+                                              IO_TAG);
     return irp;
 }
 

@@ -69,11 +69,9 @@ static bool is_marked(const call *c)
 // The call that still owns the IRP; NULL: none.
 static call *find_owner(const IRP *irp)
 {
-    RTL_FOR_EACH(entry, &calls) {
-        call *c = CONTAINING_RECORD(entry, call, entry);
+    RTL_FOR_EACH_RECORD(call, c, &calls, entry)
         if (c->irp == irp && !c->passed && !c->completed)
             return c;
-    }
     return NULL;
 }
 

@@ -7,13 +7,11 @@
 #include "drivers/nvme/nvme.h"
 #include "tests/kernel/ktest.h"
 
-enum { PCI_COMMAND = 4, COMMAND_MASTER = 4, CLASS_STORAGE = 1,
-       SUBCLASS_NVM = 8 };
+enum { PCI_COMMAND = 4, COMMAND_MASTER = 4, CLASS_NVM = 0x0108 };
 
 static bool find(const hal_pci_function *pci, void *found)
 {
-    bool is_nvme = pci->class_code == CLASS_STORAGE &&
-                   pci->subclass == SUBCLASS_NVM;
+    bool is_nvme = pci->class >> 16 == CLASS_NVM;
     if (is_nvme)
         memcpy(found, pci, sizeof(*pci));
     return is_nvme;

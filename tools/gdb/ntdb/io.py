@@ -12,10 +12,9 @@ from .threads import all_threads
 MOST_LOCATIONS = 16
 CONTROL = [(0x01, 'pending'), (0x20, 'Cancel'), (0x40, 'Success'),
            (0x80, 'Error')]
-FILE_FLAGS = [(0x01, 'Synchronous'), (0x02, 'Alertable'),
-              (0x04, 'SkipPortOnSuccess'), (0x08, 'SkipSetEvent'),
-              (0x10, 'CleanupComplete'), (0x20, 'Opened'),
-              (0x40, 'Directory')]
+FILE_FLAGS = [(0x30, 'Synchronous'), (0x10, 'Alertable'),
+              (0x01, 'SkipPortOnSuccess'), (0x02, 'SkipSetEvent'),
+              (0x04, 'CleanupComplete'), (0x08, 'Opened')]
 STATES = {'IrpCreated': 'created', 'IrpQueued': 'queued',
           'IrpAtDevice': 'at the device', 'IrpCompleted': 'completed'}
 

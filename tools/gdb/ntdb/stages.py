@@ -15,7 +15,7 @@ from .guest import number
 PASSIVE, APC, DISPATCH = 0, 1, 2
 DEVICE_FIRST, DEVICE_LAST = 3, 11
 STATUS_SUCCESS, STATUS_PENDING = 0, 0x103
-FILE_DEVICE_DISK, FO_SYNCHRONOUS_IO = 7, 1
+FILE_DEVICE_DISK, FO_SYNCHRONOUS_IO = 7, 0x30
 IRP_MJ_WRITE = 4
 HANDLE_MASK = 0xFFFFFFFC
 WATCH = 'watch '                # such a place is a variable, not a function
