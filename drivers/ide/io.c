@@ -127,8 +127,9 @@ void ide_start_io(DEVICE_OBJECT *device, IRP *irp)
     ide_channel *channel = device->DeviceExtension;
     const IO_STACK_LOCATION *stack = IoGetCurrentIrpStackLocation(irp);
 
-    channel->done = 0;
-    channel->length = stack->Parameters.Read.Length;    // 0: a flush
+    channel->done = channel->length = 0;
+    if (stack->MajorFunction != IRP_MJ_FLUSH_BUFFERS)
+        channel->length = stack->Parameters.Read.Length;
     channel->failure = STATUS_SUCCESS;
     if (!IoSetCancelRoutine(irp, NULL)) {
         // cancel_queued runs and leaves the request to us. It holds the cancel

@@ -194,7 +194,8 @@ NTSTATUS nvme_send(DEVICE_OBJECT *device, IRP *irp)
     const nvme_disk *disk = device->DeviceExtension;
     IO_STACK_LOCATION *stack = IoGetCurrentIrpStackLocation(irp);
     nvme_request *request = request_of(irp);
-    uint32_t length = stack->Parameters.Read.Length;    // 0: a flush
+    uint32_t length = stack->MajorFunction == IRP_MJ_FLUSH_BUFFERS
+                          ? 0 : stack->Parameters.Read.Length;
     request->length = length;
     request->done = request->list = 0;
     if (__builtin_expect(length > PAGE_SIZE, 0) &&

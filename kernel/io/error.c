@@ -15,9 +15,10 @@ typedef struct device_error {
 } device_error;
 
 // Bits of the error register (ATA/ATAPI-6, clause 7.8). The first that is set
-// decides: the cause stands before ABRT, which a disk may set with any of
-// them. Bit 6 means "uncorrectable data" on a read and, on removable media
-// only, "write protected" on a write; fixed disks know the first.
+// decides; ABRT, which a disk may set with any of them, alone is
+// STATUS_IO_DEVICE_ERROR. Bit 6 means "uncorrectable data" on a read and, on
+// removable media only, "write protected" on a write; fixed disks know the
+// first.
 static const device_error ata_errors[] = {
     { 0, 0x80, STATUS_CRC_ERROR },             // ICRC
     { 0, 0x40, STATUS_DEVICE_DATA_ERROR },     // UNC

@@ -8,7 +8,8 @@
 #include "kernel/ob/ob.h"
 
 // FILE_OBJECT.Flags: ring 3's own bits, of the modes (1, 2) and of the create
-// options (0x10, 0x20), and two more.
+// options (0x10, 0x20), and two more. FO_SYNCHRONOUS_IO is both of the latter,
+// of which a synchronous file has one.
 #define FO_SKIP_PORT      FILE_SKIP_COMPLETION_PORT_ON_SUCCESS
 #define FO_SKIP_EVENT     FILE_SKIP_SET_EVENT_ON_HANDLE
 #define FO_ALERTABLE_IO   FILE_SYNCHRONOUS_IO_ALERT

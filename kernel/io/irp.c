@@ -5,6 +5,21 @@
 
 volatile uint64_t io_irps_from_pool;
 
+// One from pool, with room for IO_KEPT_LOCATIONS at least; NULL: there is none.
+// In place: the pool notes who asked.
+static FORCEINLINE IRP *new_irp(int8_t stack_size)
+{
+    size_t locations = (size_t)MAX(stack_size, IO_KEPT_LOCATIONS);
+    IRP *irp = ExAllocatePoolWithTag(
+        ex_pool_for_io, sizeof(IRP) + locations * sizeof(IO_STACK_LOCATION),
+        IO_TAG);
+    if (irp) {
+        __atomic_add_fetch(&io_irps_from_pool, 1, __ATOMIC_RELAXED);
+        io_initialize_irp(irp, stack_size);
+    }
+    return irp;
+}
+
 // For io_take_irp: makes an IRP of the kept one, if there is one and it is
 // large enough, or of pool.
 //
@@ -16,14 +31,13 @@ DECLSPEC_NOINLINE IRP *io_make_irp(IRP *kept, int8_t stack_size)
     if (!kept || stack_size > IO_KEPT_LOCATIONS) {
         if (kept)
             iop_free_irp(kept);
-        return IoAllocateIrp(stack_size);
+        return new_irp(stack_size);
     }
     io_initialize_irp(kept, stack_size);
     return kept;
 }
 
-// Allocates an IRP for a stack of stack_size devices, with room for
-// IO_KEPT_LOCATIONS at least.
+// Allocates an IRP for a stack of stack_size devices.
 //
 // IRQL:    <= DISPATCH_LEVEL
 // Returns: NULL when there is no pool
@@ -31,15 +45,7 @@ DECLSPEC_NOINLINE IRP *io_make_irp(IRP *kept, int8_t stack_size)
 IRP *IoAllocateIrp(int8_t stack_size)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    size_t locations = (size_t)MAX(stack_size, IO_KEPT_LOCATIONS);
-    IRP *irp = ExAllocatePoolWithTag(
-        ex_pool_for_io, sizeof(IRP) + locations * sizeof(IO_STACK_LOCATION),
-        IO_TAG);
-    if (irp) {
-        __atomic_add_fetch(&io_irps_from_pool, 1, __ATOMIC_RELAXED);
-        io_initialize_irp(irp, stack_size);
-    }
-    return irp;
+    return new_irp(stack_size);
 }
 
 // Frees an IRP, whatever state it is in, and nothing that it refers to.

@@ -57,8 +57,7 @@ struct IO_STACK_LOCATION {
         struct {
             uint32_t Length;
             uint64_t ByteOffset;
-        } Read, Write;           // the same layout: drivers may share code;
-                                 // and of a flush, where all is 0
+        } Read, Write;           // the same layout: drivers may share code
         struct {
             uint32_t Options;
             ACCESS_MASK access;
@@ -227,15 +226,15 @@ static inline IRP *io_take_irp(int8_t stack_size, uint8_t flags)
 {
     ki_disable();
     KPRCB *prcb = KeGetCurrentPrcb();
-    uint32_t id = io_next_irp_id(prcb);
     IRP *irp = ke_take_kept(&prcb->kept[KE_KEPT_IRPS]);
+    if (irp)    // else it gets one when it is made
+        irp->id = io_next_irp_id(prcb);
     ki_enable();
     if (__builtin_expect(!irp || irp->StackCount != stack_size, 0)) {
         irp = io_make_irp(irp, stack_size);
         if (!irp)
             return NULL;
     }
-    irp->id = id;
     irp->Cancel = irp->PendingReturned = false;
     irp->state = IrpCreated;
     irp->flags = flags;

@@ -410,15 +410,6 @@ bool KeAlertThread(KTHREAD *thread, KPROCESSOR_MODE mode)
     return alerted;
 }
 
-// The KernelRoutine of an APC that is part of something, which may be gone by
-// now: it is left alone.
-//
-// IRQL:    == APC_LEVEL
-void ke_leave_apc(KAPC *, KNORMAL_ROUTINE **, void **, void **, void **)
-{
-    ASSERT_IRQL(==, APC_LEVEL);
-}
-
 // The RundownRoutine of an APC that is part of something: it stays there.
 //
 // IRQL:    == PASSIVE_LEVEL

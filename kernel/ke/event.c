@@ -20,7 +20,8 @@ void ki_initialize_header(DISPATCHER_HEADER *header, KOBJECTS type,
 // NT:      KeInitializeEvent (WDK).
 void KeInitializeEvent(KEVENT *event, EVENT_TYPE type, bool state)
 {
-    _Static_assert(EventNotificationObject == (int)NotificationEvent, "");
+    _Static_assert(EventSynchronizationObject == (int)SynchronizationEvent,
+                   "NT numbers both alike");
     ki_initialize_header(&event->Header, (KOBJECTS)type, state);
 }
 

@@ -16,7 +16,8 @@
 // Descriptors, IDT, PRCB and idle thread of the boot processor, from static
 // memory: from here on a fault is a bugcheck that says where.
 void ke_init_boot_processor(void);
-// Features of CR4 that CPUID has; patches stac/clac into the user accessors.
+// Features of CR4 and EFER that CPUID has; patches stac/clac into the user
+// accessors.
 void ke_init_features(void);
 // Fills the block of another processor, of ke_processor_size zeroed bytes.
 KPRCB *ke_prepare_processor(void *zeroed, uint32_t number, uint32_t apic_id,

@@ -16,7 +16,7 @@ static struct {
     volatile uint32_t pending;   // who has not answered
 } flush;
 
-static volatile bool decided;    // whether the one that is starting came
+static volatile bool decided;    // the one that is starting came, or was late
 static KEVENT started;
 
 const size_t ke_processor_size = sizeof(ki_processor_block);

@@ -347,7 +347,7 @@ void ke_yield(void)
 // ---- Priorities -----------------------------------------------------------
 
 // Changes a thread's current priority, wherever it is. A ready one, if it
-// moves, is placed anew. Lock held.
+// moves (for that, or for its processors), is placed anew. Lock held.
 static void set_priority(KTHREAD *thread, KPRIORITY priority, bool moves)
 {
     moves &= thread->State == Ready;
@@ -404,8 +404,12 @@ KPRIORITY KeSetBasePriorityThread(KTHREAD *thread, KPRIORITY increment)
     int highest = process < LOW_REALTIME_PRIORITY ? LOW_REALTIME_PRIORITY - 1
                                                   : MAXIMUM_PRIORITY - 1;
     int wanted = process + increment;
+    KPRIORITY base = (KPRIORITY)MAX(lowest, MIN(highest, wanted));
+    KIRQL old = ki_lock_dispatcher();
     KPRIORITY before = (KPRIORITY)(thread->BasePriority - process);
-    KeSetPriorityThread(thread, (KPRIORITY)MAX(lowest, MIN(highest, wanted)));
+    thread->BasePriority = base;
+    set_priority(thread, base, thread->Priority != base);
+    ki_unlock_dispatcher(old);
     return before;
 }
 

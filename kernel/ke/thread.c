@@ -25,6 +25,15 @@ void ke_initialize_process(KPROCESS *process, uint64_t cr3)
     ke_initialize_io_slot(&process->io);
 }
 
+// The KernelRoutine of an APC that is part of something, which may be gone by
+// now: it is left alone.
+//
+// IRQL:    == APC_LEVEL
+void ke_leave_apc(KAPC *, KNORMAL_ROUTINE **, void **, void **, void **)
+{
+    ASSERT_IRQL(==, APC_LEVEL);
+}
+
 static void suspend_normal(void *context, void *, void *)
 {
     KTHREAD *thread = context;

@@ -94,8 +94,12 @@ void ki_arm_clock(KPRCB *prcb)
 static void run_pokes(KPRCB *prcb)
 {
     for (uint32_t mask = prcb->poke_mask; mask; mask &= mask - 1) {
-        const KPRCB *target = ki_processor[__builtin_ctz(mask)];
-        if (target->dpc.depth)    // ours, too: when this interrupt is over
+        KPRCB *target = ki_processor[__builtin_ctz(mask)];
+        if (target->dpc.depth == 0)
+            continue;
+        if (target == prcb)
+            prcb->dpc_requested = true;
+        else
             hal_send_ipi(target->apic_id, HAL_VECTOR_DPC);
     }
     prcb->poke_mask = 0;
@@ -206,6 +210,8 @@ static void expire_watchdogs(const KPRCB *prcb, uint64_t now)
 // NT:      KeInitializeTimerEx (WDK).
 void KeInitializeTimerEx(KTIMER *timer, TIMER_TYPE type)
 {
+    _Static_assert(TimerSynchronizationObject - TimerNotificationObject ==
+                   (int)SynchronizationTimer, "NT numbers both alike");
     memset(timer, 0, sizeof(*timer));
     ki_initialize_header(&timer->Header, TimerNotificationObject + type, 0);
 }

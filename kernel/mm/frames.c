@@ -1,9 +1,9 @@
 // frames.c - the frames of physical memory: a list of free ones, and counts.
 //
 // The PFN database has an entry for each frame up to the last of RAM. What is
-// no RAM, or the kernel's own from the start, has count 0 and is on no list:
-// nobody ever gets it. The PFN lock, a leaf, guards the list; counts are
-// atomic.
+// no RAM, or the kernel's own from the start, has count 0 (the page of
+// mm_map_page: 1) and is on no list: nobody ever gets it. The PFN lock, a leaf,
+// guards the list; counts are atomic.
 
 #include "kernel/mm/mmp.h"
 

@@ -72,7 +72,8 @@ NTSTATUS mm_create_space(mm_space *space, KPROCESS *process);
 void mm_delete_space(mm_space *space);
 
 // Maps the page at this physical address there as well, for ring 0 to execute:
-// what starts another processor. False: no memory.
+// what starts another processor. It is nobody's, and stays that. False: no
+// memory.
 bool mm_map_page(mm_space *space, uint64_t physical);
 
 // IRQL PASSIVE. *base 0: chosen here, else exactly there. Committed, zeroed.

@@ -23,7 +23,7 @@ static volatile uint64_t *find_entry(uint64_t cr3, uint64_t address,
 }
 
 // The entry of the page at address; where a table above it is not there, that
-// table's own entry, which is 0, too.
+// table's own entry, which is 0, too, until somebody makes the table.
 //
 // IRQL:    any level
 volatile uint64_t *mm_page_entry(uint64_t cr3, uint64_t address)
@@ -230,10 +230,11 @@ bool mm_map_page(mm_space *space, uint64_t physical)
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
     volatile uint64_t *entry = mm_make_entry(space->cr3, physical, NULL);
-    if (entry)
-        *entry = physical | MM_PTE_PRESENT | MM_PTE_TOUCHED;
-    mm_pfn_database[physical >> PAGE_SHIFT].count += 2;    // one is the space's
-    return entry;
+    if (!entry)
+        return false;
+    *entry = physical | MM_PTE_PRESENT | MM_PTE_TOUCHED;
+    mm_pfn_database[physical >> PAGE_SHIFT].count = 2;    // one is the space's
+    return true;
 }
 
 // Releases the first count entries of a table, with all below, and the table.

@@ -80,6 +80,8 @@ void *MmMapIoSpace(uint64_t physical, size_t length)
 bool mm_is_kernel_address_valid(const void *address)
 {
     uint64_t at = (uintptr_t)address;
-    volatile uint64_t *entry = mm_page_entry(mm_kernel_cr3, at);
-    return at >= MM_DIRECT_MAP && *entry & MM_PTE_PRESENT;
+    // Used: so its tables are there, and stay.
+    return at >= MM_DIRECT_MAP &&
+           mm_next_used(mm_kernel_cr3, at, at + 1) == at &&
+           *mm_page_entry(mm_kernel_cr3, at) & MM_PTE_PRESENT;
 }

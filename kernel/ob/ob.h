@@ -120,6 +120,8 @@ NTSTATUS ob_insert_handle(ob_handle_table *table, void *object,
 // keeps its reference.
 NTSTATUS ob_insert_for_user(void *object, ACCESS_MASK desired,
                             HANDLE *user_handle);
+// What ob_reference_by_handle does where there is no short way; granted is not
+// NULL here.
 NTSTATUS ob_reference_slowly(HANDLE handle, ACCESS_MASK desired,
                              const OBJECT_TYPE *type, void **object,
                              ACCESS_MASK *granted);
