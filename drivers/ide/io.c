@@ -77,6 +77,10 @@ void ide_send_command(const ide_disk *disk, uint8_t command, uint64_t lba,
 //          STATUS_INSUFFICIENT_RESOURCES  memory that the device cannot reach
 static NTSTATUS start_command(ide_channel *channel, IRP *irp)
 {
+    static const uint8_t transfer_commands[2][2] = {
+        { IDE_READ_DMA, IDE_WRITE_DMA },            // [lba48][write]
+        { IDE_READ_DMA_EXT, IDE_WRITE_DMA_EXT },
+    };
     const IO_STACK_LOCATION *stack = IoGetCurrentIrpStackLocation(irp);
     const ide_disk *disk = stack->DeviceObject->DeviceExtension;
     bool write = stack->MajorFunction == IRP_MJ_WRITE;
@@ -91,8 +95,7 @@ static NTSTATUS start_command(ide_channel *channel, IRP *irp)
               IDE_SECTOR_SIZE;
         lba48 = sectors > IDE_LBA28_MAX_SECTORS ||
                 lba + sectors > IDE_LBA28_SECTORS;
-        command = lba48 ? write ? IDE_WRITE_DMA_EXT : IDE_READ_DMA_EXT
-                  : write ? IDE_WRITE_DMA : IDE_READ_DMA;
+        command = transfer_commands[lba48][write];
         if (!ide_build_prds(irp->MdlAddress, channel->done, bytes,
                             channel->prds))
             return STATUS_INSUFFICIENT_RESOURCES;
@@ -192,11 +195,14 @@ void ide_dpc(KDPC *, DEVICE_OBJECT *device, IRP *irp, void *)
         status = io_status_from_ata(channel->status, channel->error);
     if (NT_SUCCESS(status) && channel->bm_status & IDE_BM_ERROR)
         status = STATUS_IO_DEVICE_ERROR;    // the bus failed, not the disk
-    if (NT_SUCCESS(status) &&
-        (channel->done += channel->command_bytes) < channel->length) {
-        status = irp->Cancel ? STATUS_CANCELLED : start_command(channel, irp);
-        if (status == STATUS_PENDING)
-            return;
+    if (NT_SUCCESS(status)) {
+        channel->done += channel->command_bytes;
+        if (channel->done < channel->length) {
+            status = irp->Cancel ? STATUS_CANCELLED
+                                 : start_command(channel, irp);
+            if (status == STATUS_PENDING)
+                return;
+        }
     }
     irp->IoStatus.Status = status;
     irp->IoStatus.Information = NT_SUCCESS(status) ? channel->done : 0;

@@ -22,14 +22,19 @@ static IRP *take_first(LIST_ENTRY *list)
     return CONTAINING_RECORD(RemoveHeadList(list), IRP, Tail.ListEntry);
 }
 
-static inline void end(IRP *irp, NTSTATUS status, uint64_t bytes)
+// Ends a request, whose IoStatus is there.
+static inline void end(IRP *irp)
 {
     const nvme_request *request = request_of(irp);
-    irp->IoStatus.Status = status;
-    irp->IoStatus.Information = bytes;
     if (request->list)
         mm_release_frame(request->list);
     IoCompleteRequest(irp, IO_DISK_INCREMENT);
+}
+
+static void end_cancelled(IRP *irp)
+{
+    irp->IoStatus = (IO_STATUS_BLOCK){ .Status = STATUS_CANCELLED };
+    end(irp);
 }
 
 // ---- Into the ring: the queue's lock is held ------------------------------
@@ -148,7 +153,7 @@ static void cancel_waiting(DEVICE_OBJECT *, IRP *irp)
     KIRQL old = KeAcquireSpinLockRaiseToDpc(&q->lock);
     RemoveEntryList(&irp->Tail.ListEntry);
     KeReleaseSpinLock(&q->lock, old);
-    end(irp, STATUS_CANCELLED, 0);
+    end_cancelled(irp);
 }
 
 // Puts a request in line, before the entry there. False: it was cancelled on
@@ -217,7 +222,7 @@ NTSTATUS nvme_send(DEVICE_OBJECT *device, IRP *irp)
     ring_unless(q, stack->Flags & SL_MORE_FOLLOWS);    // for those before it
     ki_unlock_leaf(&q->lock);
     if (!accepted)
-        end(irp, STATUS_CANCELLED, 0);
+        end_cancelled(irp);
     return STATUS_PENDING;
 }
 
@@ -297,7 +302,7 @@ static FORCEINLINE void leave(nvme_queue *q, IRP *done, bool anew)
     KeReleaseSpinLockFromDpcLevel(&q->lock);
     for (IRP *irp = done, *next; irp; irp = next) {
         next = request_of(irp)->next;
-        end(irp, irp->IoStatus.Status, irp->IoStatus.Information);
+        end(irp);
     }
     KeAcquireSpinLockAtDpcLevel(&q->lock);
     q->in_dpc = false;

@@ -16,7 +16,7 @@ static struct {
     volatile uint32_t pending;   // who has not answered
 } flush;
 
-static volatile bool decided;    // the one that is starting came, or was late
+static volatile bool decided;    // it came, or is given up: who sets it first
 static KEVENT started;
 
 const size_t ke_processor_size = sizeof(ki_processor_block);
