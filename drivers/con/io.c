@@ -57,10 +57,8 @@ static void next_write(con_port *port)
     KIRQL irql;
     IoAcquireCancelSpinLock(&irql);
     IRP *irp = port->writing ? NULL : take(&port->writes);
-    if (irp) {
+    if (irp)
         port->writing = irp;
-        port->written = 0;
-    }
     IoReleaseCancelSpinLock(irql);
     if (irp)
         KeSynchronizeExecution(&port->interrupt, write_piece, port);
@@ -89,8 +87,8 @@ static void hand_out(con_port *port)
 }
 
 // IRP_MJ_READ, which completes with what is there as soon as that is one byte,
-// and IRP_MJ_WRITE. It may take up another one's request, too: by DO_SHORT_SEND
-// nobody suspends or preempts who has that in hand.
+// and IRP_MJ_WRITE. It may take up another one's request, too: whoever has that
+// in hand is not to be suspended or preempted.
 //
 // IRQL:    <= DISPATCH_LEVEL
 // Returns: STATUS_PENDING, or STATUS_SUCCESS if there is nothing to move
@@ -113,13 +111,12 @@ NTSTATUS con_read_write(DEVICE_OBJECT *device, IRP *irp)
         InsertTailList(write ? &port->writes : &port->reads,
                        &irp->Tail.ListEntry);
     }
-    IoReleaseCancelSpinLock(irql);
+    IoReleaseCancelSpinLock(DISPATCH_LEVEL);
     if (cancelled)
         io_complete(irp, STATUS_CANCELLED, 0);
-    else if (write)    // from here on irp may be gone
-        next_write(port);
-    else
-        hand_out(port);
+    else    // from here on irp may be gone
+        (write ? next_write : hand_out)(port);
+    KeLowerIrql(irql);
     return STATUS_PENDING;
 }
 
@@ -176,7 +173,8 @@ void con_dpc(KDPC *, DEVICE_OBJECT *device, IRP *irp, void *)
         if (!whole && !irp->Cancel) {
             KeSynchronizeExecution(&port->interrupt, write_piece, port);
         } else {
-            port->writing = NULL;    // the next may go, on any processor
+            port->written = 0;    // then the next may go, on any processor
+            __atomic_store_n(&port->writing, NULL, __ATOMIC_RELEASE);
             next_write(port);
             complete_transfer(irp, whole ? STATUS_SUCCESS : STATUS_CANCELLED,
                               whole ? done : 0);    // CAN-03
