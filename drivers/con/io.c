@@ -87,8 +87,8 @@ static void hand_out(con_port *port)
 }
 
 // IRP_MJ_READ, which completes with what is there as soon as that is one byte,
-// and IRP_MJ_WRITE. It may take up another one's request, too: whoever has that
-// in hand is not to be suspended or preempted.
+// and IRP_MJ_WRITE. It may take up another one's request, too: by DO_SHORT_SEND
+// nobody suspends or preempts who has that in hand.
 //
 // IRQL:    <= DISPATCH_LEVEL
 // Returns: STATUS_PENDING, or STATUS_SUCCESS if there is nothing to move
@@ -111,12 +111,11 @@ NTSTATUS con_read_write(DEVICE_OBJECT *device, IRP *irp)
         InsertTailList(write ? &port->writes : &port->reads,
                        &irp->Tail.ListEntry);
     }
-    IoReleaseCancelSpinLock(DISPATCH_LEVEL);
+    IoReleaseCancelSpinLock(irql);
     if (cancelled)
         io_complete(irp, STATUS_CANCELLED, 0);
     else    // from here on irp may be gone
         (write ? next_write : hand_out)(port);
-    KeLowerIrql(irql);
     return STATUS_PENDING;
 }
 

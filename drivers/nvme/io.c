@@ -210,9 +210,8 @@ NTSTATUS nvme_send(DEVICE_OBJECT *device, IRP *irp)
 
     // When the lock is let go another processor may complete and free irp.
     IoMarkIrpPending(irp);
-    ki_disable();    // and so remain on this processor
     nvme_queue *q = disk->controller->queue_of[KeGetCurrentProcessorNumber()];
-    KeAcquireSpinLockAtDpcLevel(&q->lock);
+    ki_lock_leaf(&q->lock);
     if (has_room(q)) {    // then nothing waits: see start_waiting
         put(q, irp, disk, stack, length, 0);
         ring_unless(q, stack->Flags & SL_MORE_FOLLOWS);

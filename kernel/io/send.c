@@ -40,7 +40,7 @@ static FORCEINLINE uint32_t link_irps(FILE_OBJECT *file, IRP **irps,
         counter = &thread->Process->io;
     }
     IRP **at = irps, **const end = irps + count;
-    ki_lock_leaf(&slot->lock);
+    KeAcquireSpinLockAtDpcLevel(&slot->lock);
     do {
         IRP *irp = *at;
         irp->Thread = thread;
@@ -54,7 +54,7 @@ static FORCEINLINE uint32_t link_irps(FILE_OBJECT *file, IRP **irps,
     if (__builtin_expect(file->Flags & FO_CLEANUP_DONE, 0))
         for (at = irps; at < irps + linked; at++)
             (*at)->Cancel = !((*at)->flags & IRP_KERNEL_WAIT);
-    ki_unlock_leaf(&slot->lock);
+    KeReleaseSpinLockFromDpcLevel(&slot->lock);
     // None of them can be completed before it is sent.
     __atomic_add_fetch(&counter->count, linked, __ATOMIC_SEQ_CST);
     if (on_file)
@@ -62,14 +62,24 @@ static FORCEINLINE uint32_t link_irps(FILE_OBJECT *file, IRP **irps,
     return linked;
 }
 
-// Links it and hands it to the driver, at PASSIVE_LEVEL. An NVMe disk's only
-// locks on this road are leaves, with the interrupts off: a stay at DISPATCH
-// would be two writes to CR8, each of which waits in QEMU while a device works.
+// Links it and hands it to the driver, from PASSIVE_LEVEL: in one stay at
+// DISPATCH_LEVEL if that is short there.
 static FORCEINLINE NTSTATUS link_and_call(FILE_OBJECT *file, IRP *irp)
 {
+    DEVICE_OBJECT *device = file->DeviceObject;
+    NTSTATUS status;
     ASSERT_IRQL(==, PASSIVE_LEVEL);
+    ki_set_irql(DISPATCH_LEVEL);
     link_irps(file, &irp, 1);
-    return IoCallDriver(file->DeviceObject, irp);
+    if (__builtin_expect(device->Flags & DO_SHORT_SEND &&
+                             irp->flags & IRP_TRANSFER, 1)) {
+        status = IoCallDriver(device, irp);
+        KeLowerIrql(PASSIVE_LEVEL);
+    } else {
+        KeLowerIrql(PASSIVE_LEVEL);
+        status = IoCallDriver(device, irp);
+    }
+    return status;
 }
 
 // Finished inside the call (IRP-08). An NT error that was never pending
