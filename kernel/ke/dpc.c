@@ -60,10 +60,11 @@ static bool enqueue(ki_dpc_queue *queue, KDPC *dpc, void *argument1,
 }
 
 // It is on no queue; who sees that may insert it elsewhere, with another lock:
-// what we did to its links comes before.
+// what we did to its links comes before. Who does not see it, and leaves the
+// work to this run, was quicker: what the routine reads comes after.
 static void set_free(KDPC *dpc)
 {    // lab 1
-    __atomic_store_n(&dpc->DpcData, NULL, __ATOMIC_RELEASE);
+    __atomic_store_n(&dpc->DpcData, NULL, __ATOMIC_SEQ_CST);
 }
 
 // Sees to it that the target drains (DPC-08). A Low one, and a Medium one of

@@ -221,13 +221,13 @@ NTSTATUS ob_insert_for_user(void *object, ACCESS_MASK desired,
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
+    ob_reap();    // no faster than that are objects made that an APC lets go
     HANDLE handle = NULL;
-    ob_handle_table *table = ob_current_table();
     ObReferenceObject(object);
-    NT_TRY(ob_insert_handle(table, object, desired, &handle));
+    NT_TRY(ob_insert_handle(ob_current_table(), object, desired, &handle));
     NTSTATUS status = ke_put_user(user_handle, &handle);
     if (!NT_SUCCESS(status))
-        ob_close_handle(table, handle);
+        ob_close_handle(ob_current_table(), handle);
     return status;
 }
 
