@@ -32,10 +32,6 @@ typedef struct hvm_start_info {
     uint32_t memory_map_count, reserved;
 } hvm_start_info;
 
-typedef struct hvm_module {
-    uint64_t base, length, command_line, reserved;
-} hvm_module;
-
 // Multiboot2 Specification, 3.6 "Boot information format".
 enum { TAG_END = 0, TAG_COMMAND_LINE = 1, TAG_MODULE = 3, TAG_MEMORY_MAP = 6,
        TAG_ALIGN = 8 };
@@ -110,7 +106,7 @@ static void read_pvh(const hvm_start_info *info)
         add_memory(&memory[i]);
     if (info->command_line)
         set_command_line(physical(info->command_line), SIZE_MAX);
-    const hvm_module *module = physical(info->modules);
+    const memory_entry *module = physical(info->modules);    // begins so, too
     if (info->module_count)
         block->initrd = (MEMORY_RANGE){ module->base,
                                         module->base + module->length };
@@ -149,10 +145,6 @@ static void read_multiboot2(const uint32_t *total_size)
 const char *boot_read_loader(uint32_t magic, uint32_t info,
                              LOADER_PARAMETER_BLOCK *to)
 {
-    const char *missing = missing_feature();
-    if (missing)
-        return missing;
-
     block = to;
     if (magic == MULTIBOOT2)
         read_multiboot2(physical(info));
@@ -169,5 +161,5 @@ const char *boot_read_loader(uint32_t magic, uint32_t info,
     if (block->initrd.start >= block->initrd.end ||
         block->initrd.end > FOUR_GIB)
         return "no initrd (qemu -initrd build/initrd.tar, GRUB module2)";
-    return NULL;
+    return missing_feature();
 }

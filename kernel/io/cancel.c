@@ -85,9 +85,9 @@ bool io_cancel(ke_io_slot *slot, const io_filter *filter)
                 found = irp;
                 irp->Cancel = true;
                 routine = IoSetCancelRoutine(irp, NULL);
-                // Behind those that are still to ask: none is met twice.
-                RemoveEntryList(&irp->ThreadListEntry);
-                InsertTailList(&slot->irps, &irp->ThreadListEntry);
+                // The list begins anew behind it: none is met twice.
+                RemoveEntryList(&slot->irps);
+                InsertHeadList(&irp->ThreadListEntry, &slot->irps);
                 break;
             }
         }

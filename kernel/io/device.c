@@ -31,6 +31,20 @@ static NTSTATUS succeed(DEVICE_OBJECT *, IRP *irp)
     return io_complete(irp, STATUS_SUCCESS, 0);
 }
 
+// IRP_MJ_CREATE of a device that leaves it alone: the device is there, is no
+// directory, and below it is nothing.
+static NTSTATUS open_device(DEVICE_OBJECT *, IRP *irp)
+{
+    const IO_STACK_LOCATION *stack = IoGetCurrentIrpStackLocation(irp);
+    bool directory = stack->Parameters.Create.Options & FILE_DIRECTORY_FILE;
+    bool new = stack->Parameters.Create.disposition == FILE_CREATE;
+    NTSTATUS status =
+        *stack->FileObject->FileName ? STATUS_OBJECT_NAME_NOT_FOUND
+        : new ? STATUS_OBJECT_NAME_COLLISION
+        : directory ? STATUS_NOT_A_DIRECTORY : STATUS_SUCCESS;
+    return io_complete(irp, status, FILE_OPENED);
+}
+
 // Makes a driver's object and lets its entry routine fill it in. Drivers stay
 // for ever.
 //
@@ -47,7 +61,7 @@ NTSTATUS io_load_driver(const char *name, DRIVER_INITIALIZE *entry)
     driver->DriverName = name;
     for (size_t i = 0; i < ARRAY_SIZE(driver->MajorFunction); i++)
         driver->MajorFunction[i] = invalid_request;
-    driver->MajorFunction[IRP_MJ_CREATE] = succeed;
+    driver->MajorFunction[IRP_MJ_CREATE] = open_device;
     driver->MajorFunction[IRP_MJ_CLEANUP] = succeed;
     driver->MajorFunction[IRP_MJ_CLOSE] = succeed;
     return entry(driver);

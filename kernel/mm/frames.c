@@ -9,17 +9,9 @@
 
 static KSPIN_LOCK pfn_lock;    // guards the list and the skip fields
 static PFN_NUMBER free_list;    // 0: empty
-static volatile uint64_t available;
 
 mm_pfn *mm_pfn_database;
-
-// How many frames are free.
-//
-// IRQL:    any level
-uint64_t mm_available_frames(void)
-{
-    return __atomic_load_n(&available, __ATOMIC_RELAXED);
-}
+volatile uint64_t mm_available_frames;
 
 // Puts count frames, neighbours, on the free list. Entries that are all 0 are a
 // chain already, so that the boot's many cost no more than one. Lock held, or
@@ -33,7 +25,7 @@ void mm_add_frames(PFN_NUMBER first, PFN_NUMBER count)
     PFN_NUMBER behind = first + count;
     mm_pfn_database[behind - 1].skip = free_list - behind;
     free_list = first;
-    available += count;
+    mm_available_frames += count;
 }
 
 // Returns a frame with count 1, filled with zeros; none of the last reserve.
@@ -46,10 +38,10 @@ PFN_NUMBER mm_allocate_frame(uint64_t reserve)
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
     KIRQL old = KeAcquireSpinLockRaiseToDpc(&pfn_lock);
-    PFN_NUMBER frame = available > reserve ? free_list : 0;
+    PFN_NUMBER frame = mm_available_frames > reserve ? free_list : 0;
     if (frame) {
         free_list = frame + 1 + mm_pfn_database[frame].skip;
-        available--;
+        mm_available_frames--;
     }
     KeReleaseSpinLock(&pfn_lock, old);
     if (!frame)

@@ -38,7 +38,7 @@ static inline void *mm_frame_to_virt(PFN_NUMBER frame)
 bool mm_init(const LOADER_PARAMETER_BLOCK *loader);
 extern uint64_t mm_total_frames;           // RAM that was found
 extern uint64_t mm_kernel_cr3;             // page tables without a user half
-uint64_t mm_available_frames(void);
+extern volatile uint64_t mm_available_frames;
 #define MM_LAST_FRAMES 256u    // are for those who have little
 #define MM_FRAMES_FOR_IO 32u   // of them: the very last
 

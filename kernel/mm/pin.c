@@ -17,12 +17,6 @@ _Static_assert(MM_PIN_READ == (MM_PTE_PRESENT | MM_PTE_TOUCHED | MM_PTE_USER) &&
                MM_PIN_WRITE == (MM_PIN_READ | MM_PTE_WRITE),
                "what ring 3 may read, and write");
 
-static inline void describe(MDL *mdl, uint64_t address, uint32_t length)
-{
-    mdl->ByteCount = length;
-    mdl->ByteOffset = (uint16_t)BYTE_OFFSET(address);
-}
-
 static DECLSPEC_NOINLINE NTSTATUS give_up(MDL *mdl)
 {
     MmUnlockPages(mdl);
@@ -35,7 +29,8 @@ static FORCEINLINE NTSTATUS pin(MDL *mdl, const mm_space *space,
                                 uint64_t address, uint32_t length,
                                 uint64_t rights)
 {
-    describe(mdl, address, length);
+    mdl->ByteCount = length;
+    mdl->ByteOffset = (uint16_t)BYTE_OFFSET(address);
     const uint64_t end = address + length;
     size_t done = 0;
     if (address > MM_HIGHEST_USER_ADDRESS)    // of the other half none is
@@ -97,7 +92,8 @@ void MmBuildMdlForNonPagedPool(MDL *mdl, const void *address, uint32_t length)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
-    describe(mdl, (uintptr_t)address, length);
+    mdl->ByteCount = length;
+    mdl->ByteOffset = (uint16_t)BYTE_OFFSET((uintptr_t)address);
     mdl->locked = 0;
     uint64_t count = BYTES_TO_PAGES((uint64_t)mdl->ByteOffset + length);
     for (uint64_t i = 0; i < count; i++) {

@@ -120,7 +120,7 @@ NTSTATUS mm_allocate(mm_space *space, uint64_t *base, uint64_t *size,
     if (*base && mm_next_used(space->cr3, pages.start, pages.end) != pages.end)
         status = STATUS_CONFLICTING_ADDRESSES;
     // The number of frames spares everybody the attempt.
-    else if (pages.start && length >> PAGE_SHIFT <= mm_available_frames() &&
+    else if (pages.start && length >> PAGE_SHIFT <= mm_available_frames &&
              mm_commit(space->cr3, pages, bits, &space->process->pages)) {
         *mm_page_entry(space->cr3, pages.start) |= MM_PTE_FIRST;
         space->process->pages += length >> PAGE_SHIFT;

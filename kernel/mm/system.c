@@ -38,7 +38,7 @@ void *mm_allocate_system_pages(uint32_t pages)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
-    if (pages + MM_FRAMES_FOR_IO > mm_available_frames())
+    if (pages + MM_FRAMES_FOR_IO > mm_available_frames)
         return NULL;
     return (void *)take((uint64_t)pages * PAGE_SIZE, NULL);
 }

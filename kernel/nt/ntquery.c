@@ -10,7 +10,7 @@
 
 #include "kernel/hal/hal.h"
 
-#define MAXIMUM_SNAPSHOT 0x100000u
+#define MAXIMUM_SNAPSHOT 0x1000000u    // some 500,000 IRPs
 
 // ---- The snapshot ---------------------------------------------------------
 
@@ -139,9 +139,9 @@ static NTSTATUS query_snapshot(void *buffer, uint32_t length,
 
     uint32_t needed = (uint32_t)snap.needed;
     NT_TRY(NT_PUT_OPTIONAL(returned, &needed));
-    return needed > length || needed > snap.room
-               ? STATUS_INFO_LENGTH_MISMATCH
-               : ke_copy_to_user(buffer, header, needed);
+    return needed > length      ? STATUS_INFO_LENGTH_MISMATCH
+           : needed > snap.room ? STATUS_INSUFFICIENT_RESOURCES
+                                : ke_copy_to_user(buffer, header, needed);
 }
 
 // Tells about the system. *returned: how much was stored, or is needed.
@@ -176,7 +176,7 @@ NTSTATUS NtQuerySystemInformation(SYSTEM_INFORMATION_CLASS class, void *buffer,
         uint64_t kept, kept_bytes;
         io_count_kept(&kept, &kept_bytes);
         SYSTEM_PERFORMANCE_INFORMATION counts = {
-            .AvailablePages = mm_available_frames(),
+            .AvailablePages = mm_available_frames,
             .PoolBytes = ex_pool_bytes - kept_bytes,
             .PoolBlocks = ex_pool_blocks - kept,
             .Handles = ob_handle_count, .Objects = ob_object_count,

@@ -84,7 +84,7 @@ KTEST(pool_refuses_the_impossible, "")
 KTEST(frames_come_back, "")
 {
     KIRQL old = KeRaiseIrqlToDpcLevel();    // nobody else takes one meanwhile
-    uint64_t before = mm_available_frames();
+    uint64_t before = mm_available_frames;
     PFN_NUMBER frame = mm_allocate_frame(0);
     uint64_t *page = frame ? mm_frame_to_virt(frame) : NULL;
     uint64_t sum = 0;
@@ -92,10 +92,10 @@ KTEST(frames_come_back, "")
         sum |= page[i];
         page[i] = ~0ull;
     }
-    uint64_t taken = mm_available_frames();
+    uint64_t taken = mm_available_frames;
     if (frame)
         mm_release_frame(frame);
-    uint64_t after = mm_available_frames();
+    uint64_t after = mm_available_frames;
     KeLowerIrql(old);
     EXPECT(frame && sum == 0);
     EXPECT(taken == before - 1 && after == before);
@@ -109,9 +109,9 @@ KTEST(system_pages_come_back, "")
     if (!first)
         return;
     mm_free_system_pages(first, PAGES);
-    uint64_t before = mm_available_frames();
+    uint64_t before = mm_available_frames;
     char *pages = mm_allocate_system_pages(PAGES);
-    EXPECT(pages && mm_available_frames() == before - PAGES);
+    EXPECT(pages && mm_available_frames == before - PAGES);
     if (!pages)
         return;
     bool zero = true;
@@ -122,7 +122,7 @@ KTEST(system_pages_come_back, "")
     EXPECT(!mm_is_kernel_address_valid(pages - 1));    // the guard page
     mm_free_system_pages(pages, PAGES);
     EXPECT(!mm_is_kernel_address_valid(pages));
-    EXPECT(mm_available_frames() == before);
+    EXPECT(mm_available_frames == before);
 }
 
 // ---- MDLs -----------------------------------------------------------------

@@ -46,6 +46,24 @@ static void names(void)
                  STATUS_OBJECT_NAME_INVALID);
     CHECK_STATUS(NtCreateFile(&file, FILE_READ_DATA, NULL, &iosb, 0, FILE_OPEN,
                               0), STATUS_OBJECT_NAME_INVALID);
+    rule("a device exists, is no directory, and has nothing below it");
+    static const char *const devices[] = { "\\??\\PhysicalDrive0",
+                                           "\\??\\CON" };
+    for (size_t i = 0; i < sizeof(devices) / sizeof(devices[0]); i++) {
+        char below[64];
+        snprintf(below, sizeof(below), "%s\\no\\such", devices[i]);
+        CHECK_STATUS(create(below, FILE_READ_DATA, FILE_OPEN, 0, &file, &iosb),
+                     STATUS_OBJECT_NAME_NOT_FOUND);
+        CHECK_STATUS(create(devices[i], FILE_READ_DATA, FILE_CREATE, 0, &file,
+                            &iosb), STATUS_OBJECT_NAME_COLLISION);
+        CHECK_STATUS(create(devices[i], FILE_READ_DATA, FILE_OPEN,
+                            FILE_DIRECTORY_FILE, &file, &iosb),
+                     STATUS_NOT_A_DIRECTORY);
+        CHECK_OK(create(devices[i], FILE_READ_DATA, FILE_OPEN_IF, 0, &file,
+                        &iosb));
+        CHECK_EQ(iosb.Information, FILE_OPENED);
+        CHECK_OK(NtClose(file));
+    }
     rule("a file is no directory, and the other way round");
     CHECK_STATUS(create("\\??\\B:\\bin", FILE_READ_DATA, FILE_OPEN,
                         FILE_NON_DIRECTORY_FILE, &file, &iosb),

@@ -192,6 +192,32 @@ static uint32_t new_records(uint32_t event, uint32_t id)
     return found;
 }
 
+// More requests than a megabyte has room for.
+static void large_snapshot(void)
+{
+    enum { COUNT = 34000, SIZE = 2 << 20 };
+    static IO_STATUS_BLOCK iosb;
+    IO_STATUS_BLOCK done;
+    HANDLE console = open_console(0);
+    SYSTEM_SNAPSHOT *snapshot = nt_allocate_pages(SIZE);
+    uint32_t returned = 0;
+    rule("a snapshot of a great many requests");
+    if (!CHECK(snapshot))
+        return;
+    for (uint32_t i = 0; i < COUNT; i++)
+        if (!CHECK_STATUS(NtReadFile(console, NULL, NULL, NULL, &iosb, buffer,
+                                     1, 0), STATUS_PENDING))
+            break;
+    CHECK_OK(NtQuerySystemInformation(SystemSnapshotInformation, snapshot, SIZE,
+                                      &returned));
+    CHECK(snapshot->Irps >= COUNT && returned > 1 << 20);
+    CHECK_OK(NtCancelIoFile(console, &done));
+    CHECK_OK(NtClose(console));
+    size_t size = 0;
+    CHECK_OK(NtFreeVirtualMemory(NtCurrentProcess(), (void **)&snapshot, &size,
+                                 MEM_RELEASE));
+}
+
 static void what_is_recorded(void)
 {
     HANDLE port = new_port(0);
@@ -312,6 +338,7 @@ int main(void)
 {
     system_information();
     snapshot();
+    large_snapshot();
     trace();
     what_is_recorded();
     the_rest();

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 #define FIRST_SIZE   (64 * 1024u)    // of a snapshot
-#define LARGEST_SIZE (1024 * 1024u)
+#define LARGEST_SIZE (16 * 1024 * 1024u)
 #define RECORDS      2048
 
 static uint64_t positions[RTL_PROCESSORS];    // in the trace rings
