@@ -59,6 +59,7 @@ static const struct {
     { CPUID_STANDARD, 4, "no time stamp counter (TSC)" },
     { CPUID_STANDARD, 9, "no local APIC (APIC)" },
     { CPUID_STANDARD, 24, "no way to save SSE registers (FXSR)" },
+    { CPUID_STANDARD, 25, "no SSE" },
     { CPUID_STANDARD, 26, "no SSE2" },
     { CPUID_EXTENDED, 11, "no system calls (SYSCALL)" },
     { CPUID_EXTENDED, 20, "no pages that cannot be executed (NX)" },

@@ -291,7 +291,7 @@ _Noreturn void kernel_main(uint32_t magic, uint32_t info)
 
     ps_init();
     io_cancel_of_threads = ps_cancel_io;
-    io_for_each_thread = ps_for_each_thread;
+    io_try_threads = ps_try_threads;
     if (!NT_SUCCESS(ps_create_system_thread(system_thread, &loader)))
         refuse("no memory for the first thread");
     ke_idle();

@@ -36,6 +36,7 @@ def tree_files(root):
                  root.rglob('*') if path.is_file()]
     return sorted(name for name in names if (root / name).is_file()
                   and not name.startswith(('build', '.git'))
+                  and not (root / Path(name).parts[0] / 'stamp').is_dir()
                   and '__pycache__' not in name)
 
 

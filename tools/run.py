@@ -15,6 +15,7 @@ The status is 0 if the program returned 0, 1 if it failed, 2 after a bugcheck
 """
 import argparse
 import os
+import select
 import subprocess
 import sys
 import tempfile
@@ -86,11 +87,21 @@ def build_command(debug, disks=None):
         number('CPUS', 1), os.environ.get('MEM') or '128M', iso=cd), kernel
 
 
+def output_is_gone():
+    """Whether nobody reads what we say: a closed terminal, a pipe's end."""
+    poll = select.poll()
+    poll.register(1, 0)
+    return bool(poll.poll(0))
+
+
 def wait(process):
     """Waits for process; Ctrl-C is the guest's or QEMU's, not ours."""
     while True:
         try:
-            return process.wait()
+            return process.wait(1)
+        except subprocess.TimeoutExpired:
+            if output_is_gone():
+                process.terminate()     # it would run on, and keep the disk
         except KeyboardInterrupt:
             pass
 
@@ -103,7 +114,7 @@ def run(quit_ok, extra=()):
     command += ['-chardev', 'stdio,id=com1,mux=on,signal=off,logfile='
                 + qemu.quote(log.name),
                 '-serial', 'chardev:com1', '-mon', 'chardev=com1']
-    terminal = sys.stdin.isatty() and termios.tcgetattr(sys.stdin)
+    terminal = sys.stdin and sys.stdin.isatty() and termios.tcgetattr(sys.stdin)
     print('To leave QEMU press Ctrl-A, then X.', flush=True)
     try:
         status = wait(subprocess.Popen(command,

@@ -35,23 +35,6 @@ bool con_probe(uint16_t base)
     return hal_in8(base + UART_SCRATCH) == UART_SCRATCH_PROBE;
 }
 
-// 115200 8N1, FIFOs on, an interrupt for each byte that comes. FIFOs that are
-// on already keep what somebody typed while we booted.
-//
-// IRQL:    == PASSIVE_LEVEL
-void con_enable(con_port *port)
-{
-    ASSERT_IRQL(==, PASSIVE_LEVEL);
-
-    hal_out8(port->base + UART_LINE_CONTROL, UART_LINE_8N1 | UART_LINE_DIVISOR);
-    hal_out8(port->base + UART_DATA, 1);
-    hal_out8(port->base + UART_INTERRUPT_ENABLE, 0);
-    hal_out8(port->base + UART_LINE_CONTROL, UART_LINE_8N1);
-    hal_out8(port->base + UART_FIFO_CONTROL, UART_FIFO_ENABLE);
-    hal_out8(port->base + UART_MODEM_CONTROL, UART_MODEM_ON);
-    hal_out8(port->base + UART_INTERRUPT_ENABLE, UART_ENABLE_RECEIVE);
-}
-
 // There is something to send: the ISR comes for it.
 //
 // IRQL:    == CON_IRQL, the interrupt's lock is held
@@ -114,6 +97,25 @@ static void receive(con_port *port, char byte)
         return;
     port->ring[port->head % CON_RING_SIZE] = byte;
     port->head++;    // after the byte: the DPC may look on another processor
+}
+
+// 115200 8N1, FIFOs on, an interrupt for each byte that comes. What somebody
+// typed while we booted is kept; turning the FIFOs on would clear it.
+//
+// IRQL:    == PASSIVE_LEVEL
+void con_enable(con_port *port)
+{
+    ASSERT_IRQL(==, PASSIVE_LEVEL);
+
+    hal_out8(port->base + UART_LINE_CONTROL, UART_LINE_8N1 | UART_LINE_DIVISOR);
+    hal_out8(port->base + UART_DATA, 1);
+    hal_out8(port->base + UART_INTERRUPT_ENABLE, 0);
+    hal_out8(port->base + UART_LINE_CONTROL, UART_LINE_8N1);
+    while (hal_in8(port->base + UART_LINE_STATUS) & UART_STATUS_DATA)
+        receive(port, (char)hal_in8(port->base + UART_DATA));
+    hal_out8(port->base + UART_FIFO_CONTROL, UART_FIFO_ENABLE);
+    hal_out8(port->base + UART_MODEM_CONTROL, UART_MODEM_ON);
+    hal_out8(port->base + UART_INTERRUPT_ENABLE, UART_ENABLE_RECEIVE);
 }
 
 // The UART has bytes, or wants some.

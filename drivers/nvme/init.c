@@ -165,13 +165,16 @@ static NTSTATUS start(nvme_controller *c)
 static NTSTATUS create_disk(DRIVER_OBJECT *driver, nvme_controller *c)
 {
     const uint8_t *namespace = c->identity[1];
-    uint8_t format = namespace[ID_FORMAT_IN_USE] & ID_FORMAT_MASK;
-    uint8_t shift = namespace[ID_FORMATS + format * ID_FORMAT_SIZE +
-                              ID_FORMAT_SECTOR];
+    const uint8_t *format = &namespace[ID_FORMATS];
+    format += (namespace[ID_FORMAT_IN_USE] & ID_FORMAT_MASK) * ID_FORMAT_SIZE;
+    uint8_t shift = format[ID_FORMAT_SECTOR];
     uint8_t transfer = c->identity[0][ID_MAX_TRANSFER];
     uint64_t sectors;
     memcpy(&sectors, namespace, sizeof(sectors));
-    if (!sectors || shift < SMALLEST_SECTOR_SHIFT || shift > PAGE_SHIFT)
+    // It begins with the bytes of metadata that go with each sector, which the
+    // device would move behind the buffer.
+    if (!sectors || shift < SMALLEST_SECTOR_SHIFT || shift > PAGE_SHIFT ||
+        format[0] || format[1])
         return STATUS_DEVICE_NOT_READY;
     if (!transfer || transfer > MAXIMUM_TRANSFER)
         transfer = MAXIMUM_TRANSFER;

@@ -156,8 +156,11 @@ void *ExAllocatePoolWithTag(POOL_TYPE type, size_t size, uint32_t tag)
     const KTHREAD *thread = KeGetCurrentThread();
     const uint8_t account = thread->Process->pool_account;
     // One of ring 3 whose process has much leaves the last to the others.
-    if (thread->fpu && mm_available_frames < MM_LAST_FRAMES &&
-        accounts[account] > MM_LAST_FRAMES / 2 * PAGE_SIZE)
+    // A large block needs page tables, too.
+    if (thread->fpu && accounts[account] + size >
+                           MM_LAST_FRAMES / 2 * PAGE_SIZE &&
+        mm_available_frames <
+            MM_LAST_FRAMES + BYTES_TO_PAGES(size) * 33 / 32)
         return NULL;
     pool_block *block = size <= EX_POOL_LARGE
                             ? take_small(size, type)

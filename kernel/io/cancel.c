@@ -133,8 +133,11 @@ static FILE_OBJECT *find_file(const io_filter *filter)
         RTL_FOR_EACH_RECORD(IRP, irp, &file->io.irps, ThreadListEntry)
             if (!irp->Cancel && matches(irp, filter))
                 found = file;
-        if (found)
+        if (found) {
             ObReferenceObject(found);
+            RemoveEntryList(&io_files);    // it begins anew behind it
+            InsertHeadList(&found->all_entry, &io_files);
+        }
         KeReleaseSpinLockFromDpcLevel(&file->io.lock);
         if (found)
             break;

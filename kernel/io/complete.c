@@ -166,24 +166,15 @@ static FORCEINLINE void complete_directly(IRP *irp)
 
 static void rundown_apc(KAPC *apc);
 
-typedef struct borrowing {
-    IRP *irp;                    // not ours any more when it is done
-    bool done;
-} borrowing;
-
 // From ps_for_each_thread: a thread of the process that still takes APCs. Its
 // lock is held, and the dispatcher's is taken behind it, as in psp_end_thread;
 // for that no lock may be held where requests are completed (IRP-07).
-static void try_to_borrow(ETHREAD *object, void *context)
+static bool try_to_borrow(ETHREAD *object, void *context)
 {
-    KTHREAD *thread = (KTHREAD *)object;    // with which it begins
-    borrowing *b = context;
-    if (b->done || thread->Process != b->irp->Thread->Process)
-        return;
-    KAPC *apc = &b->irp->Tail.Apc;
-    KeInitializeApc(apc, thread, complete_apc, rundown_apc, NULL, KernelMode,
-                    NULL);
-    b->done = KeInsertQueueApc(apc, NULL, NULL, IO_NO_INCREMENT);
+    IRP *irp = context;    // not ours any more when it is done
+    KeInitializeApc(&irp->Tail.Apc, (KTHREAD *)object, complete_apc,
+                    rundown_apc, NULL, KernelMode, NULL);
+    return KeInsertQueueApc(&irp->Tail.Apc, NULL, NULL, IO_NO_INCREMENT);
 }
 
 // The asking thread is gone; only port-bound requests outlive it. Whoever waits
@@ -191,10 +182,8 @@ static void try_to_borrow(ETHREAD *object, void *context)
 // process does it. Else it can wait for whoever takes the packet.
 static void complete_for_another(IRP *irp)
 {
-    borrowing b = { .irp = irp };
-    if (irp->UserEvent)
-        io_for_each_thread(try_to_borrow, &b);
-    if (!b.done)
+    if (!irp->UserEvent ||
+        !io_try_threads(irp->Thread->Process, try_to_borrow, irp))
         complete_directly(irp);
 }
 

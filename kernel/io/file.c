@@ -5,7 +5,7 @@
 KSPIN_LOCK io_files_lock;
 LIST_ENTRY io_files = { &io_files, &io_files };    // guarded by io_files_lock
 bool (*io_cancel_of_threads)(const io_filter *filter);
-void (*io_for_each_thread)(io_each_thread *each, void *context);
+bool (*io_try_threads)(KPROCESS *process, io_try_thread *try, void *context);
 
 // Opens an NT name; waits for the driver. The file keeps the reference to
 // the device that the name led to, and belongs to the top of its stack.

@@ -126,7 +126,9 @@ bool io_cancel(ke_io_slot *slot, const io_filter *filter);
 extern bool (*io_cancel_of_threads)(const io_filter *filter);    // main.c
 // ps_for_each_thread: calls each for every thread, a spin lock held.
 typedef void io_each_thread(ETHREAD *thread, void *context);
-extern void (*io_for_each_thread)(io_each_thread *each, void *context);
+typedef bool io_try_thread(ETHREAD *thread, void *context);
+extern bool (*io_try_threads)(KPROCESS *process, io_try_thread *try,
+                              void *context);
 // A dying thread: cancels what hangs on it and waits until that is done.
 // PASSIVE, special APCs enabled.
 void io_rundown_thread(void);

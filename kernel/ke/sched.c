@@ -208,15 +208,18 @@ void ki_finish_switch(void)
     ki_update_quantum(prcb);
 }
 
-// The best thread that is ready there and may run here, or NULL.
+// The best thread that is ready there and may run here, or NULL: also if the
+// first ones may not, as nobody is to wait until many were looked at.
 static KTHREAD *find_ready(const KPRCB *there, const KPRCB *here)
 {
-    for (uint32_t left = there->ready_summary; left;) {
+    for (uint32_t left = there->ready_summary, looks = 32; left;) {
         KPRIORITY priority = highest(left);
         RTL_FOR_EACH_RECORD(KTHREAD, thread, &there->ready[priority],
                             ready_entry)
             if (may_run_on(thread, here))
                 return thread;
+            else if (!--looks)
+                return NULL;
         left &= ~(1u << priority);
     }
     return NULL;

@@ -192,13 +192,17 @@ void ke_watchdog_progress(ki_watchdog *watchdog)
     ki_restore_interrupts(flags);
 }
 
+// If this comes late, the machine stood still (its QEMU was suspended), and its
+// devices, too: they get one more period.
 static void expire_watchdogs(const KPRCB *prcb, uint64_t now)
 {
     for (ki_watchdog *w = prcb->watchdogs; w; w = w->next) {
-        if (deadline(w) > now)
+        uint64_t due = deadline(w);
+        if (due > now)
             continue;
         ke_watchdog_note(w, now);    // once a period, until it is served
-        KeInsertQueueDpc(w->dpc, NULL, NULL);
+        if (now - due < w->timeout / 64)
+            KeInsertQueueDpc(w->dpc, NULL, NULL);
     }
 }
 
@@ -266,8 +270,10 @@ bool ki_remove_timer(KTIMER *timer)
 static void expire_timer(KTIMER *timer, uint64_t now)
 {
     ki_remove_timer(timer);
-    timer->Header.SignalState = 1;
-    ki_signal(&timer->Header, IO_NO_INCREMENT);
+    if (!timer->Header.SignalState) {    // else who waits lacks something else
+        timer->Header.SignalState = 1;
+        ki_signal(&timer->Header, IO_NO_INCREMENT);
+    }
     if (timer->Period) {
         uint64_t due = timer->node.key + (uint64_t)timer->Period * UNITS_PER_MS;
         ki_insert_timer(timer, MAX(due, now));

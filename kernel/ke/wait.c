@@ -121,9 +121,10 @@ void ki_signal(DISPATCHER_HEADER *object, KPRIORITY increment)
             entry = entry->Flink;
             continue;
         }
+        // It may have other blocks here, all of them behind this one.
+        LIST_ENTRY *before = entry->Blink;
         ki_unwait(thread, status, increment);
-        // It may have had several blocks here: begin again.
-        entry = object->WaitListHead.Flink;
+        entry = before->Flink;
     }
 }
 

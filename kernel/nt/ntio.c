@@ -271,7 +271,8 @@ NTSTATUS nt_write_array(HANDLE handle, const NT_ARRAY_WRITE *writes,
     if (file->Flags & FO_SYNCHRONOUS_IO)
         return STATUS_INVALID_PARAMETER;
     NTSTATUS status = STATUS_SUCCESS;
-    while (done < count && NT_SUCCESS(status)) {
+    while (done < count && NT_SUCCESS(status) &&
+           !PsGetCurrentThread()->terminating) {
         IRP *irps[MAXIMUM_ARRAY];
         uint32_t built, accepted, wanted = MIN(count - done, MAXIMUM_ARRAY);
         status = prepare_array(file, KE_USER_ELEMENT(writes, done), wanted,

@@ -36,12 +36,13 @@ volatile uint32_t ps_process_count;
 KSPIN_LOCK psp_lock;
 LIST_ENTRY psp_threads = { &psp_threads, &psp_threads };
 
+static uint32_t last_id;    // atomic
+
 // The next id of a process or a thread; they share the numbers.
 //
 // IRQL:    any level
 uint32_t psp_allocate_id(void)
 {
-    static uint32_t last_id;
     return __atomic_add_fetch(&last_id, ID_STEP, __ATOMIC_RELAXED);
 }
 
@@ -76,7 +77,9 @@ bool psp_let_go(EPROCESS *process, ETHREAD *thread)
 
     KIRQL old = KeAcquireSpinLockRaiseToDpc(&psp_lock);
     if (thread) {
+        RemoveEntryList(&thread->process_entry);
         RemoveEntryList(&thread->ThreadListEntry);
+        InitializeListHead(&thread->ThreadListEntry);    // ps_cancel_io looks
         if (!process->exiting)
             process->ExitStatus = thread->ExitStatus;
     }
@@ -117,9 +120,8 @@ void ps_terminate_process(EPROCESS *process, NTSTATUS status)
     if (!process->exiting) {
         process->exiting = true;
         process->ExitStatus = status;
-        PSP_FOR_EACH_THREAD(thread)
-            if (thread->process == process)
-                psp_end_thread(thread, status);
+        RTL_FOR_EACH_RECORD(ETHREAD, thread, &process->threads, process_entry)
+            psp_end_thread(thread, status);
     }
     KeReleaseSpinLock(&psp_lock, old);
 }
@@ -138,6 +140,7 @@ static NTSTATUS create_object(const char *name, EPROCESS **result)
         ObDereferenceObject(process);
         return status;
     }
+    InitializeListHead(&process->threads);
     ke_initialize_process(&process->Pcb, process->space.cr3);
     process->ObjectTable.process = process;
     process->Pcb.handles = &process->ObjectTable;
@@ -276,8 +279,9 @@ ETHREAD *ps_reference_by_id(const CLIENT_ID *id, bool is_thread)
 }
 
 // Asks what any thread of filter->process, or of all, has pending, and the
-// filter matches, to end: thread after thread in the order of their ids, as no
-// lock may be held where a request is completed (IRP-07).
+// filter matches, to end: thread after thread in the order of their ids, which
+// is that of the list, as no lock may be held where a request is completed
+// (IRP-07).
 //
 // IRQL:    == PASSIVE_LEVEL
 // Returns: whether there was one
@@ -286,25 +290,32 @@ bool ps_cancel_io(const io_filter *filter)
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
     bool found = false;
-    uint64_t after = 0;
-    for (;;) {
+    const uint64_t newest = last_id;    // who comes later is not meant
+    ETHREAD *thread = NULL;
+    do {
         ETHREAD *next = NULL;
         KIRQL old = KeAcquireSpinLockRaiseToDpc(&psp_lock);
-        PSP_FOR_EACH_THREAD(thread) {
-            uint64_t id = thread->Cid.UniqueThread;
-            if ((!filter->process || thread->Tcb.Process == filter->process) &&
-                id > after && (!next || id < next->Cid.UniqueThread))
-                next = thread;
+        // On from the last one; from the beginning, if that has ended.
+        uint64_t after = thread ? thread->Cid.UniqueThread : 0;
+        LIST_ENTRY *entry = thread && !IsListEmpty(&thread->ThreadListEntry)
+                                ? &thread->ThreadListEntry : &psp_threads;
+        while (!next && (entry = entry->Flink) != &psp_threads) {
+            ETHREAD *at = CONTAINING_RECORD(entry, ETHREAD, ThreadListEntry);
+            uint64_t id = at->Cid.UniqueThread;
+            if ((!filter->process || at->Tcb.Process == filter->process) &&
+                id > after && id <= newest)
+                next = at;
         }
         if (next)
             ObReferenceObject(next);
         KeReleaseSpinLock(&psp_lock, old);
-        if (!next)
-            return found;
-        after = next->Cid.UniqueThread;
-        found |= io_cancel(&next->Tcb.io, filter);
-        ObDereferenceObject(next);
-    }
+        if (thread)
+            ObDereferenceObject(thread);
+        thread = next;
+        if (thread)
+            found |= io_cancel(&thread->Tcb.io, filter);
+    } while (thread);
+    return found;
 }
 
 // Calls each for every thread; it must not block or take psp_lock.
@@ -318,4 +329,23 @@ void ps_for_each_thread(io_each_thread *each, void *context)
     PSP_FOR_EACH_THREAD(thread)
         each(thread, context);
     KeReleaseSpinLock(&psp_lock, old);
+}
+
+// Tries the threads of a process until one will do; try must not block or take
+// psp_lock.
+//
+// IRQL:    <= DISPATCH_LEVEL
+// Returns: whether one did
+bool ps_try_threads(KPROCESS *process, io_try_thread *try, void *context)
+{
+    ASSERT_IRQL(<=, DISPATCH_LEVEL);
+
+    bool done = false;
+    KIRQL old = KeAcquireSpinLockRaiseToDpc(&psp_lock);
+    RTL_FOR_EACH_RECORD(ETHREAD, thread, &((EPROCESS *)process)->threads,
+                        process_entry)
+        if ((done = try(thread, context)) == true)
+            break;
+    KeReleaseSpinLock(&psp_lock, old);
+    return done;
 }

@@ -10,6 +10,7 @@
 
 struct EPROCESS {
     KPROCESS Pcb;
+    LIST_ENTRY threads;            // psp_lock
     uint32_t UniqueProcessId, parent_id;
     char ImageFileName[16];
     mm_space space;
@@ -34,6 +35,7 @@ struct ETHREAD {
 
     // Guarded by psp_lock.
     LIST_ENTRY ThreadListEntry;
+    LIST_ENTRY process_entry;      // on its process's list
     volatile NTSTATUS ExitStatus;
     volatile bool terminating;   // ExitStatus is what it will be
 };
@@ -88,6 +90,8 @@ _Noreturn void ps_exit_thread(NTSTATUS status);    // the current one
 ETHREAD *ps_reference_by_id(const CLIENT_ID *id, bool is_thread);
 // The hook of io: asks what hangs on threads, and matches, to end.
 bool ps_cancel_io(const io_filter *filter);
+// The hook of io: tries a process's threads until one will do; DISPATCH_LEVEL.
+bool ps_try_threads(KPROCESS *process, io_try_thread *try, void *context);
 // Calls each() for every thread, a spin lock held at DISPATCH_LEVEL.
 void ps_for_each_thread(io_each_thread *each, void *context);
 

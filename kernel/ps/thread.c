@@ -93,9 +93,6 @@ static NTSTATUS prepare(ETHREAD *thread, EPROCESS *process,
                     ke_keep_apc, exit_normal, UserMode, NULL);
     thread->exit_apc.at_head = true;    // APC-03
     thread->ExitStatus = STATUS_PENDING;
-    thread->Tcb.id = psp_allocate_id();
-    thread->Cid.UniqueProcess = process->UniqueProcessId;
-    thread->Cid.UniqueThread = thread->Tcb.id;
     return STATUS_SUCCESS;
 }
 
@@ -105,15 +102,19 @@ static NTSTATUS prepare(ETHREAD *thread, EPROCESS *process,
 static void start_thread(ETHREAD *thread)
 {
     EPROCESS *process = thread->process;
-    ke_export_thread(thread->Tcb.id, (uint32_t)process->UniqueProcessId,
-                     process->ImageFileName);
     ObReferenceObject(thread);    // its own, until it is reaped
     __atomic_add_fetch(&ps_thread_count, 1, __ATOMIC_RELAXED);
     KIRQL old = KeAcquireSpinLockRaiseToDpc(&psp_lock);
+    thread->Tcb.id = psp_allocate_id();    // the list is sorted by them
+    thread->Cid.UniqueProcess = process->UniqueProcessId;
+    thread->Cid.UniqueThread = thread->Tcb.id;
     InsertTailList(&psp_threads, &thread->ThreadListEntry);
+    InsertTailList(&process->threads, &thread->process_entry);
     if (process->exiting)
         psp_end_thread(thread, process->ExitStatus);
     KeReleaseSpinLock(&psp_lock, old);
+    ke_export_thread(thread->Tcb.id, (uint32_t)process->UniqueProcessId,
+                     process->ImageFileName);
     ke_start_thread(&thread->Tcb);
 }
 
@@ -262,6 +263,7 @@ void ps_exit_thread(NTSTATUS status)
     // not even one that another processor is just telling us of. The exit APC,
     // if it is queued now, ends in the rundown.
     ps_terminate_thread(thread, status);
+    ob_reap();    // of the dead one is left: those who live need their stacks
     io_rundown_thread();    // CAN-08
     if (thread->user_stack)
         mm_free(&process->space, &thread->user_stack, &(uint64_t){ 0 });

@@ -26,6 +26,9 @@ def make(build, *goals, **variables):
     environment = {key: value for key, value in os.environ.items()
                    if key not in ('MAKEFLAGS', 'MFLAGS', 'MAKEOVERRIDES',
                                   'MAKELEVEL', 'ARGS', 'KOPTS')}
+    # Relative, as the way to us may have a blank.
+    build, *goals = (os.path.relpath(path, boot.ROOT)
+                     for path in (build, *goals))
     words = {'BUILD': build, 'EXTRA': '', 'FILES': '', 'KTESTS': '',
              **variables}
     done = subprocess.run(
@@ -81,7 +84,8 @@ def make_fixtures(made):
                         sorted(HERE.glob('programs/*.c'))),
          KTESTS=' '.join(os.path.relpath(path, boot.ROOT) for path in
                          sorted(HERE.glob('fa*/*.c'))),
-         FILES=' '.join(str(made.files / name) for name in FILES))
+         FILES=' '.join(os.path.relpath(made.files / name, boot.ROOT)
+                        for name in FILES))
 
 
 @pytest.fixture(scope='module')

@@ -192,6 +192,18 @@ def test_ps_shows_the_threads(shell):
     assert [row for row in rows if 'ps' in row and 'running' in row], said
 
 
+def test_what_is_typed_before_the_boot_is_kept(machine, fixtures):
+    m = machine(kernel=fixtures.kernel, initrd=fixtures.initrd, program=['sh'])
+    m.send('echo early; shutdown\r')
+    m.expect_status(qemu.PASSED)
+    assert '\nearly\n' in m.console, m.report('nothing was run')
+
+
+def test_exit_takes_a_number(shell):
+    for wrong in ('abc', '1 2', '""', '1x', '99999999999'):
+        assert 'usage: exit' in shell.run(f'exit {wrong}')
+
+
 def test_exit_starts_the_shell_again(shell):
     for status in (0, 3):
         shell.type(f'exit {status}\r')

@@ -4,6 +4,8 @@ transfers in several commands, a reset that sends the others again.
 What all disks do is in test_disk.py and test_device_faults.py, on either bus.
 """
 import re
+import signal
+import time
 
 import pytest
 
@@ -200,6 +202,30 @@ def test_a_controller_that_cannot_be_used_is_told(run, scratch):
                                 device='msix_qsize=1,max_ioqpairs=1')])
     assert 'TINT: driver nvme: status 0xC00000A3\n' in m.console
     assert ', 0 disks\n' in m.console
+
+
+@pytest.mark.parametrize('format', ['ms=8,mset=1', 'ms=8,pi=1'])
+def test_a_namespace_with_metadata_is_refused(run, scratch, format):
+    """The device would move more bytes than the buffer has."""
+    disk = scratch(MIB)
+    m = run('true', extra=(
+        '-drive', f'if=none,id=ns,format=raw,file={qemu.quote(disk)}',
+        '-device', 'nvme,id=n,serial=n',
+        '-device', f'nvme-ns,drive=ns,bus=n,{format}'))
+    assert 'TINT: driver nvme: status 0xC00000A3\n' in m.console
+    assert ', 0 disks\n' in m.console
+
+
+def test_a_machine_that_stood_still_blames_no_disk(started):
+    """QEMU is suspended for longer than a request may take."""
+    shell, m, disk = started('iotimeout=3')
+    shell.start('flood 0 2', 'sent 2')
+    m.process.send_signal(signal.SIGSTOP)
+    time.sleep(4)
+    m.process.send_signal(signal.SIGCONT)
+    hear(m)
+    assert ended(m)['success'] == 2
+    assert disk.read_bytes()[:2 * SECTOR] == sectors(2)
 
 
 # ---- As QEMU sees it --------------------------------------------------------

@@ -132,7 +132,7 @@ int main(int argc, char **argv)
     if (length > UINT64_MAX / 2 - offset)
         length = UINT64_MAX / 2 - offset;
     const char *name = argv[1];
-    if (strlen(name) < 3 && strspn(name, "0123456789") == strlen(name))
+    if (*name && strlen(name) < 3 && strspn(name, "0123456789") == strlen(name))
         return dump_disk(name, offset, length);
     return dump_file(name, offset, argc > 3 ? length : UINT64_MAX / 4);
 }

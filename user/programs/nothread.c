@@ -458,7 +458,8 @@ static void conclude(const struct job *job, unsigned halted)
            job->writes == 1 ? " and did not wait in it"
                             : "s and waited in none",
            flying, flying == 1 ? "" : "s",
-           others ? "them, only other programs' on theirs" : "I/O",
+           others ? "them (other programs wait in\n  requests of their own)"
+                  : "I/O",
            halted / 10, halted % 10);
     printf("  A write in flight is an entry in a queue, then the disk's own"
            " business. At its\n  end an interrupt borrowed a processor, and"

@@ -135,8 +135,15 @@ static int run_wait(int count, char **words)
 
 static int run_exit(int count, char **words)
 {
+    char *end = "";
+    long code = count > 1 ? strtol(words[1], &end, 0) : last_status;
+    if (count > 2 || *end || (count == 2 && !*words[1]) ||
+        (code != (int)code && code != (uint32_t)code)) {
+        fprintf(stderr, "usage: exit [STATUS]\n");
+        return 2;
+    }
     ending = true;
-    return count > 1 ? atoi(words[1]) : last_status;
+    return (int)code;
 }
 
 static int run_history(int count, char **words)
@@ -251,7 +258,7 @@ static int run_program(int count, char **words, bool background)
                                        &process, &thread);
     *input = keys;
     if (status == STATUS_OBJECT_NAME_NOT_FOUND ||
-        status == STATUS_OBJECT_NAME_INVALID) {
+        status == STATUS_OBJECT_NAME_INVALID || !*words[0]) {
         printf("%s: not found\n", words[0]);
         return NOT_FOUND;
     }
