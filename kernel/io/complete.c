@@ -166,8 +166,8 @@ static FORCEINLINE void complete_directly(IRP *irp)
 
 static void rundown_apc(KAPC *apc);
 
-// From ps_for_each_thread: a thread of the process that still takes APCs. Its
-// lock is held, and the dispatcher's is taken behind it, as in psp_end_thread;
+// From ps_try_threads: true if the thread still takes APCs. The list's lock is
+// held, and the dispatcher's is taken behind it, as in psp_end_thread;
 // for that no lock may be held where requests are completed (IRP-07).
 static bool try_to_borrow(ETHREAD *object, void *context)
 {

@@ -124,8 +124,7 @@ typedef struct io_filter {        // NULL: any
 bool io_cancel(ke_io_slot *slot, const io_filter *filter);
 // The same for the slots of all threads, or of filter->process's. PASSIVE.
 extern bool (*io_cancel_of_threads)(const io_filter *filter);    // main.c
-// ps_for_each_thread: calls each for every thread, a spin lock held.
-typedef void io_each_thread(ETHREAD *thread, void *context);
+// ps_try_threads: tries a process's threads until one will do; a lock is held.
 typedef bool io_try_thread(ETHREAD *thread, void *context);
 extern bool (*io_try_threads)(KPROCESS *process, io_try_thread *try,
                               void *context);

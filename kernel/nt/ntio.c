@@ -92,6 +92,7 @@ static NTSTATUS attach_copy(IRP *irp, void *input, uint32_t input_length,
     if (!ke_is_user_range(input, input_length) ||
         !ke_is_user_range(output, output_length))
         return STATUS_ACCESS_VIOLATION;
+    NT_TRY(nt_probe_output(output, output_length));
     size_t size = MAX(input_length, output_length);
     irp->SystemBuffer = ExAllocatePoolWithTag(ex_pool_for_io, size, IO_TAG);
     if (!irp->SystemBuffer)
@@ -99,7 +100,6 @@ static NTSTATUS attach_copy(IRP *irp, void *input, uint32_t input_length,
     memset(irp->SystemBuffer, 0, size);
     irp->UserBuffer = output;
     irp->UserBufferLength = output_length;
-    NT_TRY(nt_probe_output(output, output_length));
     return ke_copy_from_user(irp->SystemBuffer, input, input_length);
 }
 

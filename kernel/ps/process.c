@@ -321,7 +321,7 @@ bool ps_cancel_io(const io_filter *filter)
 // Calls each for every thread; it must not block or take psp_lock.
 //
 // IRQL:    <= DISPATCH_LEVEL
-void ps_for_each_thread(io_each_thread *each, void *context)
+void ps_for_each_thread(ps_each_thread *each, void *context)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 

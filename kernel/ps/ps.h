@@ -93,7 +93,8 @@ bool ps_cancel_io(const io_filter *filter);
 // The hook of io: tries a process's threads until one will do; DISPATCH_LEVEL.
 bool ps_try_threads(KPROCESS *process, io_try_thread *try, void *context);
 // Calls each() for every thread, a spin lock held at DISPATCH_LEVEL.
-void ps_for_each_thread(io_each_thread *each, void *context);
+typedef void ps_each_thread(ETHREAD *thread, void *context);
+void ps_for_each_thread(ps_each_thread *each, void *context);
 
 // ---- The hooks of ke that main.c wires ------------------------------------
 
