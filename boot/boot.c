@@ -107,7 +107,8 @@ static void read_pvh(const hvm_start_info *info)
         add_memory(&memory[i]);
     if (info->command_line)
         set_command_line(physical(info->command_line), SIZE_MAX);
-    const memory_entry *module = physical(info->modules);    // begins so, too
+    // An hvm_modlist_entry begins with base and length, as well.
+    const memory_entry *module = physical(info->modules);
     if (info->module_count)
         block->initrd = (MEMORY_RANGE){ module->base,
                                         module->base + module->length };

@@ -100,7 +100,8 @@ static void receive(con_port *port, char byte)
 }
 
 // 115200 8N1, FIFOs on, an interrupt for each byte that comes. What somebody
-// typed while we booted is kept; turning the FIFOs on would clear it.
+// typed while we booted is kept; turning the FIFOs on would clear it. Until the
+// last line the UART asks for no interrupt: nobody else receives.
 //
 // IRQL:    == PASSIVE_LEVEL
 void con_enable(con_port *port)

@@ -155,8 +155,8 @@ void *ExAllocatePoolWithTag(POOL_TYPE type, size_t size, uint32_t tag)
     ASSERT(tag);
     const KTHREAD *thread = KeGetCurrentThread();
     const uint8_t account = thread->Process->pool_account;
-    // One of ring 3 whose process has much leaves the last to the others.
-    // A large block needs page tables, too.
+    // One of ring 3 whose process has much leaves the last to the others: what
+    // is there behind this block and its page tables (a 32nd is plenty).
     if (thread->fpu && accounts[account] + size >
                            MM_LAST_FRAMES / 2 * PAGE_SIZE &&
         mm_available_frames <

@@ -58,6 +58,7 @@ int64_t ke_query_system_time(void);     // 100 ns since 1601
 typedef struct ki_watchdog {
     struct ki_watchdog *next;    // of the same processor
     volatile uint64_t due;       // TSC
+    uint64_t excused;            // the due that was a second chance; its clock
     volatile bool busy;
     uint64_t timeout;            // TSC ticks
     KDPC *dpc;

@@ -208,8 +208,10 @@ void ki_finish_switch(void)
     ki_update_quantum(prcb);
 }
 
-// The best thread that is ready there and may run here, or NULL: also if the
-// first ones may not, as nobody is to wait until many were looked at.
+// The best thread that is ready there and may run here, or NULL. All that wait
+// for their own processor may, at the first look. Of another's threads no more
+// than 32 are looked at, as everybody waits for the dispatcher lock meanwhile:
+// a processor may idle beside a 33rd.
 static KTHREAD *find_ready(const KPRCB *there, const KPRCB *here)
 {
     for (uint32_t left = there->ready_summary, looks = 32; left;) {

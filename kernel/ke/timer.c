@@ -164,7 +164,7 @@ void ke_register_watchdog(ki_watchdog *watchdog, uint64_t timeout_100ns,
     watchdog->dpc = dpc;
     watchdog->processor = dpc->Number ? dpc->Number - 1u : 0;
     watchdog->busy = false;
-    watchdog->due = 0;
+    watchdog->due = watchdog->excused = 0;
     KPRCB *prcb = ki_processor[watchdog->processor];
     watchdog->next = prcb->watchdogs;
     __atomic_store_n(&prcb->watchdogs, watchdog, __ATOMIC_RELEASE);
@@ -192,8 +192,9 @@ void ke_watchdog_progress(ki_watchdog *watchdog)
     ki_restore_interrupts(flags);
 }
 
-// If this comes late, the machine stood still (its QEMU was suspended), and its
-// devices, too: they get one more period.
+// If this comes late, by a small part of the period, the machine may have stood
+// still (its QEMU was suspended), and its devices, too: they get one more. Only
+// one: on a host that always lets us come late, time-outs come all the same.
 static void expire_watchdogs(const KPRCB *prcb, uint64_t now)
 {
     for (ki_watchdog *w = prcb->watchdogs; w; w = w->next) {
@@ -201,8 +202,10 @@ static void expire_watchdogs(const KPRCB *prcb, uint64_t now)
         if (due > now)
             continue;
         ke_watchdog_note(w, now);    // once a period, until it is served
-        if (now - due < w->timeout / 64)
+        if (now - due < w->timeout / 64 || due == w->excused)
             KeInsertQueueDpc(w->dpc, NULL, NULL);
+        else
+            w->excused = w->due;
     }
 }
 

@@ -263,7 +263,9 @@ void ps_exit_thread(NTSTATUS status)
     // not even one that another processor is just telling us of. The exit APC,
     // if it is queued now, ends in the rundown.
     ps_terminate_thread(thread, status);
-    ob_reap();    // of the dead one is left: those who live need their stacks
+    // While no processor idles nobody else frees what the dead before us had,
+    // and the living may be short of it.
+    ob_reap();
     io_rundown_thread();    // CAN-08
     if (thread->user_stack)
         mm_free(&process->space, &thread->user_stack, &(uint64_t){ 0 });

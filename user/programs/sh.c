@@ -135,15 +135,16 @@ static int run_wait(int count, char **words)
 
 static int run_exit(int count, char **words)
 {
-    char *end = "";
-    long code = count > 1 ? strtol(words[1], &end, 0) : last_status;
-    if (count > 2 || *end || (count == 2 && !*words[1]) ||
-        (code != (int)code && code != (uint32_t)code)) {
+    uint64_t code = (uint32_t)last_status;
+    bool minus = count > 1 && *words[1] == '-';
+    if (count > 2 || (count == 2 && !rtl_parse_number(words[1] + minus,
+                                                      &code)) ||
+        code > UINT32_MAX) {
         fprintf(stderr, "usage: exit [STATUS]\n");
         return 2;
     }
     ending = true;
-    return (int)code;
+    return minus ? -(int)code : (int)code;
 }
 
 static int run_history(int count, char **words)
