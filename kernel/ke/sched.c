@@ -208,10 +208,8 @@ void ki_finish_switch(void)
     ki_update_quantum(prcb);
 }
 
-// The best thread that is ready there and may run here, or NULL. All that wait
-// for their own processor may, at the first look. Of another's threads no more
-// than 32 are looked at, as everybody waits for the dispatcher lock meanwhile:
-// a processor may idle beside a 33rd.
+// The best thread that is ready there and may run here, or NULL. 32 are looked
+// at, as all wait for the lock meanwhile: a processor may idle beside a 33rd.
 static KTHREAD *find_ready(const KPRCB *there, const KPRCB *here)
 {
     for (uint32_t left = there->ready_summary, looks = 32; left;) {

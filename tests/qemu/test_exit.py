@@ -73,14 +73,18 @@ def test_without_the_exit_device_power_goes_off(fixtures):
 
 # ---- The launcher -----------------------------------------------------------
 
+def environment(build, variables):
+    return {**{key: value for key, value in os.environ.items()
+               if key not in ('ARGS', 'KOPTS', 'CPUS', 'MEM', 'DISK', 'SPEED',
+                              'ISO')},
+            'BUILD': str(build), **variables}
+
+
 def launch(build=boot.BUILD, arguments=(), typed=b'', **variables):
     """Runs tools/run.py; its status and what it printed."""
-    environment = {key: value for key, value in os.environ.items()
-                   if key not in ('ARGS', 'KOPTS', 'CPUS', 'MEM', 'DISK',
-                                  'SPEED', 'ISO')}
     done = subprocess.run(
         [sys.executable, RUN, *arguments], input=typed, cwd=boot.ROOT,
-        env={**environment, 'BUILD': str(build), **variables}, timeout=120,
+        env=environment(build, variables), timeout=120,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     return done.returncode, done.stdout.decode('latin-1').replace('\r', '')
 
@@ -121,6 +125,23 @@ def test_the_launcher_refuses_what_it_does_not_know(folder, variables):
     status, said = launch(folder, ARGS='true', **variables)
     assert status == 3, said
     assert 'Traceback' not in said and said.strip()
+
+
+def test_the_launcher_ends_with_who_reads_it(folder):
+    """Nobody sees what the shell says any more, and its keys may still come."""
+    with subprocess.Popen(
+            [sys.executable, RUN], cwd=boot.ROOT, stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            env=environment(folder, {'ARGS': 'sh'})) as process:
+        said = b''
+        while b'tint>' not in said:
+            said += process.stdout.read1()
+            assert process.poll() is None, said
+        process.stdout.close()
+        try:
+            assert process.wait(60) != 0
+        finally:
+            process.terminate()
 
 
 def test_the_launcher_without_a_build(tmp_path):

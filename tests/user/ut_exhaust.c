@@ -80,7 +80,9 @@ static void close_behind_requests(uint32_t rounds)
         status = NtReadFile(disk, NULL, NULL, NULL, (IO_STATUS_BLOCK *)&iosb,
                             sector, sizeof(sector), 0);
         NtClose(disk);
-        while (status == STATUS_PENDING && iosb.Status == STATUS_PENDING)
+        if (!CHECK_STATUS(status, STATUS_PENDING))
+            return;
+        while (iosb.Status == STATUS_PENDING)
             continue;
     }
 }
