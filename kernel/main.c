@@ -285,7 +285,8 @@ _Noreturn void kernel_main(uint32_t magic, uint32_t info)
     if (!NT_SUCCESS(hal_init_apics(MmMapIoSpace)))
         refuse("no ACPI table of processors and interrupts (MADT)");
     KeGetCurrentPrcb()->apic_id = hal_lapic_id();
-    hal_calibrate_clock();
+    if (!hal_calibrate_clock())
+        refuse("no 82C54 timer (PIT), which the clocks are measured by");
     ke_init_time();
     ke_init_export();
 

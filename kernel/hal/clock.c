@@ -13,6 +13,7 @@ enum {
     PIT_CHANNEL0 = 0x40, PIT_COMMAND = 0x43, PIT_IRQ = 0,
     PIT_MODE0 = 0x30,             // channel 0, both bytes, interrupt at zero
     PIT_READ_BACK0 = 0xC2,        // channel 0: status, then the count
+    PIT_READ_STATUS0 = 0xE2,
     PIT_OUTPUT = 0x80,            // in the status: zero was reached
     PIT_HZ = 1193182, ROUNDS = 3, ROUND_TICKS = PIT_HZ / 100,    // 10 ms
     DIVIDE_SHIFT_MAX = 7,         // by 128
@@ -100,10 +101,14 @@ static __attribute__((noinline)) void measure(void)
 // they are again afterwards, as PIT and timer.
 //
 // IRQL:    <= DISPATCH_LEVEL
-void hal_calibrate_clock(void)
+// Returns: false if there is no PIT, whose interrupt would never come
+bool hal_calibrate_clock(void)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
 
+    hal_out8(PIT_COMMAND, PIT_READ_STATUS0);
+    if (hal_in8(PIT_CHANNEL0) == 0xFF)    // nobody answers: no status is that
+        return false;
     hal_tsc_frequency = timer_frequency = UINT64_MAX;
     hal_connect_irq(PIT_IRQ, HAL_VECTOR_DEVICE_FIRST, hal_lapic_id(), false,
                     false);
@@ -112,6 +117,7 @@ void hal_calibrate_clock(void)
     hal_connect_irq(PIT_IRQ, 0, 0, false, false);
     hal_out8(PIT_COMMAND, PIT_MODE0);    // a mode without a count: stopped
     hal_disarm_timer();
+    return true;
 }
 
 // TSC ticks in units of 100 ns.

@@ -77,8 +77,8 @@ extern uint8_t hal_processor_apic_id[MAXIMUM_PROCESSORS];
 void hal_init_lapic(void);
 uint32_t hal_lapic_id(void);                   // of this processor
 // Measures TSC and local APIC timer against the PIT, asleep in hlt. Interrupts
-// are off before and after; ends with the PIT silent.
-void hal_calibrate_clock(void);
+// are off before and after; ends with the PIT silent. false: there is none.
+bool hal_calibrate_clock(void);
 
 // ---- Local APIC ------------------------------------------------------------
 

@@ -107,6 +107,14 @@ def test_a_processor_that_lacks_something_is_refused(run, cpu, missing):
     assert len(lines) == 1 and missing in lines[0]
 
 
+@pytest.mark.parametrize('off, missing', [('pit=off', 'PIT'),
+                                          ('acpi=off', 'MADT')])
+def test_a_machine_that_lacks_something_is_refused(run, off, missing):
+    m = run('true', extra=['-machine', off], expect=qemu.BUGCHECK)
+    lines = [line for line in m.console.splitlines() if line]
+    assert len(lines) == 1 and missing in lines[0]
+
+
 def test_no_initrd_is_refused(run):
     m = run('true', initrd='', expect=qemu.BUGCHECK)
     assert 'no initrd' in m.console and 'STOP' not in m.console
