@@ -18,6 +18,7 @@ import grade
 import qemu
 
 from harness import boot, ktap
+from lab import tree_files
 from labs import build, parts, results
 
 from mutants import MUTANTS
@@ -93,6 +94,14 @@ def test_the_tree_builds_and_boots(machine, scratch, tmp_path, lab):
                             str(lab), '--to', folder], capture_output=True)
     assert again.returncode != 0
     shutil.rmtree(folder)
+
+
+def test_what_was_built_is_not_handed_out(tmp_path):
+    """Whatever folder it was built in: a build leaves its stamps there."""
+    for name in ('kernel/a.c', 'build/a.o', 'out/stamp/free', 'out/a.o'):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert tree_files(tmp_path) == ['kernel/a.c']
 
 
 # ---- Grades -------------------------------------------------------------------

@@ -247,6 +247,33 @@ static void synchronous(void)
     NtClose(file);
 }
 
+enum { MANY = 400000 };
+
+static uint32_t sent;
+
+static NTSTATUS write_many(void *disk)
+{
+    static IO_STATUS_BLOCK iosb;
+    NT_ARRAY_WRITE *writes = nt_allocate_pages(MANY * sizeof(*writes));
+    for (uint32_t i = 0; i < MANY; i++)
+        writes[i].IoStatusBlock = &iosb;    // no bytes: each ends in the call
+    return nt_write_array(disk, writes, MANY, &sent);
+}
+
+static void in_an_array(void)
+{
+    rule("terminating a thread in an array of writes: no further one is sent");
+    HANDLE disk = open_disk(0);
+    sent = MANY;
+    HANDLE thread = new_thread(write_many, disk, 0);
+    while (*(volatile uint32_t *)&sent == MANY)    // the call says 0 first
+        NtDelayExecution(false, MS(1));
+    CHECK_OK(NtTerminateThread(thread, 5));
+    CHECK_STATUS(join(thread), 5);
+    CHECK(sent < MANY);
+    NtClose(disk);
+}
+
 static void at_the_disk(void)
 {
     rule("CAN-05: each request completes once, in full or cancelled");
@@ -363,6 +390,7 @@ int main(void)
     by_thread();
     without_thread();
     synchronous();
+    in_an_array();
     at_the_disk();
     return ktap_end();
 }
