@@ -312,78 +312,8 @@ static void at_the_disk(void)
     NtClose(port);
 }
 
-// The ticks that it takes to cancel COUNT reads of one console file, the least
-// of three; others: of a second file, which come before them.
-static int64_t ticks_to_cancel(bool others)
-{
-    enum { COUNT = 5000 };
-    int64_t least = INT64_MAX;
-    for (int try = 0; try < 3; try++) {
-        HANDLE files[] = { open_console(0), open_console(0) };
-        int64_t begin, end;
-        IO_STATUS_BLOCK done;
-        for (uint32_t i = 0; i < 2 * COUNT; i++)
-            if (i >= COUNT || others)
-                CHECK_STATUS(NtReadFile(files[i / COUNT], NULL, NULL, NULL,
-                                        iosbs, buffer, 1, 0), STATUS_PENDING);
-        CHECK_OK(NtQueryPerformanceCounter(&begin, NULL));
-        CHECK_OK(NtCancelIoFile(files[1], &done));
-        CHECK_OK(NtQueryPerformanceCounter(&end, NULL));
-        least = end - begin < least ? end - begin : least;
-        NtClose(files[0]);
-        NtClose(files[1]);
-    }
-    return least;
-}
-
-static NTSTATUS sleep_long(void *argument)
-{
-    (void)argument;
-    return NtDelayExecution(false, LONG);
-}
-
-// The ticks that it takes to cancel a file's one request beside count threads
-// that sleep, the least of five.
-static int64_t ticks_beside(uint32_t count)
-{
-    static HANDLE threads[500];
-    int64_t least = INT64_MAX;
-    HANDLE console = open_console(0);
-    for (uint32_t i = 0; i < count; i++)
-        CHECK_OK(NtCreateThreadEx(&threads[i], ALL_ACCESS, NULL,
-                                  NtCurrentProcess(), (void *)sleep_long, NULL,
-                                  0, 4096));
-    for (int try = 0; try < 5; try++) {
-        int64_t begin, end;
-        IO_STATUS_BLOCK done;
-        CHECK_STATUS(NtReadFile(console, NULL, NULL, NULL, iosbs, buffer, 1, 0),
-                     STATUS_PENDING);
-        CHECK_OK(NtQueryPerformanceCounter(&begin, NULL));
-        CHECK_OK(NtCancelIoFileEx(console, NULL, &done));
-        CHECK_OK(NtQueryPerformanceCounter(&end, NULL));
-        least = end - begin < least ? end - begin : least;
-    }
-    for (uint32_t i = 0; i < count; i++) {
-        CHECK_OK(NtTerminateThread(threads[i], 0));
-        CHECK_OK(join(threads[i]));
-    }
-    NtClose(console);
-    return least;
-}
-
-static void behind_others(void)
-{
-    rule("to cancel many does not mean to look at all others for each");
-    int64_t alone = ticks_to_cancel(false), behind = ticks_to_cancel(true);
-    CHECK(behind < 10 * alone);
-    rule("nor does it mean to look at all threads for each thread");
-    int64_t few = ticks_beside(100), many = ticks_beside(500);
-    CHECK(many < 12 * few);
-}
-
 int main(void)
 {
-    behind_others();
     by_file();
     by_port();
     on_its_way();
