@@ -10,7 +10,6 @@
 // Bugcheck codes, Windows' own: X(name, code, the broken rule of
 // docs/NT-SEMANTICS.md if it is always the same).
 #define BUGCHECK_CODES(X)                              \
-    X(IRQL_NOT_LESS_OR_EQUAL, 0x0A, "")                \
     X(REFERENCE_BY_POINTER, 0x18, "")                  \
     X(KMODE_EXCEPTION_NOT_HANDLED, 0x1E, "")           \
     X(PHASE1_INITIALIZATION_FAILED, 0x32, "")          \

@@ -273,8 +273,9 @@ _Noreturn void kernel_main(uint32_t magic, uint32_t info)
     KeGetCurrentThread()->Process->DirectoryTableBase = mm_kernel_cr3;
     ke_is_readable = mm_is_kernel_address_valid;
     ex_init_pool();
-    if (!init_trace(0))
-        refuse("no memory for the trace ring");
+    KeGetCurrentPrcb()->dpc_stack = new_stack();    // no interrupt came yet
+    if (!KeGetCurrentPrcb()->dpc_stack || !init_trace(0))
+        refuse("no memory for the DPC stack or the trace ring");
     ke_hook = (ke_hooks){ .services = nt_services,
                           .service_count = NT_SERVICE_COUNT,
                           .user_fault = ps_user_fault,

@@ -1,9 +1,8 @@
 // ntabi.h - all that ring 3 shares with the kernel.
 //
 // The services and their numbers, the status codes, and every structure that
-// crosses the border. user/include/ntdll.h is this file and nothing else, so a
-// program and the kernel can never disagree. Values are Windows' own wherever
-// Windows has one.
+// crosses the border. user/include/ntdll.h includes it, so a program and the
+// kernel can never disagree. Values are Windows' own wherever Windows has one.
 
 #pragma once
 
@@ -415,7 +414,7 @@ typedef enum TRACE_EVENT {
     TRACE_APC_OUT,        // thread   -          10
     TRACE_IRP_DONE,       // IRP      -          10 status stored
     TRACE_PORT_INSERT,    // IRP or 0 depth      10 packet in the port
-    TRACE_PORT_REMOVE,    // IRP or 0 depth      11 a thread took it; 0, a post,
+    TRACE_PORT_REMOVE,    // IRP or 0 -          11 a thread took it; 0, a post,
                           //                     only beside PORT_INSERT
     TRACE_USER_APC,       // thread   -          10 user APC to ring 3
     TRACE_SERVICE,        // number   -          1  system call begins
@@ -437,7 +436,7 @@ typedef enum TRACE_EVENT {
 // STATUS_NO_MORE_FILES at the end. NtCreateUserProcess starts a program; the
 // three standard handles are given to it as duplicates.
 //
-// Ours, the last five:
+// Ours, the last six:
 //   nt_write_array starts count writes on an asynchronous handle as NtWriteFile
 //     would, one after the other, but in one call: the device hears of up to 64
 //     at once. *sent writes were accepted; if that is not all, the status is

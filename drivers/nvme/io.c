@@ -254,15 +254,17 @@ bool nvme_isr(KINTERRUPT *, void *context)
 }
 
 // Takes the answer at head. Its request is done and goes behind the last one,
-// or is the first in line for its next command. False: the device has written
-// none.
+// or is the first in line for its next command; one to no command of ours is
+// passed over. False: the device has written none.
 static FORCEINLINE bool take_answer(nvme_queue *q, uint32_t head, IRP ***last)
 {
     const nvme_completion *entry = &q->cq[head];
     uint16_t answer = __atomic_load_n(&entry->status, __ATOMIC_ACQUIRE);
     if ((answer & NVME_PHASE) != q->phase)
         return false;
-    IRP **slot = &q->slots[entry->id], *irp = *slot;
+    IRP **slot = &q->slots[entry->id], *irp;
+    if (entry->id > q->last || !(irp = *slot))
+        return true;
     nvme_request *request = request_of(irp);
     NTSTATUS status = nvme_status(answer);
     *slot = NULL;

@@ -22,9 +22,8 @@
 // Registers, of 32 bits, and their bits (section 3.1).
 enum {
     NVME_CAP = 0, NVME_CC = 5, NVME_CSTS = 7, NVME_AQA = 9, NVME_ASQ = 10,
-    NVME_ACQ = 12, NVME_DOORBELLS = 1024,
+    NVME_ACQ = 12, NVME_CC_SHUTDOWN = 0x4000,
     NVME_CC_ENABLE = 0x460001,    // entries of 64 and 16 bytes, EN
-    NVME_CC_SHUTDOWN = 0x4000,
     NVME_CSTS_READY = 0x01, NVME_CSTS_SHUT_DOWN = 0x08,
 };
 

@@ -13,9 +13,7 @@
 
 #include "kernel/ex/ex.h"
 
-#include "kernel/ke/ke.h"
 #include "kernel/mm/mm.h"
-#include "kernel/rtl/rtl.h"
 
 typedef struct pool_block {
     uint32_t tag;          // 0: free

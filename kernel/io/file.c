@@ -12,8 +12,7 @@ bool (*io_try_threads)(KPROCESS *process, io_try_thread *try, void *context);
 //
 // IRQL:    == PASSIVE_LEVEL
 // Returns: the driver's status, STATUS_OBJECT_NAME_NOT_FOUND,
-//          STATUS_OBJECT_NAME_INVALID, STATUS_OBJECT_TYPE_MISMATCH,
-//          STATUS_INSUFFICIENT_RESOURCES
+//          STATUS_OBJECT_NAME_INVALID, STATUS_INSUFFICIENT_RESOURCES
 NTSTATUS io_create_file(const char *name, ACCESS_MASK access,
                         uint32_t disposition, uint32_t options,
                         FILE_OBJECT **result, uintptr_t *information)

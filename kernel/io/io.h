@@ -25,7 +25,7 @@ struct FILE_OBJECT {
     void *FsContext;             // the driver's
     uint32_t Flags;
     NTSTATUS FinalStatus;        // of the last synchronous request
-    char *FileName;              // what remained of the name; pool, or NULL
+    char *FileName;              // what remained of the name; behind us
 
     // Set once; guarded by io.lock while it is being set.
     KQUEUE *CompletionPort;      // referenced

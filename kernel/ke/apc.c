@@ -205,7 +205,6 @@ static void deliver_kernel_apcs(KTHREAD *thread)
         if (special || !apc.NormalRoutine)    // suppressed (APC-05)
             continue;
         thread->ApcState.KernelApcInProgress++;
-        ki_set_irql(DISPATCH_LEVEL);
         ki_run_held_back(PASSIVE_LEVEL);    // specials may interrupt it
         apc.NormalRoutine(apc.NormalContext, apc.SystemArgument1,
                           apc.SystemArgument2);

@@ -12,7 +12,6 @@ ke_hooks ke_hook;
 
 static ki_processor_block boot_block;
 static KPROCESS idle_process;    // of all idle threads
-static uint8_t boot_dpc_stack[2 * PAGE_SIZE] __attribute__((aligned(16)));
 
 // An IDT gate (Intel SDM 6.14.1): interrupt gate, present, DPL as given.
 typedef struct ki_gate {
@@ -150,7 +149,7 @@ void ki_load_processor(KPRCB *prcb)
 
     hal_write_msr(MSR_GS_BASE, (uint64_t)prcb);
     hal_write_msr(MSR_KERNEL_GS_BASE, 0);    // ring 3's, after swapgs
-    hal_write_msr(MSR_STAR, (uint64_t)(0x18 | 3) << 48 |
+    hal_write_msr(MSR_STAR, (uint64_t)(KI_USER_SS - 8) << 48 |
                             (uint64_t)KI_KERNEL_CS << 32);
     hal_write_msr(MSR_LSTAR, (uint64_t)ki_system_call);
     hal_write_msr(MSR_SFMASK, EFLAGS_IF | EFLAGS_TF | EFLAGS_DF |
@@ -166,8 +165,7 @@ void ke_init_boot_processor(void)
     KeNumberProcessors = 1;
     ke_initialize_process(&idle_process, KI_READ_CR(3));
     fill_idt();
-    ki_load_processor(ke_prepare_processor(
-        &boot_block, 0, 0, boot_dpc_stack + sizeof(boot_dpc_stack)));
+    ki_load_processor(ke_prepare_processor(&boot_block, 0, 0, NULL));
 }
 
 // Switches on what CPUID has of SMEP, SMAP and UMIP; NX and the system call,

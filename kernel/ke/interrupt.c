@@ -9,7 +9,7 @@
 
 enum { VECTORS_PER_IRQL = 16 };
 
-static KINTERRUPT *chains[HAL_VECTOR_DEVICE_LAST + 1];    // by vector
+KINTERRUPT *ki_chains[HAL_VECTOR_DEVICE_LAST + 1];
 
 // Finds a device vector of the given IRQL that has no ISR yet.
 //
@@ -21,7 +21,7 @@ uint8_t ke_allocate_vector(KIRQL irql)
     ASSERT(irql >= DEVICE_LEVEL_MIN && irql <= DEVICE_LEVEL_MAX);
     uint32_t first = irql * VECTORS_PER_IRQL;
     for (uint32_t i = first; i < first + VECTORS_PER_IRQL; i++)
-        if (!chains[i])
+        if (!ki_chains[i])
             return (uint8_t)i;
     return 0;
 }
@@ -35,12 +35,12 @@ void ke_connect_interrupt(KINTERRUPT *interrupt, KSERVICE_ROUTINE *routine,
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     *interrupt = (KINTERRUPT){
-        .next = chains[vector], .ServiceRoutine = routine,
+        .next = ki_chains[vector], .ServiceRoutine = routine,
         .ServiceContext = context, .Vector = vector,
         .LevelTriggered = level_triggered,
         .SynchronizeIrql = vector / VECTORS_PER_IRQL,
     };
-    __atomic_store_n(&chains[vector], interrupt, __ATOMIC_RELEASE);
+    __atomic_store_n(&ki_chains[vector], interrupt, __ATOMIC_RELEASE);
 }
 
 // Connects an ISR to a line, which shares its vector if it has one already;
@@ -54,8 +54,8 @@ NTSTATUS ke_connect_line(KINTERRUPT *interrupt, uint32_t irq, KIRQL irql,
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     uint8_t vector = 0;
-    for (uint32_t i = 0; i < ARRAY_SIZE(chains); i++)
-        if (chains[i] && chains[i]->line == irq + 1)
+    for (uint32_t i = 0; i < ARRAY_SIZE(ki_chains); i++)
+        if (ki_chains[i] && ki_chains[i]->line == irq + 1)
             vector = (uint8_t)i;
     bool shared = vector != 0;
     if (!shared)
@@ -70,18 +70,6 @@ NTSTATUS ke_connect_line(KINTERRUPT *interrupt, uint32_t irq, KIRQL irql,
     return STATUS_SUCCESS;
 }
 
-// Takes an ISR off its chain; its device is silent.
-//
-// IRQL:    == PASSIVE_LEVEL
-void ke_disconnect_interrupt(KINTERRUPT *interrupt)
-{
-    ASSERT_IRQL(==, PASSIVE_LEVEL);
-    KINTERRUPT **link = &chains[interrupt->Vector];
-    while (*link != interrupt)
-        link = &(*link)->next;
-    *link = interrupt->next;
-}
-
 // Runs the chain of a device vector at its level. An edge is acknowledged
 // first, or one that comes while the ISR runs would be lost; a level last,
 // while CR8 still holds its class, or it would interrupt again at once.
@@ -92,7 +80,7 @@ void ke_disconnect_interrupt(KINTERRUPT *interrupt)
 void ki_dispatch_device(uint32_t vector)
 {
     ASSERT_IRQL(==, vector / VECTORS_PER_IRQL);
-    KINTERRUPT *i = chains[vector];
+    KINTERRUPT *i = ki_chains[vector];
     bool level_triggered = i && i->LevelTriggered, claimed = false;
     if (!level_triggered)
         hal_end_of_interrupt();

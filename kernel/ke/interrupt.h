@@ -34,7 +34,6 @@ struct KINTERRUPT {
 uint8_t ke_allocate_vector(KIRQL irql);
 void ke_connect_interrupt(KINTERRUPT *interrupt, KSERVICE_ROUTINE *routine,
                           void *context, uint8_t vector, bool level_triggered);
-void ke_disconnect_interrupt(KINTERRUPT *interrupt);
 // Connects the ISR to a vector of that IRQL and unmasks the line: an ISA one
 // (0-15) or a global system interrupt. Several ISRs of a line share its vector.
 NTSTATUS ke_connect_line(KINTERRUPT *interrupt, uint32_t irq, KIRQL irql,

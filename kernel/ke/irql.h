@@ -75,9 +75,7 @@ static inline KIRQL KeAcquireSpinLockRaiseToDpc(KSPIN_LOCK *lock)
 static inline void KeReleaseSpinLock(KSPIN_LOCK *lock, KIRQL old)
 {
     KeReleaseSpinLockFromDpcLevel(lock);
-    ASSERT_RULE("IRQL-03", old <= KeGetCurrentIrql());
-    if (old != DISPATCH_LEVEL)    // which it is now
-        ki_set_irql(old);
+    KeLowerIrql(old);
 }
 
 // ---- The interrupt flag, for the few leaves at HIGH -----------------------

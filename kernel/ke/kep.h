@@ -140,6 +140,7 @@ void ki_wake_up(KPRCB *prcb);
 _Noreturn void ki_stop_processor(void);
 extern KPRCB *volatile ki_bugcheck_owner;    // who prints; NULL: all is well
 void ki_dispatch_device(uint32_t vector);
+extern KINTERRUPT *ki_chains[HAL_VECTOR_DEVICE_LAST + 1];    // by vector
 void ki_trap(KTRAP_FRAME *frame);            // from entry.asm
 void ki_fatal_trap(KTRAP_FRAME *frame);      // from entry.asm, on an IST stack
 void ki_user_exit(KTRAP_FRAME *frame);       // interrupts off

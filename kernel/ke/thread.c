@@ -213,9 +213,7 @@ void ke_idle(void)
         if (seen != prcb->interrupt_count || prcb->dpc_requested ||
             prcb->timer_expired || prcb->reschedule) {
             ki_wake_up(prcb);
-            ki_set_irql(DISPATCH_LEVEL);
-            ki_lower_irql(PASSIVE_LEVEL);
-            ki_enable();
+            ki_run_held_back(PASSIVE_LEVEL);
             continue;
         }
         ki_arm_clock(prcb);

@@ -223,7 +223,8 @@ static inline bool ke_keep(ke_lookaside *list, void *block)
 }
 
 // Prepares a thread that will run start(context) at PASSIVE_LEVEL in ring 0.
-// fpu: see KTHREAD. The stack stays the caller's to free after ke_on_dead.
+// fpu: see KTHREAD. The stack stays the caller's to free after
+// ke_hook.thread_dead.
 void ke_initialize_thread(KTHREAD *thread, KPROCESS *process, void *stack_top,
                           void *stack_limit, KSTART_ROUTINE *start,
                           void *context, void *fpu);
@@ -234,7 +235,7 @@ void ke_start_thread(KTHREAD *thread);
 _Noreturn void ke_terminate_thread(void);
 void ke_signal_process(KPROCESS *process);
 // The current thread goes on in this process's address space (a dying thread
-// leaves its own). IRQL: <= APC_LEVEL.
+// leaves its own). IRQL: == PASSIVE_LEVEL.
 void ke_attach_process(KPROCESS *process);
 // How many objects a thread waits for (0: it does not wait); *type: KOBJECTS
 // of the first. IRQL: <= DISPATCH_LEVEL.

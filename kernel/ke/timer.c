@@ -152,8 +152,8 @@ void ki_forget_pokes(KPRCB *prcb)
 
 // ---- Watchdogs ------------------------------------------------------------
 
-// Registers a device's time-out, for ever; see interrupt.h. Its processor is
-// the DPC's target, or the boot processor.
+// Registers a device's time-out (zeroed) for ever; see interrupt.h. Its
+// processor is the DPC's target, or the boot processor.
 //
 // IRQL:    == PASSIVE_LEVEL
 void ke_register_watchdog(ki_watchdog *watchdog, uint64_t timeout_100ns,
@@ -163,8 +163,6 @@ void ke_register_watchdog(ki_watchdog *watchdog, uint64_t timeout_100ns,
     watchdog->timeout = hal_100ns_to_tsc(timeout_100ns);
     watchdog->dpc = dpc;
     watchdog->processor = dpc->Number ? dpc->Number - 1u : 0;
-    watchdog->busy = false;
-    watchdog->due = watchdog->excused = 0;
     KPRCB *prcb = ki_processor[watchdog->processor];
     watchdog->next = prcb->watchdogs;
     __atomic_store_n(&prcb->watchdogs, watchdog, __ATOMIC_RELEASE);
@@ -298,10 +296,7 @@ DECLSPEC_NOINLINE void ki_expire_timers(KPRCB *prcb)
     while (prcb->timers.root && prcb->timers.root->key <= now)
         expire_timer(CONTAINING_RECORD(prcb->timers.root, KTIMER, node), now);
     KeReleaseSpinLockFromDpcLevel(&ki_dispatcher_lock);
-    expire_watchdogs(prcb, hal_read_tsc());
-    uint64_t flags = ki_disable_interrupts();
-    ki_arm_clock(prcb);
-    ki_restore_interrupts(flags);
+    expire_watchdogs(prcb, hal_read_tsc());    // the drain's end arms the clock
 }
 
 // Sets a timer; one that is set already is replaced (TMR-01).

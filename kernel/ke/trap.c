@@ -75,14 +75,13 @@ static DECLSPEC_NOINLINE void dispatch_exception(KTRAP_FRAME *frame)
         ke_hook.user_fault(status_of_fault(frame));
         return;
     }
-    bool page_fault = frame->vector == VECTOR_PAGE_FAULT;
     uint64_t fixup = ki_find_fixup(frame->Rip);    // #PF, #GP, #SS
     if (fixup) {
         frame->Rip = fixup;
         frame->EFlags &= ~EFLAGS_AC;    // its clac is left out
         return;
     }
-    if (page_fault)
+    if (frame->vector == VECTOR_PAGE_FAULT)
         ki_bugcheck_trap(PAGE_FAULT_IN_NONPAGED_AREA, frame, KI_READ_CR(2));
     ki_bugcheck_trap(KMODE_EXCEPTION_NOT_HANDLED, frame, frame->vector);
 }

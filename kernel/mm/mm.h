@@ -2,7 +2,8 @@
 //
 // The map of the kernel's half, the same in every address space but for the
 // page tables:
-//   MM_DIRECT_MAP      all RAM and ACPI's tables, RW, NX
+//   MM_DIRECT_MAP      all RAM and the initrd, NX; RW but for the initrd and
+//                      the image's text and rodata
 //   MM_SYSTEM_PAGES    pages handed out in runs: kernel stacks, large pool
 //                      blocks, device registers
 //   MM_PTE_BASE        the tables of this address space, R, NX (mmp.h)

@@ -10,8 +10,8 @@ enum { MAXIMUM_DIRECTORY_BUFFER = 65536 };
 // Returns: STATUS_SUCCESS, *file is the handle, iosb->Information FILE_OPENED
 //          and so on
 //          STATUS_ACCESS_VIOLATION       a pointer is not ring 3's
-//          STATUS_OBJECT_NAME_INVALID, STATUS_OBJECT_NAME_NOT_FOUND,
-//          STATUS_OBJECT_TYPE_MISMATCH   the name
+//          STATUS_OBJECT_NAME_INVALID, STATUS_OBJECT_NAME_NOT_FOUND
+//                                        the name
 //          STATUS_INVALID_PARAMETER      disposition, or options that exclude
 //                                        each other
 //          STATUS_INSUFFICIENT_RESOURCES no pool, or no handle is left

@@ -76,18 +76,13 @@ static FORCEINLINE NTSTATUS nt_reference(HANDLE handle, ACCESS_MASK access,
     return STATUS_SUCCESS;
 }
 
-static inline void nt_dereference(void *pointer)    // it is not NULL
-{
-    ObDereferenceObject(*(void **)pointer);
-}
-
 // Declares object, which is what handle refers to; or returns.
 #define NT_REFERENCE(type, object, handle, access)                          \
     void *object##_found;                                                   \
     NT_TRY(nt_reference((handle), (access), NT_TYPE_OF(type),               \
                         _Generic((type *)0, ETHREAD *: true, default: false), \
                         &object##_found));                                  \
-    __attribute__((cleanup(nt_dereference))) type *object = object##_found
+    NT_OWNED type *object = object##_found
 
 // Declares object, which is new and zeroed; or returns. Only files have names.
 #define NT_CREATE(type, object, attributes)                                 \

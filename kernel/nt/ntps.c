@@ -204,7 +204,7 @@ NTSTATUS NtSetInformationThread(HANDLE handle, THREADINFOCLASS class,
 
 // ---- Processes ------------------------------------------------------------
 
-// Starts a program in a new process; see ntdll.h.
+// Starts a program in a new process; see ntabi.h.
 //
 // IRQL:    == PASSIVE_LEVEL
 // Returns: STATUS_SUCCESS

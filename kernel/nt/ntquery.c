@@ -8,8 +8,6 @@
 
 #include "kernel/nt/ntp.h"
 
-#include "kernel/hal/hal.h"
-
 #define MAXIMUM_SNAPSHOT 0x1000000u    // some 500,000 IRPs
 
 // ---- The snapshot ---------------------------------------------------------

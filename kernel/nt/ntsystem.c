@@ -2,8 +2,6 @@
 
 #include "kernel/nt/ntp.h"
 
-#include "kernel/hal/hal.h"
-
 #define MSR_FS_BASE 0xC0000100u    // Intel SDM 4, table 2-2
 
 // Tells the performance counter, which is the time stamp counter, and how

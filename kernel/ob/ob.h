@@ -5,7 +5,7 @@
 // procedure; the last pointer its delete procedure, always at PASSIVE: a
 // reference dropped above it puts the object on a list that ob_reap empties.
 //
-//   ObCreateObject: 1 pointer --ObInsertObject--> + 1 handle, own one consumed
+//   ob_create_object: 1 pointer --ob_insert_handle--> that is a handle's now
 //     --last handle--> close --last pointer--> delete (PASSIVE), freed
 
 #pragma once

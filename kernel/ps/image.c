@@ -6,7 +6,6 @@
 
 #include "kernel/ps/psp.h"
 
-#include "kernel/ex/ex.h"
 #include "kernel/ps/ps.h"
 
 enum { CHUNK = 65536 };    // what is pinned and read at a time

@@ -15,7 +15,6 @@
 #include "kernel/ps/psp.h"
 
 #include "kernel/ps/ps.h"
-#include "kernel/rtl/rtl.h"
 
 enum { ID_STEP = 4, PEB_PAGES = 8,
        PROCESS_RIGHTS = PROCESS_TERMINATE | PROCESS_CREATE_THREAD |

@@ -30,8 +30,8 @@ NTSTATUS psp_check_elf(const void *header, size_t size, uint64_t file_size,
 NTSTATUS psp_load_image(EPROCESS *process, const char *name);
 
 // Guards the list of all threads, who holds a process, and how a process or a
-// thread ends. It comes before all other locks: before the cancel lock, as
-// threads' requests are cancelled from the list, and before the dispatcher's.
+// thread ends. It comes before the IRP lists' locks and the dispatcher's; the
+// cancel lock is never taken inside (IRP-07).
 extern KSPIN_LOCK psp_lock;
 extern LIST_ENTRY psp_threads;   // that have not ended, with a reference each
 #define PSP_FOR_EACH_THREAD(thread) \

@@ -13,7 +13,6 @@
 #include "kernel/ps/psp.h"
 
 #include "kernel/ps/ps.h"
-#include "kernel/rtl/rtl.h"
 
 enum { DEFAULT_STACK = 0x10000, MAXIMUM_STACK = 0x800000,
        THREAD_RIGHTS = THREAD_TERMINATE | THREAD_SUSPEND_RESUME |

@@ -155,7 +155,8 @@ def largest(stages, column, most=40):
     return lines + [
         f'| `{place.split()[-1]}` | {stage_of(stages, place)} | '
         f'{number / window.n:,.0f} |'
-        for place, number in places.most_common(most)]
+        for place, number in places.most_common(most + 1)
+        if place != 'ring 3']
 
 
 def tint_column(number):

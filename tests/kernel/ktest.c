@@ -2,6 +2,7 @@
 
 #include "tests/kernel/ktest.h"
 
+#include "kernel/ke/kep.h"
 #include "tests/kernel/driver.h"
 #include "tests/kernel/poolguard.h"
 
@@ -259,7 +260,10 @@ void ktest_interrupt(ktest_device *device)
 
 void ktest_disconnect(ktest_device *device)
 {
-    ke_disconnect_interrupt(&device->interrupt);
+    KINTERRUPT **link = &ki_chains[device->interrupt.Vector];
+    while (*link != &device->interrupt)
+        link = &(*link)->next;
+    *link = device->interrupt.next;
 }
 
 // ---- What a test leaves behind --------------------------------------------
