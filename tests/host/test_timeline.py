@@ -150,6 +150,20 @@ def test_one_delivery_for_two_requests():
     assert chrometrace.check(chrome.convert(timeline)) == []
 
 
+def test_an_isr_without_its_end_is_a_moment():
+    """As trace=on records it; a higher one interrupts a lower one."""
+    r = synthetic.record
+    records = [r(1, 'SWITCH', 20, 1 << 8, 2), r(2, 'ISR_IN', 0x50, 0, 5),
+               r(3, 'ISR_IN', 0x60, 0, 6), r(4, 'DPC_IN', 0, 0, 2),
+               r(5, 'ISR_IN', 0x50, 0, 5), r(6, 'ISR_IN', 0x51, 0, 5),
+               r(7, 'DPC_OUT', 0, 0, 2), r(8, 'SWITCH', 0, 5 << 8, 2)]
+    timeline = model.Timeline(stream.read(synthetic.start() + synthetic.thread(
+        20, 16, 'test') + synthetic.batch(0, records)))
+    assert [(piece.start, piece.end) for piece in timeline.cpus[0].slices
+            if piece.kind == 'isr'] == [(2, 2), (3, 3), (5, 5), (6, 6)]
+    assert chrometrace.check(chrome.convert(timeline)) == []
+
+
 # ---- What is missing is told
 
 def one_write(lost=0, ring=synthetic.RING):
@@ -169,6 +183,15 @@ def test_lost_records_are_counted_and_shown():
     assert any('LOST: 123 records' in line for line in summary(timeline))
     assert '"lost":123' in page.render(timeline, summary(timeline))
     assert stream.read(one_write(lost=0xffffffff)).missing == 0xffffffff
+
+
+def test_who_ran_when_records_were_lost_is_not_known():
+    records = [synthetic.record(1, 'SERVICE', 3),
+               synthetic.record(9, 'SWITCH', 0, 5 << 8)]
+    timeline = model.Timeline(stream.read(
+        synthetic.start() + synthetic.batch(0, records, lost=1)))
+    assert [piece.name for piece in timeline.cpus[0].slices][0] == '?'
+    assert chrometrace.check(chrome.convert(timeline)) == []
 
 
 def test_a_record_that_nobody_has_written_yet_is_counted():
@@ -208,9 +231,9 @@ def test_a_cut_stream_is_told():
 
 # ---- Clocks
 
-def woken(delay):
+def woken(delay, lost=0):
     """Thread 20 waits; processor 0 makes it ready, then 1 runs it, and 1 does
-    the same for 0; delay: how much later the run is."""
+    the same for 0; delay: how much later the run is; lost: behind the runs."""
     leave = 5 << 8
     return (synthetic.start() + synthetic.batch(0, [
         synthetic.record(1, 'SWITCH', 20, 1 << 8), synthetic.record(
@@ -220,7 +243,9 @@ def woken(delay):
             synthetic.record(3, 'SWITCH', 24, 1 << 8), synthetic.record(
                 4, 'SWITCH', 0, leave),
             synthetic.record(1000 + delay, 'SWITCH', 20, 1 << 8),
-            synthetic.record(9000, 'READY', 24)]))
+            synthetic.record(9000, 'READY', 24)])
+        + synthetic.batch(2, [synthetic.record(5, 'IDLE_IN')])
+        + synthetic.batch(2, [synthetic.record(9900, 'IDLE_OUT')], lost))
 
 
 def test_clocks_that_disagree_are_seen():
@@ -229,3 +254,5 @@ def test_clocks_that_disagree_are_seen():
     assert (pairs, backwards, bound) == (2, 0, 0.5)
     _, backwards, _ = model.Timeline(stream.read(woken(-500))).agreement()
     assert backwards == 2
+    _, backwards, _ = model.Timeline(stream.read(woken(-500, 1))).agreement()
+    assert backwards == 0

@@ -53,6 +53,9 @@ MUTANTS = [
     Mutant(1, 'no-target', 'processors',
            'dpc->Number ? ki_processor[dpc->Number - 1] : self', 'self',
            stress=True),
+    Mutant(1, 'asks-nobody', 'processors',
+           'hal_send_ipi(target->apic_id, HAL_VECTOR_DPC)',
+           'ki_poke_later(self, target->Number)'),
     Mutant(1, 'remove-forgets', 'once',
            'RemoveEntryList(&dpc->DpcListEntry);', ';', stress=True),
 

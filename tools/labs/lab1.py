@@ -345,8 +345,12 @@ def interrupts(draw):
 def two_processors(draw):
     """DPC-09, DPC-08: to another processor; and one DPC from both at once."""
     for _ in range(3):
-        names = some(draw, 3)
-        block = [('reset',)]
+        names = some(draw, 4)
+        hurried = names.pop()   # interrupted for: this one's clock is held off
+        block = [('reset',), ('set_target', hurried, 1),
+                 ('set_importance', hurried, draw.choice([MEDIUM_HIGH, HIGH])),
+                 ('close',), insert(draw, hurried), ('await_', hurried, 1),
+                 ('remove', hurried), ('open',)]
         for dpc in names:
             block += [('set_target', dpc, 1),
                       ('set_importance', dpc, draw.choice([MEDIUM,

@@ -2,7 +2,7 @@
 
   make trace                         nothread, on a disk slowed down for the eye
   make trace ARGS='sh -c "ps; ps"'   another program
-  tools/timeline --from FILE         draws a recording that is there already
+  python3 tools/timeline --from FILE draws a recording that is there already
 
 The machine and its options are those of `make run` (ARGS KOPTS CPUS MEM DISK
 SPEED BUILD); the kernel gets trace=all, unless KOPTS says another trace=, and
@@ -36,7 +36,14 @@ def record(path):
     if not any(option.startswith('trace=') for option in options):
         options.append('trace=all')
     os.environ['KOPTS'] = ' '.join(qemu.escape(word) for word in options)
-    return run.run(False, qemu.debugcon(path))
+    own = path.with_name(f'trace-{os.getpid()}.bin')    # others run, too
+    try:
+        status = run.run(False, qemu.debugcon(own))
+        if own.exists():
+            own.replace(path)
+        return status
+    finally:
+        own.unlink(missing_ok=True)
 
 
 def count(number, what):
@@ -90,9 +97,9 @@ def main():
                         metavar='FOLDER', help='where the files go (build)')
     args = parser.parse_args()
     status, source = 0, args.source
-    for old in PICTURES:                # of another run, if this one fails
-        (args.out / old).unlink(missing_ok=True)
     try:
+        for old in PICTURES:            # of another run, if this one fails
+            (args.out / old).unlink(missing_ok=True)
         if not source:
             source = args.out / 'trace.bin'
             status = record(source)

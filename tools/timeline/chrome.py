@@ -201,5 +201,4 @@ def convert(timeline):
 
 
 def write(timeline, path):
-    with open(path, 'w') as file:
-        json.dump(convert(timeline), file, separators=(',', ':'))
+    path.write_text(json.dumps(convert(timeline), separators=(',', ':')))

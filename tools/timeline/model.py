@@ -11,11 +11,13 @@ from timeline.stream import CODES, service_names
 
 DEVICE_IRQLS = range(3, 12)
 IDLE = 0                          # the idle threads' id
+UNKNOWN = -1                      # who ran when records were lost
 WAITING, TERMINATED = 5, 4        # KTHREAD_STATE
 REASONS = ['Executive', 'DelayExecution', 'Suspended', 'UserRequest',
            'WrQueue']
-MAJORS = {0: 'CREATE', 2: 'CLOSE', 3: 'READ', 4: 'WRITE', 9: 'FLUSH_BUFFERS',
-          14: 'DEVICE_CONTROL', 18: 'CLEANUP'}
+MAJORS = {0: 'CREATE', 2: 'CLOSE', 3: 'READ', 4: 'WRITE',
+          5: 'QUERY_INFORMATION', 6: 'SET_INFORMATION', 9: 'FLUSH_BUFFERS',
+          12: 'DIRECTORY_CONTROL', 14: 'DEVICE_CONTROL', 18: 'CLEANUP'}
 
 # The steps of a road: (key, stage in docs and README, text).
 STEPS = [('call', 1, 'system call'), ('IRP_BUILT', 2, 'request (IRP) built'),
@@ -103,6 +105,16 @@ class Processor:
                 short.end = time
         self.halted = self.doorbell = None
 
+    def leave_isrs(self, record):
+        """An ISR whose end is not recorded (trace=on) is a moment; what runs
+        beneath its level shows that it is over."""
+        while self.nested and self.nested[-1].kind == 'isr' and (
+                record.irql < self.nested[-1].id >> 4
+                or record.code == CODES['ISR_IN']
+                and record.irql == self.nested[-1].id >> 4):
+            inner = self.nested.pop()
+            inner.end = inner.start
+
     def close_nested(self, time, kind):
         """An end without a beginning belongs to what was lost."""
         if any(inner.kind == kind for inner in self.nested):
@@ -166,17 +178,27 @@ class Timeline:
         return self.threads[ident]
 
     def title(self, ident):
-        if ident == IDLE:
-            return 'nobody (idle)'
+        if ident in (IDLE, UNKNOWN):
+            return '?' if ident else 'nobody (idle)'
         return f'{self.thread_of(ident).name} ({ident})'
+
+    def is_backwards(self, record):
+        """Who runs now was waiting, and no record of its wake-up is lost."""
+        states = self.thread_of(record.id).states
+        return (bool(states) and states[-1].kind == 'waiting' and not any(
+            begin < record.time and end > states[-1].start
+            for begin, end in self.recording.holes))
 
     # ---- One record
 
     def follow(self, record):
         cpu = self.cpus[record.cpu]
         if not cpu.base:            # who ran before the first switch?
-            cpu.base = cpu.open(record.time, 'idle')
+            lost = self.recording.lost.get(record.cpu)
+            cpu.base = (cpu.open(record.time, 'thread', '?', UNKNOWN) if lost
+                        else cpu.open(record.time, 'idle'))
         cpu.close_short(record.time)
+        cpu.leave_isrs(record)
         thread = self.thread_of(cpu.thread)
         handler = getattr(self, 'on_' + EVENT.get(record.code, ''), None)
         if handler:
@@ -190,7 +212,7 @@ class Timeline:
         cpu.base.end = record.time
         cpu.nested.clear()
         state, reason = record.aux >> 8, record.aux & 0xff
-        if thread.id != IDLE:
+        if thread.id not in (IDLE, UNKNOWN):
             if state == TERMINATED:
                 thread.end_call()
                 thread.state(record.time, 'ended')
@@ -203,8 +225,7 @@ class Timeline:
         cpu.base = cpu.open(record.time, 'idle' if idle else 'thread',
                             '' if idle else self.title(record.id), record.id)
         if not idle:
-            states = self.thread_of(record.id).states
-            self.backwards += bool(states) and states[-1].kind == 'waiting'
+            self.backwards += self.is_backwards(record)
             self.thread_of(record.id).state(record.time, 'running', '',
                                             record.cpu)
 
@@ -305,8 +326,8 @@ class Timeline:
                 thread.apcs.append((thread.apc.time, self.end))
             if thread.states:
                 thread.states[-1].end = self.end
-                if thread.states[-1].kind == 'ended':
-                    thread.states.pop()
+                thread.states = [state for state in thread.states
+                                 if state.kind != 'ended']
             for start, end, name in thread.calls:
                 self.cut(thread, start, end, 'call', name)
             for start, end in thread.apcs:
@@ -451,7 +472,9 @@ def nest(slices):
             stack.pop()
         while stack and stack[-1].end < piece.end:
             if stack[-1].end > piece.start:
-                raise ValueError(f'{stack[-1]} and {piece} overlap')
+                raise ValueError(
+                    f'damaged: {stack[-1].kind} from {stack[-1].start} and '
+                    f'{piece.kind} from {piece.start} overlap')
             stack.pop()
         out.append((len(stack), piece))
         stack.append(piece)

@@ -42,6 +42,7 @@ class Recording:
     lost: dict                    # cpu: overwritten before they were read
     torn: dict                    # cpu: read before they were written
     threads: dict                 # id: (process, program)
+    holes: list                   # (begin, end): some are missing in between
     cut: bool                     # the stream ends in the middle
 
     @property
@@ -61,6 +62,9 @@ class Reader:
         self.written = {}         # cpu: records so far, with those lost
         self.lost, self.torn, self.threads = {}, {}, {}
         self.records = []
+        self.holes = []
+        self.last = {}            # cpu: when its last record was written
+        self.holed = set()        # processors, since their last record
 
     def unit(self):
         raw = self.data[self.at:self.at + tracering.RECORD.size]
@@ -83,17 +87,24 @@ class Reader:
         self.written[cpu] = first + count
         self.lost[cpu] = self.lost.get(cpu, 0) + lost
         self.torn.setdefault(cpu, 0)
+        if lost:
+            self.holed.add(cpu)
         for position in range(first, first + count):
             raw, slot = self.unit(), position % self.size
             stale = raw == ring.get(slot, EMPTY)
             ring[slot] = raw
             if stale:
                 self.torn[cpu] += 1
+                self.holed.add(cpu)
                 continue
             time, event, aux, ident = tracering.RECORD.unpack(raw)
             self.records.append(Record(
                 time, cpu, event & tracering.CODE,
                 event >> tracering.IRQL & 0xf, aux, ident))
+            if cpu in self.holed:
+                self.holes.append((self.last.get(cpu, 0), time))
+                self.holed.remove(cpu)
+            self.last[cpu] = time
 
     def read(self):
         kind, self.size, self.frequency = self.note()
@@ -112,7 +123,7 @@ class Reader:
             cut = True
         self.records.sort(key=lambda record: (record.time, record.cpu))
         return Recording(self.frequency, self.records, self.lost, self.torn,
-                         self.threads, cut)
+                         self.threads, self.holes, cut)
 
 
 def read(data):
