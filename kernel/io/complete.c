@@ -79,7 +79,8 @@ static void advance_position(IRP *irp)
     IO_STACK_LOCATION *top = &irp->stack[irp->StackCount - 1];
     file->FinalStatus = irp->IoStatus.Status;
     if (file->DeviceObject->seekable && !NT_ERROR(irp->IoStatus.Status) &&
-        irp->flags & IRP_TRANSFER)
+        irp->flags & IRP_TRANSFER &&
+        top->Parameters.Read.ByteOffset != FILE_WRITE_TO_END_OF_FILE)
         file->CurrentByteOffset = top->Parameters.Read.ByteOffset +
                                   irp->IoStatus.Information;
 }

@@ -177,12 +177,12 @@ void ki_leave_queue(KTHREAD *thread)
     ki_deactivate_queue(queue);
 }
 
-// Takes what is there, if the limit lets this thread go on. It is associated
-// and counted as running when it asks. Queue's lock held.
+// Takes what is there, if the limit lets this thread go on: it was released, or
+// is associated and counted as running when it asks. Queue's lock held.
 static inline uint32_t take_entries(KQUEUE *queue, LIST_ENTRY **entries,
-                             uint32_t count)
+                             uint32_t count, bool released)
 {    // lab 3
-    if (queue->CurrentCount > queue->MaximumCount ||
+    if ((!released && queue->CurrentCount > queue->MaximumCount) ||
         IsListEmpty(&queue->EntryListHead))
         return 0;
     uint32_t there = (uint32_t)queue->Header.SignalState;    // at least one
@@ -219,7 +219,7 @@ static NTSTATUS remove_once(KQUEUE *queue, uint64_t due, LIST_ENTRY **entries,
         InsertTailList(&queue->ThreadListHead, &thread->QueueListEntry);
         queue->CurrentCount++;
     }
-    uint32_t got = take_entries(queue, entries, count);
+    uint32_t got = take_entries(queue, entries, count, false);
     *taken = got;
     if (got)
         release_waiters(queue);    // for what our own APCs brought and we leave
@@ -251,7 +251,7 @@ static NTSTATUS remove_once(KQUEUE *queue, uint64_t due, LIST_ENTRY **entries,
         if (count == 1)
             return STATUS_SUCCESS;
         KeAcquireSpinLockAtDpcLevel(&queue->lock);
-        *taken += take_entries(queue, entries + 1, count - 1);
+        *taken += take_entries(queue, entries + 1, count - 1, true);
         KeReleaseSpinLockFromDpcLevel(&queue->lock);
     }
     return thread->WaitStatus;
@@ -270,7 +270,7 @@ LIST_ENTRY *ke_poll_queue(KQUEUE *queue)
         return NULL;
     LIST_ENTRY *entry = NULL;
     ki_lock_leaf(&queue->lock);
-    take_entries(queue, &entry, 1);
+    take_entries(queue, &entry, 1, false);
     ki_unlock_leaf(&queue->lock);
     return entry;
 }

@@ -274,6 +274,13 @@ static void put_back(KPRCB *prcb, KTHREAD *current, bool at_head)
         enqueue_ready(prcb, current, at_head);
 }
 
+// A boost goes step by step, with each quantum or what is left of it.
+static void lose_boost(KTHREAD *current)
+{
+    if (current->Priority > current->BasePriority && !current->hurries)
+        current->Priority--;
+}
+
 // Decides who runs: preempts the current thread for a better one, at the end of
 // its quantum for an equal one, and if it may not run here any more. Lock held.
 static void decide(KPRCB *prcb)
@@ -282,9 +289,8 @@ static void decide(KPRCB *prcb)
     prcb->reschedule = false;    // first: the clock may set both in between
     bool quantum_end = __atomic_exchange_n(&prcb->quantum_expired, false,
                                            __ATOMIC_SEQ_CST);
-    if (quantum_end && current->Priority > current->BasePriority &&
-        !current->hurries)
-        current->Priority--;
+    if (quantum_end)
+        lose_boost(current);
     if (is_ready(prcb, current->Priority + !quantum_end) ||
         !may_run_on(current, prcb)) {
         put_back(prcb, current, !quantum_end);
@@ -341,6 +347,7 @@ void ke_yield(void)
     KTHREAD *current = prcb->CurrentThread;
     if (is_ready(prcb, current->Priority) ||
         !may_run_on(current, prcb)) {    // somebody has just moved it away
+        lose_boost(current);    // two that yield would keep it for ever
         put_back(prcb, current, false);
         ki_swap_thread();
     }

@@ -50,6 +50,24 @@ static bool is_privileged(uint64_t rip)
     return false;
 }
 
+// Which floating-point exception it is: one that is flagged and not masked, as
+// the x87 status and control words say, or MXCSR, with its masks 7 bits higher.
+static NTSTATUS status_of_float(uint64_t vector)
+{
+    static const NTSTATUS statuses[] = {    // by bit (Intel SDM 1, 8.1.3)
+        STATUS_FLOAT_INVALID_OPERATION, STATUS_FLOAT_DENORMAL_OPERAND,
+        STATUS_FLOAT_DIVIDE_BY_ZERO, STATUS_FLOAT_OVERFLOW,
+        STATUS_FLOAT_UNDERFLOW, STATUS_FLOAT_INEXACT_RESULT,
+    };
+    uint16_t masked, flagged;
+    uint32_t mxcsr;
+    __asm__ volatile("fnstcw %0\n fnstsw %1\n stmxcsr %2"
+                     : "=m"(masked), "=m"(flagged), "=m"(mxcsr));
+    uint32_t raised = vector == VECTOR_X87 ? flagged & ~(uint32_t)masked
+                                           : mxcsr & ~(mxcsr >> 7);
+    return statuses[__builtin_ctz(raised | 1u << (ARRAY_SIZE(statuses) - 1))];
+}
+
 // The status that a fault of ring 3 ends its process with.
 static NTSTATUS status_of_fault(const KTRAP_FRAME *frame)
 {
@@ -63,7 +81,7 @@ static NTSTATUS status_of_fault(const KTRAP_FRAME *frame)
         return !frame->ErrorCode && is_privileged(frame->Rip)
                    ? STATUS_PRIVILEGED_INSTRUCTION : STATUS_ACCESS_VIOLATION;
     case VECTOR_ALIGNMENT: return STATUS_DATATYPE_MISALIGNMENT;
-    case VECTOR_X87: case VECTOR_SIMD: return STATUS_FLOAT_INVALID_OPERATION;
+    case VECTOR_X87: case VECTOR_SIMD: return status_of_float(frame->vector);
     default: return STATUS_ACCESS_VIOLATION;    // #PF, #SS, #NP, ...
     }
 }

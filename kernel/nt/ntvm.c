@@ -16,6 +16,8 @@ static NTSTATUS change(operation what, HANDLE handle, void **user_base,
     uint32_t old = 0;
     NT_TRY(ke_get_user(&base, user_base));
     NT_TRY(ke_get_user(&size, user_size));
+    NT_TRY(NT_PROBE(user_base));    // what is done stays done
+    NT_TRY(NT_PROBE(user_size));
     NT_TRY(what == PROTECT ? NT_PROBE(user_old) : STATUS_SUCCESS);
     NT_ACQUIRE(process, handle, PROCESS_VM_OPERATION);
     mm_space *space = &process->space;

@@ -81,6 +81,7 @@ bool psp_let_go(EPROCESS *process, ETHREAD *thread)
         InitializeListHead(&thread->ThreadListEntry);    // ps_cancel_io looks
         if (!process->exiting)
             process->ExitStatus = thread->ExitStatus;
+        process->exiting |= IsListEmpty(&process->threads);    // whoever holds
     }
     bool last = --process->holds == 0;
     process->exiting |= last;

@@ -261,6 +261,29 @@ KTEST(apc_one_normal_at_a_time, "APC-07 APC-08")
     EXPECT(ktest_logged("O12S34Nn"));
 }
 
+static KEVENT set_inside;
+
+static void set_it(test_apc *)
+{
+    KeSetEvent(&set_inside, IO_NO_INCREMENT);
+}
+
+// Queued from elsewhere, and its interrupt is still on its way when a wait
+// begins: it comes first, as the wait may be for what it does.
+KTEST(apc_that_is_pending_comes_before_the_wait, "APC-09 APC-08")
+{
+    test_apc t;
+    KeInitializeEvent(&set_inside, NotificationEvent, false);
+    initialize(&t, KeGetCurrentThread(), 'S', NULL, KernelMode);
+    t.more = set_it;
+    KeEnterGuardedRegion();
+    insert(&t);
+    KeGetCurrentThread()->SpecialApcDisable = 0;    // without looking
+    EXPECT(KeWaitForSingleObject(&set_inside, Executive, KernelMode, false,
+                                 &moment) == STATUS_SUCCESS);
+    EXPECT(ktest_logged("S"));
+}
+
 KTEST(apc_to_oneself, "APC-08")
 {
     test_apc t;

@@ -338,6 +338,28 @@ static void issue_and_end(void *context)
     io_send(d->file, ktest_build_read(d->file));
 }
 
+static void request(void *context)
+{
+    dying *d = context;
+    EXPECT(io_request(d->file, &(IO_STACK_LOCATION){
+               .MajorFunction = IRP_MJ_READ }, NULL, NULL, NULL) ==
+           STATUS_CANCELLED);
+}
+
+// As NtFlushBuffersFile waits.
+KTEST(cancel_of_what_a_service_waits_for, "CAN-07")
+{
+    dying d = { .file = ktest_open(0) };
+    held_count = 0;
+    ktest_driver.lower = hold;
+    ktest_start(&d.thread, request, &d, KTEST_ABOVE);
+    bool asked = io_cancel(&d.thread.thread->io,
+                           &(io_filter){ .synchronous = true });
+    EXPECT(asked || !IoCancelIrp(held[0]));
+    ktest_join(&d.thread);
+    ktest_close(d.file);
+}
+
 KTEST(ending_thread_cancels_and_waits, "CAN-08 CAN-11")
 {
     dying d = { .file = ktest_open(0) };

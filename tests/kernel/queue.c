@@ -131,8 +131,8 @@ static void work(void *context)
     for (int i = 0; i < w->packets; i++) {
         LIST_ENTRY *entry = NULL;
         uint32_t taken;
-        w->status = ke_remove_queue(&queue, w->mode, w->alertable, NULL,
-                                    &entry, 1, &taken);
+        w->status = ke_remove_queue(&queue, w->mode, w->alertable,
+                                    &ktest_bound, &entry, 1, &taken);
         ktest_log(w->letter);
         ktest_log(taken ? letter_of(entry) : '-');
         for (int j = 0; w->block && j <= w->blocks_again; j++)
@@ -399,6 +399,22 @@ KTEST(queue_rundown_ends_the_waits, "IOCP-12")
     EXPECT(queue.CurrentCount == 0 && !KeGetCurrentThread()->Queue);
 }
 
+// One that blocks elsewhere wakes when the queue may be gone.
+KTEST(queue_rundown_lets_blocked_threads_go, "IOCP-12 IOCP-10")
+{
+    worker w;
+    KEVENT block;
+    KeInitializeEvent(&block, SynchronizationEvent, false);
+    initialize(1);
+    start_worker(&w, 'A', 1, &block);
+    insert(0);
+    EXPECT(ktest_logged("Aa") && w.thread.thread->Queue == &queue);
+    EXPECT(run_down() == 0 && !w.thread.thread->Queue);
+    KeSetEvent(&block, IO_NO_INCREMENT);
+    ktest_join(&w.thread);
+    EXPECT(queue.CurrentCount == 0);
+}
+
 KTEST(queue_rundown_returns_the_packets, "IOCP-12")
 {
     initialize(0);
@@ -495,6 +511,89 @@ KTEST(queue_at_its_limit_serves_dequeuers_first, "IOCP-27 IOCP-09")
     ktest_join(&direct.thread);
     ktest_join(&dequeuer.thread);
     EXPECT(queue.Header.SignalState == 1 && run_down() == 1);
+}
+
+static void give_up(void *context)
+{
+    worker *direct = context;
+    LIST_ENTRY *entry;
+    uint32_t taken;
+    EXPECT(ke_remove_queue(&queue, UserMode, true, &ktest_bound, &entry, 1,
+                           &taken) == STATUS_ALERTED);
+    EXPECT(!ktest_is_waiting(&direct->thread));    // ready: it has heard
+}
+
+// What a dequeuer that gives up leaves, they hear of at once as well.
+KTEST(queue_direct_waiters_hear_when_a_dequeuer_gives_up, "IOCP-27 IOCP-09")
+{
+    worker direct;
+    ktest_thread dequeuer;
+    initialize(1);
+    insert(0);
+    EXPECT(takes('a'));
+    ktest_start(&dequeuer, give_up, &direct, KTEST_ABOVE);
+    start_direct(&direct, 'A');
+    insert(1);    // the limit: it stays
+    EXPECT(ktest_logged("") && !KeAlertThread(dequeuer.thread, UserMode));
+    ktest_join(&dequeuer);
+    ktest_join(&direct.thread);
+    EXPECT(ktest_logged("A") && run_down() == 1);
+}
+
+static void take_many(void *context)
+{
+    LIST_ENTRY *entries[PACKETS];
+    ke_remove_queue(&queue, KernelMode, false, &ktest_bound, entries, PACKETS,
+                    context);
+}
+
+// Handed the first, it takes what has come until it runs.
+KTEST(queue_takes_many_behind_a_wait, "IOCP-08")
+{
+    ktest_thread thread;
+    uint32_t taken = 0;
+    initialize(1);
+    ktest_start(&thread, take_many, &taken, KTEST_BELOW);
+    EXPECT(ktest_until_waiting(&thread));
+    for (int i = 0; i < 4; i++)
+        insert(i);
+    ktest_join(&thread);
+    EXPECT(taken == 4 && run_down() == 0);
+}
+
+static void insert_and_wake(KDPC *, void *event, void *, void *)
+{
+    insert(1);
+    KeSetEvent(event, IO_NO_INCREMENT);
+}
+
+// And it does so although a thread that blocked elsewhere runs again meanwhile:
+// the limit is for threads that are released, and it is.
+KTEST(queue_takes_many_beyond_the_limit, "IOCP-08 IOCP-10")
+{
+    ktest_thread thread;
+    uint32_t taken = 0;
+    KEVENT event;
+    KTIMER timer;
+    KDPC dpc;
+    initialize(1);
+    insert(0);
+    EXPECT(takes('a'));
+    ktest_start(&thread, take_many, &taken, KTEST_BELOW);
+    EXPECT(ktest_until_waiting(&thread));
+    KeInitializeEvent(&event, NotificationEvent, false);
+    KeInitializeDpc(&dpc, insert_and_wake, &event);
+    KeInitializeTimerEx(&timer, NotificationTimer);
+    KeSetTimerEx(&timer, -10000, 0, &dpc);
+    EXPECT(ktest_wait(&event) && queue.CurrentCount == 2);
+    for (int i = 2; i < 5; i++)
+        insert(i);
+    KPRIORITY before = KeSetPriorityThread(KeGetCurrentThread(), KTEST_BELOW - 1);
+    ke_yield();    // one processor: it runs while we are ready
+    KeSetPriorityThread(KeGetCurrentThread(), before);
+    ktest_join(&thread);
+    EXPECT(taken == 4 || KeNumberProcessors > 1);
+    run_down();
 }
 
 // They hear of it when the packet before it is handed over, not when the
@@ -626,8 +725,10 @@ KTEST(queue_wait_survives_a_kernel_apc, "SYN-04 IOCP-11 IOCP-13")
     start_worker(&b, 'B', 1, NULL);
     KeInitializeApc(&apc, a.thread.thread, log_apc, NULL, NULL, KernelMode,
                     NULL);
+    uint64_t due = a.thread.thread->Timer.node.key;
     EXPECT(KeInsertQueueApc(&apc, NULL, NULL, IO_NO_INCREMENT));
     EXPECT(ktest_logged("!") && ktest_is_waiting(&a.thread));
+    EXPECT(a.thread.thread->Timer.node.key == due);
     EXPECT(queue.CurrentCount == 0);
     insert(0);    // A has become the newest
     EXPECT(ktest_logged("!Aa"));
@@ -728,6 +829,7 @@ KTEST(queue_after_another_one, "IOCP-14")
     EXPECT(ke_remove_queue(&queue, UserMode, true, &no_wait, &entry, 1,
                            &taken) == STATUS_USER_APC);
     EXPECT(queue.Header.SignalState == 1 && KeRemoveQueueApc(&apc));
+    EXPECT(KeGetCurrentThread()->Queue == &other);    // still
     EXPECT(takes('c') && run_down() == 0);
     EXPECT(KeRundownQueue(&other) == NULL);
 }

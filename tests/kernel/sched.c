@@ -224,6 +224,38 @@ KTEST(yield_to_an_equal, "")
     ktest_join(&s.thread);
 }
 
+static volatile bool over;
+
+static void yield_on(void *event)
+{
+    ktest_wait(event);
+    for (int i = 0; i < 100000 && !over; i++)
+        ke_yield();
+    EXPECT(over);
+}
+
+static void end_it(void *)
+{
+    over = true;
+}
+
+KTEST(yield_gives_a_boost_up, "")
+{
+    ktest_thread yielding[2], third;
+    KEVENT event;
+    over = false;
+    KeInitializeEvent(&event, NotificationEvent, false);
+    for (int i = 0; i < 2; i++)
+        ktest_start(&yielding[i], yield_on, &event, KTEST_BELOW);
+    for (int i = 0; i < 2; i++)
+        EXPECT(ktest_until_waiting(&yielding[i]));
+    ktest_start(&third, end_it, NULL, KTEST_BELOW);
+    KeSetEvent(&event, EVENT_INCREMENT);
+    for (int i = 0; i < 2; i++)
+        ktest_join(&yielding[i]);
+    ktest_join(&third);
+}
+
 // ---- Suspension -----------------------------------------------------------
 
 KTEST(suspended_thread_stays_where_it_is, "THR-02")
@@ -248,6 +280,23 @@ static void make_ready(sleeper *s)
     KeSetPriorityThread(s->thread.thread, KTEST_BELOW);
     KeSetEvent(&s->event, IO_NO_INCREMENT);
     EXPECT(s->thread.thread->State == Ready);
+}
+
+static void suspend_itself(void *context)
+{
+    KIRQL old = KeRaiseIrqlToDpcLevel();    // as ps_suspend_thread does
+    KeSuspendThread(KeGetCurrentThread());
+    KeLowerIrql(old);
+    ktest_log(*(char *)context);
+}
+
+KTEST(suspended_by_itself_it_goes_no_further, "THR-02 APC-08")
+{
+    ktest_thread thread;
+    ktest_start(&thread, suspend_itself, "s", KTEST_ABOVE);
+    EXPECT(ktest_logged("") && ktest_is_waiting(&thread));
+    EXPECT(KeResumeThread(thread.thread) == 1 && ktest_logged("s"));
+    ktest_join(&thread);
 }
 
 KTEST(suspended_and_resumed_before_it_ran, "THR-02")

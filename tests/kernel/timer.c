@@ -61,6 +61,8 @@ KTEST(timer_in_the_past, "TMR-01")
     EXPECT(ktest_logged("d"));
     EXPECT(!KeSetTimerEx(&timer, 0, 0, NULL));
     EXPECT(is_signalled(&timer));
+    EXPECT(!KeSetTimerEx(&timer, past, 60000, NULL));    // and goes on
+    EXPECT(is_signalled(&timer) && KeCancelTimer(&timer));
 }
 
 KTEST(timer_in_the_past_from_dispatch, "TMR-01 TMR-02")

@@ -110,6 +110,67 @@ KTEST(wait_all_passes_a_signal_on, "SYN-03 SYN-02")
     ktest_join(&any.thread);
 }
 
+// The first waiter takes the mutant along when it ends.
+KTEST(wait_all_is_woken_by_what_was_abandoned, "SYN-03")
+{
+    KMUTANT mutant;
+    KEVENT event;
+    void *both[] = { &event, &mutant };
+    waiter any, all;
+    KeInitializeEvent(&event, SynchronizationEvent, true);
+    ke_initialize_mutant(&mutant, true);
+    start_waiter(&any, &both[1], 1, WaitAny, NULL);
+    start_waiter(&all, both, 2, WaitAll, NULL);
+    ke_release_mutant(&mutant, IO_NO_INCREMENT, NULL);
+    ktest_join(&any.thread);
+    EXPECT(all.status == STATUS_ABANDONED_WAIT_0);
+    EXPECT(event.Header.SignalState == 0);
+    ktest_join(&all.thread);
+}
+
+enum { ROUNDS = 20000, DRAWS = 256 };
+
+typedef struct racing_waiter {
+    ktest_thread thread;
+    KEVENT event;
+    volatile uint32_t begun, done;
+    uint32_t lost;
+} racing_waiter;
+
+static void wait_often(void *context)
+{
+    racing_waiter *w = context;
+    for (uint32_t i = 1; i <= ROUNDS && !w->lost; i++) {
+        w->begun = i;
+        w->lost += !ktest_wait(&w->event);
+        KeClearEvent(&w->event);
+        w->done = i;
+    }
+    w->done = ROUNDS;
+}
+
+// Who sets it looks for waiters without the lock; who begins to wait looks
+// again behind its own entry.
+KTEST(lasting_event_and_a_wait_that_begins, "SYN-02")
+{
+    if (!ktest_has_processors(2))
+        return;
+    racing_waiter w = { .lost = 0 };
+    KeInitializeEvent(&w.event, NotificationEvent, false);
+    ktest_start_on(&w.thread, 1, wait_often, &w);
+    for (uint32_t i = 1; i <= ROUNDS && w.done < ROUNDS; i++) {
+        while (w.begun < i && w.done < ROUNDS)
+            __builtin_ia32_pause();
+        for (uint64_t n = ktest_random() % DRAWS; n; n--)
+            __asm__ volatile("");
+        ke_set_lasting_event(&w.event, IO_NO_INCREMENT);
+        while (w.done < i)
+            __builtin_ia32_pause();
+    }
+    ktest_join(&w.thread);
+    EXPECT(!w.lost);
+}
+
 KTEST(wait_for_many, "SYN-03")
 {
     KEVENT events[MANY];

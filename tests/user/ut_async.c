@@ -46,6 +46,10 @@ static void by_event(void)
     CHECK_STATUS(NtReadFile(disk, event, NULL, NULL, &iosb, in, BLOCK,
                             1ull << 63), STATUS_INVALID_PARAMETER);
     CHECK(!is_set(event));
+    NtSetEvent(event, NULL);
+    CHECK_STATUS(NtReadFile(disk, event, NULL, NULL, (void *)8, in, BLOCK, 0),
+                 STATUS_ACCESS_VIOLATION);
+    CHECK(!is_set(event));
     rule("CMP-01: a bad file handle leaves it alone");
     NtSetEvent(event, NULL);
     CHECK_STATUS(NtReadFile((HANDLE)0x123450, event, NULL, NULL, &iosb, in,
@@ -204,8 +208,10 @@ static void by_port(void)
     rule("CMP-07, IOCP-24: port and routine exclude each other");
     iosbs[0].Information = 77;
     memset(apc_runs, 0, sizeof(apc_runs));
-    CHECK_STATUS(NtReadFile(disk, NULL, note, (void *)1, &iosbs[0],
+    NtSetEvent(event, NULL);
+    CHECK_STATUS(NtReadFile(disk, event, note, (void *)1, &iosbs[0],
                             in[0], BLOCK, 0), STATUS_INVALID_PARAMETER);
+    CHECK(!is_set(event));    // CMP-01
     CHECK_OK(NtDelayExecution(true, MS(20)));
     CHECK(apc_runs[0] == 0 && iosbs[0].Information == 77);    // not issued
     expect_empty(port);

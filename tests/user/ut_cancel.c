@@ -193,6 +193,9 @@ static void without_thread(void)
                  STATUS_TIMEOUT);
     rule("IRP-09: and who hears its event finds its status");
     iosbs[1].Status = STATUS_PENDING;
+    CHECK_OK(NtCancelIoFile(shared.file, &iosb));    // CAN-04: not ours
+    CHECK_STATUS(NtWaitForSingleObject(shared.event, false, MS(20)),
+                 STATUS_TIMEOUT);
     CHECK_OK(NtCancelIoFileEx(shared.file, NULL, &iosb));
     CHECK_OK(wait(shared.event));
     CHECK_STATUS(iosbs[1].Status, STATUS_CANCELLED);
@@ -228,13 +231,25 @@ static void synchronous(void)
     CHECK_STATUS(join(thread), STATUS_CANCELLED);
     CHECK_EQ(apcs, 1);
     NtClose(file);
+    rule("APC-27: also one whose turn has not come");
+    file = open_console(FILE_SYNCHRONOUS_IO_ALERT);
+    HANDLE first = new_thread(read_synchronously, file, 0);
+    until_waiting(first, Executive);
+    thread = new_thread(read_synchronously, file, 0);
+    until_waiting(thread, Executive);
+    CHECK_OK(NtQueueApcThread(thread, count_apc, NULL, NULL, NULL));
+    CHECK_STATUS(join(thread), STATUS_CANCELLED);
+    CHECK_OK(NtTerminateThread(first, 4));
+    CHECK_STATUS(join(first), 4);
+    CHECK_EQ(apcs, 2);
+    NtClose(file);
     rule("APC-27: the other kind goes on, and runs none");
     file = open_console(FILE_SYNCHRONOUS_IO_NONALERT);
     thread = new_thread(read_synchronously, file, 0);
     until_waiting(thread, Executive);
     CHECK_OK(NtQueueApcThread(thread, count_apc, NULL, NULL, NULL));
     CHECK_STATUS(NtWaitForSingleObject(thread, false, MS(30)), STATUS_TIMEOUT);
-    CHECK_EQ(apcs, 1);
+    CHECK_EQ(apcs, 2);
     rule("CAN-04: another thread's synchronous request is cancelled as well");
     IO_STATUS_BLOCK iosb;
     CHECK_OK(NtCancelIoFileEx(file, NULL, &iosb));

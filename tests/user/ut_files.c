@@ -215,6 +215,9 @@ static void positions(void)
     CHECK_EQ(position(same), 4096);
     CHECK_STATUS(set_position(disk, 1ull << 63), STATUS_INVALID_PARAMETER);
     CHECK_EQ(position(disk), 4096);
+    CHECK_OK(NtWriteFile(disk, NULL, NULL, NULL, &iosb, in, 0,
+                         FILE_WRITE_TO_END_OF_FILE));    // which moves nothing
+    CHECK_EQ(position(disk), 4096);
     rule("a failed transfer leaves it");
     CHECK_STATUS(NtReadFile(disk, NULL, NULL, NULL, &iosb, in, 512, DISK_SIZE),
                  STATUS_END_OF_FILE);

@@ -114,6 +114,10 @@ static const struct gate gates[] = {
     { "x87: an unmasked exception",
       "DBE366C7074003D92FD9EED9EEDEF99BDB3F", 0,
       STATUS_FLOAT_INVALID_OPERATION },
+    { "x87: 1 / 0", "DBE366C7074003D92FD9E8D9EEDEF99B", 0,
+      STATUS_FLOAT_DIVIDE_BY_ZERO },
+    { "x87: 1 / pi, the precision not masked", "DBE366C7074003D92FD9E8D9EBDEF9"
+      "9B", 0, STATUS_FLOAT_INEXACT_RESULT },
     { "x87: an exception, then a service",
       "DBE366C7074003D92FD9EED9EEDEF9B8FFFFFFFF0F05DBE2C3", 0, SURVIVED },
 };

@@ -225,6 +225,32 @@ static void in_flight(void)
     NtClose(event);
 }
 
+static void without_a_place_for_the_answer(void)
+{
+    rule("what cannot be told is not done");
+    struct { void *base; size_t size; } *box;
+    void *base, *page;
+    uint32_t old;
+    MEMORY_BASIC_INFORMATION is;
+    base = nt_allocate_pages(2 * PAGE);
+    page = box = nt_allocate_pages(PAGE);
+    box->base = base;
+    box->size = PAGE;
+    size_t size = PAGE;
+    CHECK_OK(NtProtectVirtualMemory(NtCurrentProcess(), &page, &size,
+                                    PAGE_READONLY, &old));
+    CHECK_STATUS(NtProtectVirtualMemory(NtCurrentProcess(), &box->base,
+                                        &box->size, PAGE_READONLY, &old),
+                 STATUS_ACCESS_VIOLATION);
+    CHECK_STATUS(NtFreeVirtualMemory(NtCurrentProcess(), &box->base,
+                                     &box->size, MEM_RELEASE),
+                 STATUS_ACCESS_VIOLATION);
+    CHECK_OK(NtQueryVirtualMemory(NtCurrentProcess(), base, &is));
+    CHECK(is.State == MEM_COMMIT && is.Protect == PAGE_READWRITE);
+    CHECK_OK(release(base, 0));
+    CHECK_OK(release(box, 0));
+}
+
 static void under_another_thread(void)
 {
     static char *const how[] = { "unmaps", "protects" };
@@ -240,6 +266,7 @@ static void under_another_thread(void)
 int main(void)
 {
     under_another_thread();
+    without_a_place_for_the_answer();
     allocation();
     protection();
     in_flight();

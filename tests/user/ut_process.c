@@ -43,6 +43,10 @@ static void arguments(void)
     char *words[] = { "child", "hash", lengthy };
     memset(lengthy, 'x', sizeof(lengthy) - 1);
     CHECK_STATUS(run(3, words), (NTSTATUS)hash(1, words + 2));
+    static char *many[1002] = { "child", "hash" };
+    for (int i = 2; i < 1002; i++)
+        many[i] = &"0123456789"[9 - i % 5];
+    CHECK_STATUS(run(1002, many), (NTSTATUS)hash(1000, many + 2));
     rule("a line that is too long");
     static char huge[65000];
     memset(huge, 'y', sizeof(huge) - 1);
@@ -52,6 +56,22 @@ static void arguments(void)
     RtlInitString(&parameters.CommandLine, huge);
     CHECK_STATUS(NtCreateUserProcess(&process, NULL, ALL_ACCESS, ALL_ACCESS, 0,
                                      &parameters), STATUS_INVALID_PARAMETER);
+}
+
+static volatile bool enough;
+
+static NTSTATUS allocate_in(void *process)
+{
+    NTSTATUS status = STATUS_SUCCESS;
+    while (!enough && NT_SUCCESS(status)) {
+        void *base = NULL;
+        size_t size = 24u << 20;
+        status = NtAllocateVirtualMemory(process, &base, &size, MEM_COMMIT,
+                                         PAGE_READWRITE);
+        size = 0;
+        NtFreeVirtualMemory(process, &base, &size, MEM_RELEASE);
+    }
+    return STATUS_SUCCESS;
 }
 
 static void status(void)
@@ -119,6 +139,26 @@ static void death(void)
     CHECK_STATUS(process_status(child), 8);
     NtClose(thread);
     NtClose(child);
+
+    rule("and it takes no further one, whoever is at work on it");
+    for (int i = 0; i < 10; i++) {
+        HANDLE late = NULL;
+        child = start(2, wait_words, 0, &thread);
+        enough = false;
+        HANDLE busy = new_thread(allocate_in, child, 0);
+        NtDelayExecution(false, MS(2));
+        CHECK_OK(NtTerminateThread(thread, 8));
+        CHECK_OK(wait(thread));
+        CHECK_STATUS(NtCreateThreadEx(&late, ALL_ACCESS, NULL, child,
+                                      (void *)start, NULL, 0, 0),
+                     STATUS_PROCESS_IS_TERMINATING);
+        enough = true;
+        CHECK_OK(join(busy));
+        CHECK_OK(wait(child));
+        CHECK_STATUS(process_status(child), 8);
+        NtClose(thread);
+        NtClose(child);
+    }
 
     rule("at any moment of its life");
     for (int i = 0; i < 20; i++) {

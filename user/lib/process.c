@@ -8,7 +8,6 @@
 #include <string.h>
 
 #define COMMAND_LINE_SIZE 4096
-#define WORDS_MAXIMUM     256
 #define NAME_SIZE         256
 
 PEB *rtl_peb;
@@ -33,20 +32,20 @@ static void complete_peb(PEB *peb)
 
 void rtl_start_process(PEB *peb)
 {
-    static char line[COMMAND_LINE_SIZE];
-    static char *words[WORDS_MAXIMUM + 1];
     const STRING *command = &peb->ProcessParameters.CommandLine;
+    const int maximum = command->Length / 2 + 1;    // a blank between each
+    const size_t size = ((size_t)maximum + 1) * sizeof(char *);
 
     rtl_peb = peb;
     complete_peb(peb);
     rtl_start_streams(&peb->ProcessParameters);
     if (peb->FirstProgram)    // the others: whoever starts them says so
         nt_set_foreground(NtCurrentProcess());
-    size_t length = command->Length;
-    if (length >= sizeof(line))
-        length = sizeof(line) - 1;
-    memcpy(line, command->Buffer, length);
-    int count = rtl_split_words(line, words, WORDS_MAXIMUM);
+    char **words = nt_allocate_pages(size + command->Length + 1);
+    if (!words)
+        exit(STATUS_NO_MEMORY);
+    char *line = memcpy((char *)words + size, command->Buffer, command->Length);
+    int count = rtl_split_words(line, words, maximum);
     exit(main(count, words));
 }
 

@@ -40,9 +40,10 @@ void ki_deactivate_queue(KQUEUE *queue)
 }
 
 static uint32_t take_entries(KQUEUE *queue, LIST_ENTRY **entries,
-                             uint32_t count)
+                             uint32_t count, bool released)
 {
     uint32_t taken = 0;
+    (void)released;    // there is no limit
     while (taken < count && !IsListEmpty(&queue->EntryListHead))
         entries[taken++] = take_first(queue);
     return taken;
@@ -64,7 +65,7 @@ static NTSTATUS remove_once(KQUEUE *queue, uint64_t due, LIST_ENTRY **entries,
         InsertTailList(&queue->ThreadListHead, &thread->QueueListEntry);
     }
     KeAcquireSpinLockAtDpcLevel(&queue->lock);
-    *taken = take_entries(queue, entries, count);
+    *taken = take_entries(queue, entries, count, false);
     if (!*taken)
         status = ki_test_alert(thread);
     if (!*taken && status == STATUS_SUCCESS && due == 0)
