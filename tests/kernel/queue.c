@@ -588,9 +588,10 @@ KTEST(queue_takes_many_beyond_the_limit, "IOCP-08 IOCP-10")
     EXPECT(ktest_wait(&event) && queue.CurrentCount == 2);
     for (int i = 2; i < 5; i++)
         insert(i);
-    KPRIORITY before = KeSetPriorityThread(KeGetCurrentThread(), KTEST_BELOW - 1);
+    KTHREAD *self = KeGetCurrentThread();
+    KPRIORITY before = KeSetPriorityThread(self, KTEST_BELOW - 1);
     ke_yield();    // one processor: it runs while we are ready
-    KeSetPriorityThread(KeGetCurrentThread(), before);
+    KeSetPriorityThread(self, before);
     ktest_join(&thread);
     EXPECT(taken == 4 || KeNumberProcessors > 1);
     run_down();
