@@ -126,6 +126,45 @@ KTEST(completion_by_a_special_apc, "IRP-08 CMP-04")
     ktest_close(file);
 }
 
+KTEST(completion_of_an_array, "CMP-04 CMP-05")
+{
+    ktest_driver.lower = hold;
+    FILE_OBJECT *file = ktest_open(0);
+    IRP *irp = ktest_build_read(file);
+    uint32_t sent;
+    KeSetEvent(&file->Event, IO_NO_INCREMENT);
+    file->DeviceObject->Flags |= DO_SHORT_SEND;
+    EXPECT(io_send_array(file, &irp, 1, &sent) == STATUS_SUCCESS && sent == 1);
+    file->DeviceObject->Flags &= ~DO_SHORT_SEND;
+    EXPECT(!is_set(file));
+    complete_held(STATUS_SUCCESS, 1);
+    EXPECT(is_set(file));
+    ktest_close(file);
+}
+
+static bool moves_to(FILE_OBJECT *file, NTSTATUS status, uint64_t position)
+{
+    IRP *irp = ktest_build_read(file);
+    irp->flags |= IRP_TRANSFER;
+    immediate = status;
+    return io_send(file, irp) == status && file->CurrentByteOffset == position;
+}
+
+KTEST(completion_moves_the_position, "OVL-09")
+{
+    ktest_driver.lower = finish_now;
+    FILE_OBJECT *file = ktest_open(FILE_SYNCHRONOUS_IO_NONALERT);
+    file->DeviceObject->seekable = true;
+    for (int i = 0; i < 2; i++) {
+        marks = i;
+        file->CurrentByteOffset = 7;
+        EXPECT(moves_to(file, STATUS_UNSUCCESSFUL, 7));
+        EXPECT(moves_to(file, STATUS_SUCCESS, 99));
+    }
+    file->DeviceObject->seekable = false;
+    ktest_close(file);
+}
+
 typedef struct issuer {
     ktest_thread thread;
     FILE_OBJECT *file;
