@@ -28,7 +28,7 @@
 ##   EXTRA='a.c ...'   build these ring-3 programs into the initrd as well
 ##   KTESTS='t.c ...'  link these in-kernel tests into the checked kernel as well
 ##   KERNEL=FILE       proof: another kernel; WRITES=N: only so many writes
-##   CPUS=N MEM=SIZE   run, debug, tour, trace, proof: processors and memory (128M)
+##   CPUS=N MEM=SIZE   run, debug, tour, trace, proof: processors (1), memory (128M)
 ##   DISK=ide|nvme     the same: the bus of the disks (nvme)
 ##   QEMU=only         debug: only the guest, for an editor or a gdb of your own
 ##   REPLAY=1          debug: record a run, then go through it both ways

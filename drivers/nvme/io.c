@@ -262,12 +262,13 @@ static FORCEINLINE bool take_answer(nvme_queue *q, uint32_t head, IRP ***last)
     uint16_t answer = __atomic_load_n(&entry->status, __ATOMIC_ACQUIRE);
     if ((answer & NVME_PHASE) != q->phase)
         return false;
-    IRP **slot = &q->slots[entry->id], *irp;
-    if (entry->id > q->last || !(irp = *slot))
+    const uint32_t id = entry->id;
+    IRP *irp = id <= q->last ? q->slots[id] : NULL;
+    if (!irp)
         return true;
     nvme_request *request = request_of(irp);
     NTSTATUS status = nvme_status(answer);
-    *slot = NULL;
+    q->slots[id] = NULL;
     uint32_t done = request->done + request->bytes;
     if (NT_SUCCESS(status) && done < request->length) {
         request->done = done;

@@ -296,7 +296,10 @@ DECLSPEC_NOINLINE void ki_expire_timers(KPRCB *prcb)
     while (prcb->timers.root && prcb->timers.root->key <= now)
         expire_timer(CONTAINING_RECORD(prcb->timers.root, KTIMER, node), now);
     KeReleaseSpinLockFromDpcLevel(&ki_dispatcher_lock);
-    expire_watchdogs(prcb, hal_read_tsc());    // the drain's end arms the clock
+    expire_watchdogs(prcb, hal_read_tsc());
+    uint64_t flags = ki_disable_interrupts();
+    ki_arm_clock(prcb);
+    ki_restore_interrupts(flags);
 }
 
 // Sets a timer; one that is set already is replaced (TMR-01).

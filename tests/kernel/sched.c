@@ -224,36 +224,30 @@ KTEST(yield_to_an_equal, "")
     ktest_join(&s.thread);
 }
 
-static volatile bool over;
-
-static void yield_on(void *event)
+static void yield_once(void *event)
 {
     ktest_wait(event);
-    for (int i = 0; i < 100000 && !over; i++)
-        ke_yield();
-    EXPECT(over);
+    ke_yield();    // to the other one
+    EXPECT(KeGetCurrentThread()->Priority == KTEST_BELOW);
 }
 
-static void end_it(void *)
+static void wait_only(void *event)
 {
-    over = true;
+    ktest_wait(event);
 }
 
 KTEST(yield_gives_a_boost_up, "")
 {
-    ktest_thread yielding[2], third;
+    ktest_thread yielding, other;
     KEVENT event;
-    over = false;
     KeInitializeEvent(&event, NotificationEvent, false);
-    for (int i = 0; i < 2; i++)
-        ktest_start(&yielding[i], yield_on, &event, KTEST_BELOW);
-    for (int i = 0; i < 2; i++)
-        EXPECT(ktest_until_waiting(&yielding[i]));
-    ktest_start(&third, end_it, NULL, KTEST_BELOW);
+    ktest_start(&yielding, yield_once, &event, KTEST_BELOW);
+    EXPECT(ktest_until_waiting(&yielding));
+    ktest_start(&other, wait_only, &event, KTEST_BELOW);
+    EXPECT(ktest_until_waiting(&other));
     KeSetEvent(&event, EVENT_INCREMENT);
-    for (int i = 0; i < 2; i++)
-        ktest_join(&yielding[i]);
-    ktest_join(&third);
+    ktest_join(&yielding);
+    ktest_join(&other);
 }
 
 // ---- Suspension -----------------------------------------------------------

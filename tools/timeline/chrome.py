@@ -81,7 +81,7 @@ class Writer:
 
     def threads(self):
         for thread in self.t.threads.values():
-            if thread.id == model.IDLE:
+            if thread.id in (model.IDLE, model.UNKNOWN):
                 continue
             self.name('process', f'{thread.name} ({thread.process})',
                       thread.process, order=2)

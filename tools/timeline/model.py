@@ -194,7 +194,7 @@ class Timeline:
     def follow(self, record):
         cpu = self.cpus[record.cpu]
         if not cpu.base:            # who ran before the first switch?
-            lost = self.recording.lost.get(record.cpu)
+            lost = (0, record.time) in self.recording.holes
             cpu.base = (cpu.open(record.time, 'thread', '?', UNKNOWN) if lost
                         else cpu.open(record.time, 'idle'))
         cpu.close_short(record.time)
@@ -209,7 +209,8 @@ class Timeline:
             thread.call = (*thread.call[:2], record.time)
 
     def on_switch(self, record, cpu, thread):
-        cpu.base.end = record.time
+        for piece in (cpu.base, *cpu.nested):   # nested: its end was lost
+            piece.end = record.time
         cpu.nested.clear()
         state, reason = record.aux >> 8, record.aux & 0xff
         if thread.id not in (IDLE, UNKNOWN):
