@@ -50,11 +50,11 @@ _Noreturn void ke_assertion_failed(const char *expression, const char *file,
                                    uint32_t line);
 #define ASSERT_TEXT(condition, text) \
     ((condition) ? (void)0 : ke_assertion_failed(text, __FILE__, __LINE__))
-// The checked kernel counts the spin locks that each processor holds.
-void ke_count_spin_lock(int change);
+// The checked kernel notes the spin locks that each processor takes and holds.
+void ke_note_spin_lock(KSPIN_LOCK *lock, bool taken);
 #else
 #define ASSERT_TEXT(condition, text) ((void)sizeof(!(condition)))
-#define ke_count_spin_lock(change) ((void)0)
+#define ke_note_spin_lock(lock, taken) ((void)0)
 #endif
 
 #define ASSERT(condition) ASSERT_TEXT(condition, #condition)

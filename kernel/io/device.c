@@ -126,7 +126,7 @@ NTSTATUS IoCreateSymbolicLink(const char *link, const char *target)
 // Puts source on top of the stack that target is in.
 //
 // IRQL:    == PASSIVE_LEVEL
-// Returns: the device that source lies on now
+// Returns: the device that source lies on now; NULL: the stack is full
 // NT:      IoAttachDeviceToDeviceStack (WDK).
 DEVICE_OBJECT *IoAttachDeviceToDeviceStack(DEVICE_OBJECT *source,
                                            DEVICE_OBJECT *target)
@@ -134,6 +134,8 @@ DEVICE_OBJECT *IoAttachDeviceToDeviceStack(DEVICE_OBJECT *source,
     ASSERT_IRQL(==, PASSIVE_LEVEL);
     while (target->AttachedDevice)
         target = target->AttachedDevice;
+    if (target->StackSize == IO_MAXIMUM_STACK)
+        return NULL;
     target->AttachedDevice = source;
     source->attached_to = target;
     source->StackSize = (int8_t)(target->StackSize + 1);

@@ -51,7 +51,9 @@ NTSTATUS IoCreateDevice(DRIVER_OBJECT *driver, uint32_t extension_size,
                         const char *name, uint32_t device_type,
                         DEVICE_OBJECT **device);
 NTSTATUS IoCreateSymbolicLink(const char *link, const char *target);
-// Puts source on top of target's stack; returns the device it lies on now.
+enum { IO_MAXIMUM_STACK = 8 };    // devices, one on top of the other
+// Puts source on top of target's stack; returns the device it lies on now, or
+// NULL: there are IO_MAXIMUM_STACK already.
 DEVICE_OBJECT *IoAttachDeviceToDeviceStack(DEVICE_OBJECT *source,
                                            DEVICE_OBJECT *target);
 // Calls a driver's entry routine with its new DRIVER_OBJECT.

@@ -155,6 +155,7 @@ static inline void IoMarkIrpPending(IRP *irp)
 
 static inline void IoSkipCurrentIrpStackLocation(IRP *irp)
 {
+    ASSERT_RULE("IRP-01", irp->CurrentLocation <= irp->StackCount);
     irp->CurrentLocation++;
     irp->location++;
 }

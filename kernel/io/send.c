@@ -267,13 +267,11 @@ NTSTATUS io_request(FILE_OBJECT *file, const IO_STACK_LOCATION *what, MDL *mdl,
                     void *buffer, uintptr_t *information)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
-    enum { STACK_LOCATIONS = 4 };
     _Alignas(IRP) uint8_t room[sizeof(IRP) +
-                               STACK_LOCATIONS * sizeof(IO_STACK_LOCATION)];
+                               IO_MAXIMUM_STACK * sizeof(IO_STACK_LOCATION)];
     IRP *irp = (IRP *)room;
     KEVENT done;
     IO_STATUS_BLOCK iosb;
-    ASSERT(file->DeviceObject->StackSize <= STACK_LOCATIONS);
     KeInitializeEvent(&done, NotificationEvent, false);
     io_initialize_irp(irp, file->DeviceObject->StackSize);
     irp->flags = IRP_KERNEL_WAIT | IRP_SYNCHRONOUS;

@@ -47,17 +47,17 @@ static inline void KeInitializeSpinLock(KSPIN_LOCK *lock)
 
 static inline void KeAcquireSpinLockAtDpcLevel(KSPIN_LOCK *lock)
 {
+    ke_note_spin_lock(lock, true);
     while (__builtin_expect(__atomic_fetch_or(lock, 1, __ATOMIC_ACQUIRE) & 1,
                             0))    // lock bts
         while (*lock)
             __builtin_ia32_pause();
-    ke_count_spin_lock(1);
 }
 
 static inline void KeReleaseSpinLockFromDpcLevel(KSPIN_LOCK *lock)
 {
     ASSERT_RULE("IRQL-06", *lock);
-    ke_count_spin_lock(-1);
+    ke_note_spin_lock(lock, false);
     __atomic_store_n(lock, 0, __ATOMIC_RELEASE);
 }
 

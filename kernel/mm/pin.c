@@ -99,6 +99,7 @@ void MmBuildMdlForNonPagedPool(MDL *mdl, const void *address, uint32_t length)
     for (uint64_t i = 0; i < count; i++) {
         uint64_t at = (uintptr_t)address + i * PAGE_SIZE;
         mdl->frames[i] = mm_entry_frame(*mm_page_entry(mm_kernel_cr3, at));
+        ASSERT(mdl->frames[i]);    // else nothing is mapped there
     }
 }
 

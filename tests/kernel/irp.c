@@ -316,6 +316,22 @@ KTEST(completed_at_dispatch, "IRP-07 IRP-02")
     IoFreeIrp(irp);
 }
 
+// A kernel caller's request lies on its stack, with a location for each device.
+KTEST(stack_is_bounded, "IRP-01")
+{
+    static DEVICE_OBJECT filters[IO_MAXIMUM_STACK];
+    int32_t count = 0;
+    for (bool on = true; on && count < IO_MAXIMUM_STACK; count += on) {
+        filters[count].DriverObject = ktest_lower->DriverObject;
+        on = IoAttachDeviceToDeviceStack(&filters[count], ktest_lower);
+        FILE_OBJECT *file = ktest_open(0);
+        EXPECT(file && file->DeviceObject->StackSize == 2 + count + on);
+        ktest_close(file);
+    }
+    EXPECT(count == IO_MAXIMUM_STACK - 2);
+    ktest_upper->AttachedDevice = NULL;
+}
+
 KTEST(unknown_major_functions_fail, "")
 {
     IRP *irp = build();

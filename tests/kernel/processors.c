@@ -539,6 +539,61 @@ KTEST(timer_is_cancelled_from_elsewhere, "TMR-04 TMR-01")
     EXPECT(timer.Header.SignalState && !KeCancelTimer(&timer));
 }
 
+// What a driver does before it frees a timer: cancels it, takes its DPC back,
+// and flushes, as that may run.
+typedef struct freed_timer {
+    KTIMER timer;
+    KDPC dpc;
+    volatile uint32_t runs;
+} freed_timer;
+
+static uint32_t miscounted;
+
+static void count_run(KDPC *dpc, void *context, void *a, void *b)
+{
+    (void)dpc, (void)a, (void)b;
+    ((freed_timer *)context)->runs++;
+}
+
+static void free_timers(void *seed)
+{
+    enum { TIMERS = 300, LONGEST = 3000, LONGEST_PAUSE = 20000 };
+    uint64_t state = (uintptr_t)seed | 1;
+    for (int i = 0; i < TIMERS; i++) {
+        freed_timer *t = ExAllocatePoolWithTag(NonPagedPool, sizeof(*t),
+                                               EX_TAG('T', 'e', 's', 't'));
+        t->runs = 0;
+        KeInitializeTimerEx(&t->timer, NotificationTimer);
+        KeInitializeDpc(&t->dpc, count_run, t);
+        if (ktest_draw(&state) & 1)
+            KeSetTargetProcessorDpc(
+                &t->dpc, (uint8_t)(ktest_draw(&state) % KeNumberProcessors));
+        KeSetImportanceDpc(&t->dpc, (KDPC_IMPORTANCE)(ktest_draw(&state) % 4));
+        KeSetTimerEx(&t->timer, -(int64_t)(ktest_draw(&state) % LONGEST), 0,
+                     &t->dpc);
+        for (uint64_t n = ktest_draw(&state) % LONGEST_PAUSE; n; n--)
+            __asm__ volatile("");
+        uint32_t taken = KeCancelTimer(&t->timer);
+        taken += KeRemoveQueueDpc(&t->dpc);
+        KeFlushQueuedDpcs();
+        if (taken + t->runs != 1)
+            __atomic_add_fetch(&miscounted, 1, __ATOMIC_RELAXED);
+        ExFreePoolWithTag(t, 0);
+    }
+}
+
+KTEST(timer_and_dpc_are_freed_behind_a_flush, "TMR-04 DPC-05 DPC-10")
+{
+    if (!ktest_has_processors(2))
+        return;
+    ktest_thread other;
+    miscounted = 0;
+    ktest_start_on(&other, 1, free_timers, (void *)(uintptr_t)ktest_random());
+    free_timers((void *)(uintptr_t)ktest_random());
+    ktest_join(&other);
+    EXPECT(miscounted == 0);
+}
+
 // ---- APCs to a thread that runs elsewhere ---------------------------------
 
 typedef struct noted_apc {

@@ -23,24 +23,42 @@ void ke_assertion_failed(const char *expression, const char *file,
 
 // ---- Spin locks -----------------------------------------------------------
 
-// By processor; each touches its own only, at DISPATCH_LEVEL or above.
-static volatile int32_t held[MAXIMUM_PROCESSORS];
+// By processor; each touches its own only, at DISPATCH_LEVEL or above, or with
+// interrupts off. Those of an ISR come and go on top of what it interrupted.
+enum { MAXIMUM_HELD = 16, INTERRUPT_FLAG = 0x200 };
+static KSPIN_LOCK *volatile held[MAXIMUM_PROCESSORS][MAXIMUM_HELD];
+static volatile int32_t held_count[MAXIMUM_PROCESSORS];
 
-// Called by the spin locks themselves (irql.h), behind each acquisition and
-// before each release. Before there are processors nobody is counted.
+// Called by the spin locks themselves (irql.h), before each acquisition, which
+// for a lock that the processor holds would never end, and before each release.
+// Before there are processors nobody is watched.
 //
 // IRQL:    >= DISPATCH_LEVEL, or interrupts off
-void ke_count_spin_lock(int change)
+void ke_note_spin_lock(KSPIN_LOCK *lock, bool taken)
 {
-    if (ki_processor[0])
-        held[KeGetCurrentProcessorNumber()] += change;
+    uint64_t flags = ki_disable_interrupts();
+    if (ki_processor[0]) {
+        uint32_t me = KeGetCurrentProcessorNumber();
+        int32_t i = held_count[me];
+        ASSERT_RULE("IRQL-06", KeGetCurrentIrql() >= DISPATCH_LEVEL ||
+                                   !(flags & INTERRUPT_FLAG));
+        while (--i >= 0 && held[me][i] != lock)
+            continue;
+        if (taken) {
+            ASSERT_RULE("IRQL-06", i < 0 && held_count[me] < MAXIMUM_HELD);
+            held[me][held_count[me]++] = lock;
+        } else if (i >= 0) {    // else it was taken before that
+            held[me][i] = held[me][--held_count[me]];
+        }
+    }
+    ki_restore_interrupts(flags);
 }
 
 // How many the caller holds: at DISPATCH_LEVEL nobody else has any here.
 static int32_t held_by_caller(void)
 {
     KIRQL old = KeRaiseIrqlToDpcLevel();
-    int32_t count = held[KeGetCurrentProcessorNumber()];
+    int32_t count = held_count[KeGetCurrentProcessorNumber()];
     KeLowerIrql(old);
     return count;
 }
@@ -56,7 +74,13 @@ typedef struct call {
     bool passed;                 // to a driver below
     bool completed;              // from this location
     bool marked;                 // pending: at that moment, or at the return
+    struct call *above;          // who passed it to us, and has not returned
+    bool asked;                  // it has a routine for our completion
+    bool answered, below;        // a driver below returned; STATUS_PENDING
 } call;
+
+enum { INVOKE = SL_INVOKE_ON_SUCCESS | SL_INVOKE_ON_ERROR |
+                SL_INVOKE_ON_CANCEL };
 
 static KSPIN_LOCK calls_lock;
 static LIST_ENTRY calls = { &calls, &calls };    // all that are under way
@@ -83,6 +107,9 @@ static void begin(call *this)
     if (above) {
         above->passed = true;
         above->marked = is_marked(above);
+        this->above = above;    // one that skipped has no location for it
+        this->asked = this->location < above->location &&
+                      this->irp->stack[this->location - 1].Control & INVOKE;
     }
     InsertTailList(&calls, &this->entry);
     KeReleaseSpinLock(&calls_lock, old);
@@ -90,13 +117,19 @@ static void begin(call *this)
 
 // An IRP that was neither passed on nor completed is there as long as we hold
 // the lock: whoever completes it takes that first.
-static void end(call *this)
+static void end(call *this, bool pending)
 {
     KIRQL old;
     KeAcquireSpinLock(&calls_lock, &old);
     RemoveEntryList(&this->entry);
     if (!this->passed && !this->completed)
         this->marked = is_marked(this);
+    RTL_FOR_EACH_RECORD(call, c, &calls, entry)
+        c->above = c->above == this ? NULL : c->above;
+    if (this->above && !this->asked) {
+        this->above->answered = true;
+        this->above->below = pending;
+    }
     KeReleaseSpinLock(&calls_lock, old);
 }
 
@@ -110,13 +143,21 @@ NTSTATUS __wrap_IoCallDriver(DEVICE_OBJECT *device, IRP *irp)
     call this = { .irp = irp, .location = (int8_t)(irp->CurrentLocation - 1) };
     if (this.location < 1)
         return __real_IoCallDriver(device, irp);    // IRP-01: it stops there
+    ASSERT(irp->stack[this.location - 1].MajorFunction <=
+           IRP_MJ_MAXIMUM_FUNCTION);
+    KIRQL irql = KeGetCurrentIrql();
+    int32_t locks = held_by_caller();
     begin(&this);
     NTSTATUS status = __real_IoCallDriver(device, irp);
-    end(&this);
     bool pending = status == STATUS_PENDING;
+    ASSERT_RULE("IRQL-01", KeGetCurrentIrql() == irql);
+    ASSERT_RULE("IRQL-06", held_by_caller() == locks);
+    end(&this, pending);
     ASSERT_RULE("IRP-05", this.marked || this.passed || !pending);
     ASSERT_RULE("IRP-05", pending || !this.marked);
     ASSERT_RULE("IRP-05", pending || this.passed || this.completed);
+    ASSERT_RULE("IRP-05", !this.answered || this.marked ||
+                              pending == this.below);
     return status;
 }
 
@@ -137,7 +178,14 @@ void __wrap_IoCompleteRequest(IRP *irp, KPRIORITY boost)
         owner->marked = is_marked(owner);
     }
     KeReleaseSpinLock(&calls_lock, old);
+    // A driver's own, which has no thread, ends in a routine that keeps it.
+    const IO_STACK_LOCATION *top = &irp->stack[irp->StackCount - 1];
+    ASSERT_RULE("IRP-06", irp->Thread || irp->flags & IRP_KERNEL_WAIT ||
+                              top->CompletionRoutine);
+    KIRQL irql = KeGetCurrentIrql();
     __real_IoCompleteRequest(irp, boost);
+    ASSERT_RULE("IRQL-01", KeGetCurrentIrql() == irql);
+    ASSERT_RULE("IRQL-06", held_by_caller() == 0);
 }
 
 // ---- Cancel routines ------------------------------------------------------

@@ -33,6 +33,9 @@ RULES = {
         'IRQL-03', 'irql.h', 'irql >= *old', ''),
     'fatal_lower_to_higher': ('IRQL-03', 'irql.h', 'irql <= ', ''),
     'fatal_release_of_a_free_lock': ('IRQL-06', 'irql.h', '*lock', ''),
+    'fatal_at_dpc_level_below_it': ('IRQL-06', 'verify.c', IRQL, ''),
+    'fatal_lowered_with_a_lock': ('IRQL-06', 'verify.c', IRQL, ''),
+    'fatal_lock_taken_twice': ('IRQL-06', 'verify.c', 'i < 0', ''),
     'fatal_wait_at_dispatch': (
         'IRQL-05', 'wait.c', IRQL, 'KeWaitForSingleObject'),
     'fatal_timed_wait_at_dispatch': (
@@ -60,6 +63,20 @@ RULES = {
         'IRP-07', 'verify.c', IRQL, 'fatal_complete'),
     'fatal_no_next_location': (
         'IRP-01', 'irp.h', 'irp->CurrentLocation > 1', ''),
+    'fatal_skip_of_what_was_never_sent': (
+        'IRP-01', 'irp.h', 'irp->CurrentLocation <= ', ''),
+    'fatal_nobody_keeps_a_drivers_own_irp': (
+        'IRP-06', 'verify.c', 'irp->Thread', 'fatal_complete'),
+    'fatal_filter_hides_pending': (
+        'IRP-05', 'verify.c', '!this.answered', 'fatal_filter'),
+    'fatal_filter_that_skips_hides_pending': (
+        'IRP-05', 'verify.c', '!this.answered', 'fatal_filter'),
+    'fatal_filter_makes_pending_up': (
+        'IRP-05', 'verify.c', '!this.answered', 'fatal_filter'),
+    'fatal_dispatch_stays_raised': (
+        'IRQL-01', 'verify.c', f'{IRQL} == irql', 'fatal_call'),
+    'fatal_completion_stays_raised': (
+        'IRQL-01', 'verify.c', f'{IRQL} == irql', 'fatal_complete'),
     'fatal_pending_without_the_mark': (
         'IRP-05', 'verify.c', 'this.marked || ', 'fatal_call'),
     'fatal_pending_completed_without_the_mark': (

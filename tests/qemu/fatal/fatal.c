@@ -91,6 +91,30 @@ KTEST(fatal_release_of_a_free_lock, "IRQL-06")
     KeReleaseSpinLock(&lock, old);
 }
 
+KTEST(fatal_at_dpc_level_below_it, "IRQL-06")
+{
+    KSPIN_LOCK lock;
+    KeInitializeSpinLock(&lock);
+    KeAcquireSpinLockAtDpcLevel(&lock);
+}
+
+KTEST(fatal_lowered_with_a_lock, "IRQL-06")
+{
+    KSPIN_LOCK lock;
+    KeInitializeSpinLock(&lock);
+    KIRQL old = KeAcquireSpinLockRaiseToDpc(&lock);
+    KeLowerIrql(old);
+    KeReleaseSpinLockFromDpcLevel(&lock);
+}
+
+KTEST(fatal_lock_taken_twice, "IRQL-06")
+{
+    KSPIN_LOCK lock;
+    KeInitializeSpinLock(&lock);
+    KeAcquireSpinLockRaiseToDpc(&lock);
+    KeAcquireSpinLockAtDpcLevel(&lock);
+}
+
 // ---- Waits ----------------------------------------------------------------
 
 static KEVENT unset;
@@ -298,6 +322,18 @@ KTEST(fatal_no_next_location, "IRP-01")
     IoCopyCurrentIrpStackLocationToNext(send_request());
 }
 
+KTEST(fatal_skip_of_what_was_never_sent, "IRP-01")
+{
+    IoSkipCurrentIrpStackLocation(build_request(leave_pending));
+}
+
+KTEST(fatal_nobody_keeps_a_drivers_own_irp, "IRP-06")
+{
+    IRP *irp = send_request();
+    irp->flags = 0;
+    fatal_complete(irp, STATUS_SUCCESS);
+}
+
 // ---- What a dispatch routine returns --------------------------------------
 
 static NTSTATUS forget_the_mark(DEVICE_OBJECT *to, IRP *irp)
@@ -363,6 +399,87 @@ KTEST(fatal_marked_completed_but_success, "IRP-05")
 KTEST(fatal_kept_but_success, "IRP-05")
 {
     fatal_call(keep_and_succeed);
+}
+
+static DRIVER_DISPATCH *below;       // what the filter's lower driver does
+static NTSTATUS claim;               // what the filter returns
+static bool skips;
+
+static NTSTATUS filter(DEVICE_OBJECT *to, IRP *irp)
+{
+    if (dispatch == below)
+        return below(to, irp);
+    dispatch = below;
+    if (skips)
+        IoSkipCurrentIrpStackLocation(irp);
+    else
+        IoCopyCurrentIrpStackLocationToNext(irp);
+    IoCallDriver(device, irp);
+    return claim;
+}
+
+static NTSTATUS complete_now(DEVICE_OBJECT *to, IRP *irp)
+{
+    (void)to;
+    return io_complete(irp, STATUS_SUCCESS, 0);
+}
+
+// Through a filter that has no completion routine, and so must return what the
+// driver below it does.
+static OUT_OF_LINE void fatal_filter(bool skip, DRIVER_DISPATCH *lower,
+                                     NTSTATUS status)
+{
+    IRP *irp = build_request(filter);
+    IRP *larger = IoAllocateIrp(2);
+    IoGetNextIrpStackLocation(larger)->MajorFunction = IRP_MJ_READ;
+    larger->flags = irp->flags;
+    larger->UserEvent = irp->UserEvent;
+    larger->UserIosb = irp->UserIosb;
+    skips = skip;
+    below = lower;
+    claim = status;
+    IoCallDriver(device, larger);
+    __asm__ volatile("" ::: "memory");
+}
+
+KTEST(fatal_filter_hides_pending, "IRP-05")
+{
+    fatal_filter(false, leave_pending, STATUS_SUCCESS);
+}
+
+KTEST(fatal_filter_that_skips_hides_pending, "IRP-05")
+{
+    fatal_filter(true, leave_pending, STATUS_SUCCESS);
+}
+
+KTEST(fatal_filter_makes_pending_up, "IRP-05")
+{
+    fatal_filter(false, complete_now, STATUS_PENDING);
+}
+
+static NTSTATUS stay_raised_and_complete(DEVICE_OBJECT *to, IRP *irp)
+{
+    KeRaiseIrqlToDpcLevel();
+    return complete_now(to, irp);
+}
+
+KTEST(fatal_dispatch_stays_raised, "IRQL-01")
+{
+    fatal_call(stay_raised_and_complete);
+}
+
+static NTSTATUS keep_raised(DEVICE_OBJECT *from, IRP *irp, void *context)
+{
+    KeRaiseIrqlToDpcLevel();
+    return keep(from, irp, context);
+}
+
+KTEST(fatal_completion_stays_raised, "IRQL-01")
+{
+    IRP *irp = build_request(leave_pending);
+    IoSetCompletionRoutine(irp, keep_raised, NULL, true, true, true);
+    IoCallDriver(device, irp);
+    fatal_complete(irp, STATUS_SUCCESS);
 }
 
 // ---- Cancel routines ------------------------------------------------------
