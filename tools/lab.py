@@ -100,9 +100,12 @@ def main():
         usage='make lab N=1|2|3 [TO=FOLDER]\n'
               '       tools/lab.py N [--to FOLDER]',
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('lab', type=int, choices=sorted(parts.TITLES))
+    parser.add_argument('lab', type=int, nargs='?',
+                        choices=sorted(parts.TITLES))
     parser.add_argument('--to', type=Path, help='the folder (build/labN)')
     args = parser.parse_args()
+    if args.lab is None:
+        parser.error('which lab? make lab N=1, 2 or 3')
     if (ROOT / NOTE).exists():
         sys.exit('lab: this is a lab tree already; LAB.md has the task')
     target = args.to or ROOT / 'build' / f'lab{args.lab}'

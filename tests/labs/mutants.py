@@ -56,6 +56,8 @@ MUTANTS = [
     Mutant(1, 'asks-nobody', 'processors',
            'hal_send_ipi(target->apic_id, HAL_VECTOR_DPC)',
            'ki_poke_later(self, target->Number)'),
+    Mutant(1, 'medium-interrupts-others', 'processors',
+           'importance >= HighImportance ||', 'importance != LowImportance ||'),
     Mutant(1, 'remove-forgets', 'once',
            'RemoveEntryList(&dpc->DpcListEntry);', ';', stress=True),
 
@@ -77,6 +79,16 @@ MUTANTS = [
     Mutant(2, 'suppressed-half-is-called', 'order',
            'if (special || !apc.NormalRoutine)', 'if (special)',
            stress=True),
+    Mutant(2, 'changed-arguments-are-lost', 'order',
+           'apc.NormalRoutine(apc.NormalContext, apc.SystemArgument1,\n'
+           '                          apc.SystemArgument2);',
+           'apc.NormalRoutine(apc.NormalContext, original->SystemArgument1,\n'
+           '                          original->SystemArgument2);'),
+    Mutant(2, 'wakes-at-apc-level', 'waiting',
+           'thread->WaitIrql == PASSIVE_LEVEL && ', ''),
+    Mutant(2, 'wakes-in-critical-regions', 'waiting',
+           '(!thread->KernelApcDisable &&\n                                    ',
+           '('),
     Mutant(2, 'waits-are-not-interrupted', 'waiting',
            '    if (wakes)\n', '    if (wakes && mode != KernelMode)\n'),
     Mutant(2, 'ends-any-wait', 'others',

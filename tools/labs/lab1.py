@@ -8,6 +8,7 @@ DPCS = 8
 DEPTH = 4               # so many wait for nobody (KI_MAXIMUM_DPC_DEPTH)
 STACK = 16 << 10        # a thread's: what is farther away is another stack
 RACE_ROUNDS = 3000
+PATIENCE = 50           # ms in which an interrupt would have arrived
 IMPORTANCES = ['LowImportance', 'MediumImportance', 'HighImportance',
                'MediumHighImportance']
 LEVELS = {0: 'PASSIVE_LEVEL', 1: 'APC_LEVEL', 2: 'DISPATCH_LEVEL',
@@ -30,6 +31,8 @@ class Model(checks.Interpreter):
         self.irql = PASSIVE
         self.requested = self.woken = self.draining = self.closed = False
         self.pending = []       # blocks of ISRs that the level holds back
+        self.waiting = []       # of processor 1's: it is awake, and not asked
+        self.is_busy = 0
 
     def step(self, n, do, operands):
         self.see('step', n, self.irql)
@@ -65,12 +68,14 @@ class Model(checks.Interpreter):
         self.inside = {}
 
     def insert(self, n, dpc, a, b):
-        if any(dpc == queued for queued, _, _ in self.queue):
+        if any(dpc == queued for queued, _, _ in self.queue + self.waiting):
             return self.see('result', n, 0)                     # DPC-04
         importance = self.importance.get(dpc, MEDIUM)
         if self.target.get(dpc, 0):                             # DPC-09
             self.see('result', n, 1)
-            self.events[1] += [('dpc', dpc, a, b, 'in order'), ('exit', dpc)]
+            self.waiting.append((dpc, a, b))
+            if not self.is_busy or importance >= HIGH:          # DPC-08
+                self.drain_other()
             return None
         where = 0 if importance == HIGH else len(self.queue)    # DPC-07
         self.queue.insert(where, (dpc, a, b))
@@ -81,10 +86,17 @@ class Model(checks.Interpreter):
         self.see('result', n, 1)
         return None
 
+    def drain_other(self):
+        for dpc, a, b in self.waiting:
+            self.events[1] += [('dpc', dpc, a, b, 'in order'), ('exit', dpc)]
+        self.waiting = []
+
     def remove(self, n, dpc):
-        left = [entry for entry in self.queue if entry[0] != dpc]
-        self.see('result', n, int(len(left) < len(self.queue)))  # DPC-05
-        self.queue = left
+        found = [entry for entry in self.queue + self.waiting
+                 if entry[0] == dpc]
+        self.see('result', n, len(found))                       # DPC-05
+        for queue in (self.queue, self.waiting):
+            queue[:] = [entry for entry in queue if entry not in found]
 
     def raise_(self, n, irql):
         self.irql = irql
@@ -131,8 +143,12 @@ class Model(checks.Interpreter):
     def open(self, n):
         self.closed = False
 
-    def await_(self, n, dpc, count):
-        pass
+    def await_(self, n, dpc, count, bound=0):
+        if not bound:
+            self.drain_other()
+
+    def busy(self, n, on):
+        self.is_busy = on
 
     def race(self, n, rounds):
         self.see('race', n)
@@ -145,7 +161,7 @@ class Lab1(checks.Lab):
     operations = checks.operations(
         'reset', 'insert', 'remove', 'raise_', 'lower', 'set_importance',
         'set_target', 'set_inside', 'interrupt', 'wake', 'close', 'open',
-        'await_', 'race')
+        'await_', 'race', 'busy')
 
     def begin(self, guest):
         self.thread_stack = guest.at.rsp
@@ -228,6 +244,7 @@ def call(name, *o):
         'wake': 'KeSetEvent: a thread of higher priority may go on',
         'close': 'cli', 'open': 'sti', 'reset': 'all DPCs are fresh',
         'await_': 'wait until D{0} has run', 'race': 'race',
+        'busy': 'processor 1 runs a thread, or ({0} = 0) is idle',
     }
     if name in ('raise_', 'lower'):
         o = [level(o[0])]
@@ -344,7 +361,7 @@ def interrupts(draw):
 
 def two_processors(draw):
     """DPC-09, DPC-08: to another processor; and one DPC from both at once."""
-    for _ in range(3):
+    for patience in (LOW, MEDIUM, MEDIUM):
         names = some(draw, 4)
         hurried = names.pop()   # interrupted for: this one's clock is held off
         block = [('reset',), ('set_target', hurried, 1),
@@ -356,6 +373,12 @@ def two_processors(draw):
                       ('set_importance', dpc, draw.choice([MEDIUM,
                                                            MEDIUM_HIGH])),
                       insert(draw, dpc), ('await_', dpc, 1)]
+        patient, later, _ = names   # not interrupted for: it can be taken back
+        block += [('busy', 1), ('set_importance', patient, patience),
+                  ('close',), insert(draw, patient),
+                  ('await_', patient, 2, PATIENCE), ('remove', patient),
+                  insert(draw, later), ('open',), ('await_', later, 2),
+                  ('busy', 0)]
         yield Script([block], cpus=2)
     yield Script([[('race', RACE_ROUNDS)]], cpus=2)
 

@@ -13,6 +13,8 @@ SPECIAL, NORMAL = range(2)
 CRITICAL, GUARDED, RAISED = 1, 2, 4
 RING = 3                # the low bits of cs
 USER_APC, TIMEOUT = 0xC0, 0x102
+REGIONS = {CRITICAL: 'critical', GUARDED: 'guarded', RAISED: 'raised',
+           CRITICAL | GUARDED: 'critical and guarded'}
 WHOSE = ['this thread', 'the other thread', 'a thread of processor 1']
 
 
@@ -36,6 +38,7 @@ class Model(checks.Interpreter):
         self.inside = {}
         self.suppressed = set()
         self.way = 0                # how the other thread waits
+        self.disturbed = 0          # whether an APC has run in that wait
         self.signalled = None       # it was woken, and may not run yet
         self.current = SELF
 
@@ -73,6 +76,7 @@ class Model(checks.Interpreter):
         self.current = whose
         while (entry := self.next_of(thread)) is not None:
             apc, a, b = entry
+            self.disturbed |= whose == OTHER
             thread.irql = APC
             self.see('kernel', apc, a, b, APC, whose)
             suppressed = apc in self.suppressed
@@ -84,7 +88,7 @@ class Model(checks.Interpreter):
                 continue
             thread.in_progress = True
             self.deliver(whose)                         # specials go first
-            self.see('normal', apc, a, b, PASSIVE, whose)
+            self.see('normal', apc, a, b + 1, PASSIVE, whose)
             self.routine(apc, NORMAL)
             thread.in_progress = False
         self.current = before
@@ -165,14 +169,14 @@ class Model(checks.Interpreter):
             return
         before, self.current = self.current, OTHER
         way, self.way, self.signalled = self.way, self.signalled, None
-        self.see('woke', way)
+        self.see('woke', way, int(self.disturbed))
         thread = self.threads[OTHER]
         for part in (RAISED, GUARDED, CRITICAL):
             if way & part:
                 self.regions(thread, part, -1)
                 self.deliver(OTHER)
         self.regions(thread, self.way, 1)
-        self.current = before
+        self.current, self.disturbed = before, 0
 
     def await_(self, n, apc, count):
         pass
@@ -217,7 +221,7 @@ class Lab2(checks.Lab):
         if what == checks.EXIT:
             return ('exit', a, b)
         if what == checks.WOKE:
-            return ('woke', a)
+            return ('woke', a, b)
         return ('result', a, b & 0xff)
 
     def predict(self, script):
@@ -242,14 +246,15 @@ class Lab2(checks.Lab):
             return (f'the {"normal" if rest[1] else "kernel"} routine of '
                     f'A{rest[0]} returns')
         if kind == 'woke':
-            return 'the wait of the other thread is over'
+            how = REGIONS.get(rest[0])
+            return ('the wait of the other thread is over'
+                    + (f' ({how})' if how else '') + ', and was '
+                    + ('interrupted' if rest[1] else 'never interrupted'))
         return 'a routine runs for what is no APC of the script'
 
 
 def call(name, *o):
     """A step as the C that it is."""
-    regions = {CRITICAL: 'critical', GUARDED: 'guarded', RAISED: 'raised',
-               CRITICAL | GUARDED: 'critical and guarded'}
     if name in ('raise_', 'lower'):
         return f'{"KeRaiseIrql" if name == "raise_" else "KeLowerIrql"}' \
                f'({level(o[0])})'
@@ -257,9 +262,9 @@ def call(name, *o):
         return (f'A{o[0]} is a {"normal" if o[1] else "special"} APC of '
                 + WHOSE[o[2]])
     if name in ('enter', 'leave'):
-        return f'{name} a {regions[o[0]]} region'
+        return f'{name} a {REGIONS[o[0]]} region'
     if name == 'signal':
-        how = regions.get(o[0])
+        how = REGIONS.get(o[0])
         return ('KeSetEvent: the other thread goes on, to wait again'
                 + (f' ({how})' if how else ''))
     texts = {
@@ -457,16 +462,19 @@ def regions(draw):
 
 def waiting(draw):
     """APC-09, SYN-04: to a thread that waits; it goes on waiting."""
-    for _ in range(6):
+    any_kind = [SPECIAL, NORMAL]
+    for way, kinds in [(0, any_kind), (0, any_kind), (CRITICAL, any_kind),
+                       (CRITICAL, [NORMAL]), (GUARDED, any_kind),
+                       (RAISED, any_kind)]:
         names = some(draw, 4)
-        block = [('prepare', apc, draw.choice([SPECIAL, NORMAL]), OTHER)
+        block = [('prepare', apc, draw.choice(kinds), OTHER)
                  for apc in names]
-        way = draw.choice([0, 0, CRITICAL, GUARDED, RAISED])
         block += [('signal', way)]
         above = draw.choice([PASSIVE, PASSIVE, DISPATCH])
         block += [('raise_', above)]
         block += [insert(draw, apc) for apc in names]
-        block += [('lower', PASSIVE), ('signal', 0), insert(draw, names[0])]
+        block += [('lower', PASSIVE), ('signal', 0), insert(draw, names[0]),
+                  ('signal', 0)]
         yield Script([block])
 
 

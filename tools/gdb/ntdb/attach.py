@@ -64,8 +64,8 @@ class Bugcheck(gdb.Breakpoint):
 
 def on_end(event):
     """QEMU ends as soon as TINT says so, without a word to gdb."""
-    gdb.write('\nQEMU has ended: the program has, there was a bugcheck, or you '
-              'said so. What the\nconsole said is in '
+    gdb.write('\nQEMU has ended: the program has, there was a bugcheck or a '
+              'triple fault, or you said\nso. What the console said is in '
               f'{guest.BUILD.name}/debug-console.log. `quit`, and `make debug` '
               'starts it anew.\n')
 

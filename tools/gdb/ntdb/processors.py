@@ -116,7 +116,7 @@ def idt(argument):
     """nt idt [VECTOR]: where interrupts lead; without VECTOR those with an owner.
 WinDbg: !idt."""
     table = number(guest.static('kernel/ke/cpu.c', 'idt').address)
-    chains = guest.static('kernel/ke/interrupt.c', 'chains')
+    chains = guest.symbol('ki_chains')
     last = chains.type.range()[1]
     wanted = value_of(argument) if argument else None
     if wanted is not None and wanted >= guest.VECTORS:

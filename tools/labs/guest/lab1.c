@@ -16,8 +16,10 @@ enum op {
     INTERRUPT,                   // a device does; its ISR: the steps from a on
     WAKE,                        // the thread above us
     CLOSE, OPEN,                 // the processor to interrupts
-    AWAIT,                       // until a DPC has run b times since RESET
+    AWAIT,                       // until a DPC has run b times since RESET, or
+                                 // c ms are over
     RACE,                        // two processors insert DPC 0, a times each
+    BUSY,                        // processor 1, with a thread; or no more
 };
 
 static KDPC dpcs[DPCS];
@@ -26,6 +28,8 @@ static uint32_t race_inserted;
 static ktest_device device;
 static KEVENT wake;
 static volatile bool ending;
+static ktest_thread spinning;
+static uint32_t busy;
 
 static void step(uint32_t number, const probe_step *s);
 
@@ -70,6 +74,13 @@ static void sleeper(void *context)
     }
 }
 
+static void spinner(void *context)
+{
+    (void)context;
+    for (busy = 2; __atomic_load_n(&busy, __ATOMIC_SEQ_CST);)
+        __builtin_ia32_pause();
+}
+
 // ---- The steps ------------------------------------------------------------
 
 static void reset(void)
@@ -80,11 +91,21 @@ static void reset(void)
     }
 }
 
-static void await(uint32_t which, uint32_t count)
+static void keep_busy(bool on)
+{
+    __atomic_store_n(&busy, on, __ATOMIC_SEQ_CST);
+    if (!on)
+        return ktest_join(&spinning);
+    ktest_start_on(&spinning, 1, spinner, NULL);
+    while (__atomic_load_n(&busy, __ATOMIC_SEQ_CST) != 2)
+        __builtin_ia32_pause();
+}
+
+static void await(uint32_t which, uint32_t count, uint64_t bound)
 {
     uint64_t start = KeQueryInterruptTime();
     while (__atomic_load_n(&runs[which], __ATOMIC_SEQ_CST) < count &&
-           KeQueryInterruptTime() - start < SPIN_MS * 10000ull)
+           KeQueryInterruptTime() - start < bound * 10000)
         __builtin_ia32_pause();
 }
 
@@ -140,7 +161,10 @@ static void step(uint32_t number, const probe_step *s)
     case WAKE: KeSetEvent(&wake, IO_NO_INCREMENT); return;
     case CLOSE: __asm__ volatile("cli" ::: "memory"); return;
     case OPEN: __asm__ volatile("sti" ::: "memory"); return;
-    case AWAIT: await((uint32_t)s->a % DPCS, (uint32_t)s->b); return;
+    case AWAIT:
+        await((uint32_t)s->a % DPCS, (uint32_t)s->b, s->c ? s->c : SPIN_MS);
+        return;
+    case BUSY: keep_busy(s->a); return;
     case RACE: race(number, (uint32_t)s->a); return;
     }
 }

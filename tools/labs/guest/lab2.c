@@ -51,7 +51,8 @@ PROBE_ROUTINE(lab2_kernel);
 void lab2_kernel_seen(KAPC *apc, KNORMAL_ROUTINE **normal, void **context,
                       void **argument1, void **argument2)
 {
-    (void)context, (void)argument1, (void)argument2;
+    (void)context, (void)argument1;
+    *argument2 = (char *)*argument2 + 1;
     uint32_t which = (uint32_t)(apc - lab2_apcs) % APCS;
     bool last = !*normal || suppressed[which];
     if (suppressed[which])
@@ -105,8 +106,10 @@ static void waiter(void *context)
         KIRQL old = PASSIVE_LEVEL;
         uint32_t way = how;
         enter(way, &old);
+        uint64_t before = threads[OTHER]->ContextSwitches;
         KeWaitForSingleObject(&go, Executive, KernelMode, false, NULL);
-        probe_see(PROBE_WOKE, way, 0, 0);
+        probe_see(PROBE_WOKE, way,
+                  threads[OTHER]->ContextSwitches - before > 1, 0);
         leave(way, old);
     }
 }
