@@ -64,7 +64,7 @@ def test_the_tour_misses_the_apc_on_the_other_road(fixtures):
     status, output = debugger.run(fixtures.build, '--tour', '--batch',
                                   KOPTS='port=direct')
     assert list(stages(output)) == list(range(1, 10))
-    assert 'before stage 10' in output
+    assert 'before stage 10; with port=direct there is no APC' in output
     assert status == 1
 
 

@@ -170,7 +170,9 @@ class Walk:
             with silence():
                 gdb.execute('continue', to_string=True)
         except gdb.error:               # QEMU ended, and with it the connection
-            raise Garbage(f'TINT ended before stage {stage.number}') from None
+            raise Garbage(
+                f'TINT ended before stage {stage.number}' +
+                '; with port=direct there is no APC' * (stage.number == 10)) from None
 
     def wait_for_halt(self):
         """Lets the guest run until all processors are halted, says QEMU."""
