@@ -255,20 +255,20 @@ bool nvme_isr(KINTERRUPT *, void *context)
 
 // Takes the answer at head. Its request is done and goes behind the last one,
 // or is the first in line for its next command; one to no command of ours is
-// passed over. False: the device has written none.
-static FORCEINLINE bool take_answer(nvme_queue *q, uint32_t head, IRP ***last)
+// passed over. mask: of places, and ids. False: the device has written none.
+static FORCEINLINE bool take_answer(nvme_queue *q, uint32_t mask, uint32_t head,
+                                    IRP ***last)
 {
     const nvme_completion *entry = &q->cq[head];
     uint16_t answer = __atomic_load_n(&entry->status, __ATOMIC_ACQUIRE);
     if ((answer & NVME_PHASE) != q->phase)
         return false;
-    const uint32_t id = entry->id;
-    IRP *irp = id <= q->last ? q->slots[id] : NULL;
+    IRP **slot = &q->slots[entry->id & mask], *irp = *slot;
     if (!irp)
         return true;
     nvme_request *request = request_of(irp);
     NTSTATUS status = nvme_status(answer);
-    q->slots[id] = NULL;
+    *slot = NULL;
     uint32_t done = request->done + request->bytes;
     if (NT_SUCCESS(status) && done < request->length) {
         request->done = done;
@@ -324,9 +324,10 @@ void nvme_dpc(KDPC *, void *context, void *, void *)
     IRP *done, **last = &done;
     KeAcquireSpinLockAtDpcLevel(&q->lock);
     uint32_t head = q->cq_head;
+    const uint32_t mask = q->last;
     if (!q->stopped)
-        while (take_answer(q, head, &last)) {
-            head = next_place(q, head);
+        while (take_answer(q, mask, head, &last)) {
+            head = (head + 1) & mask;
             if (head == 0)
                 q->phase ^= NVME_PHASE;
         }
