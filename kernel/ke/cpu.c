@@ -44,11 +44,8 @@ static void fill_tss(KPRCB *prcb, ki_descriptors *descriptors)
 {
     ki_tss *tss = &descriptors->tss;
     for (int i = 0; i < KI_IST_COUNT; i++) {
-        uint8_t *top = descriptors->ist[i] + KI_IST_BYTES;
-        // ki_fatal_common reads the processor's PRCB from here.
-        KPRCB **owner = (KPRCB **)(top - 2 * sizeof(KPRCB *));
-        *owner = prcb;
-        tss->ist[i] = (uint64_t)owner;
+        descriptors->ist[i].owner = prcb;
+        tss->ist[i] = (uint64_t)&descriptors->ist[i].owner;
     }
     tss->io_map = sizeof(ki_tss);    // none: ring 3 has no ports
 

@@ -54,11 +54,15 @@ typedef struct ki_tss {
     uint16_t io_map;
 } __attribute__((packed)) ki_tss;
 
+typedef struct ki_exception_stack {
+    uint8_t bytes[KI_IST_BYTES - 2 * sizeof(KPRCB *)];
+    KPRCB *owner;    // the processor; ki_fatal_common reads it from here
+} __attribute__((aligned(KI_IST_BYTES))) ki_exception_stack;
+
 typedef struct ki_descriptors {
     uint64_t gdt[8];
     ki_tss tss;
-    uint8_t ist[KI_IST_COUNT][KI_IST_BYTES]
-        __attribute__((aligned(KI_IST_BYTES)));
+    ki_exception_stack ist[KI_IST_COUNT];
 } ki_descriptors;
 
 // What a processor has besides its stacks.

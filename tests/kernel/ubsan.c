@@ -134,6 +134,13 @@ HANDLER(vla_bound_not_positive_abort, , uint64_t bound)
            number(found->type, bound));
 }
 
+// From clang 17 on.
+HANDLER(function_type_mismatch_abort, , uintptr_t function)
+{
+    report(&found->at, "undefined: call of 0x%llx as %s",
+           (unsigned long long)function, found->type->name);
+}
+
 HANDLER(invalid_builtin_abort)
 {
     report(&found->at, "undefined: count of zeros of 0");
