@@ -23,8 +23,6 @@
 #include <string.h>
 #include <time.h>
 
-PLUGIN_EXPORT int qemu_plugin_version = PLUGIN_VERSION;
-
 enum {
     USER, KERNEL, REP, HLT, IRET, SYSCALL, PORT, SPIN, LOAD, STORE, COUNTERS
 };
@@ -44,6 +42,7 @@ static const uint8_t marker[MARKER_SIZE] = {
 static struct {
     uint64_t counts[COUNTERS];
 } __attribute__((aligned(128))) cpus[MOST_CPUS];
+static struct qemu_plugin_scoreboard *board;    // the same, where QEMU has it
 
 // An address and how often it was executed; kept for ever, in a hash table.
 struct site {
@@ -63,6 +62,11 @@ static volatile bool single;     // between markers 4 and 5: each hlt is logged
 
 // ---- The log ---------------------------------------------------------------
 
+static qemu_plugin_u64 word_of(size_t counter)
+{
+    return (qemu_plugin_u64){ board, counter * sizeof(uint64_t) };
+}
+
 static void note(const char *what, uint64_t value, unsigned cpu)
 {
     struct timespec now;
@@ -71,6 +75,8 @@ static void note(const char *what, uint64_t value, unsigned cpu)
     for (int i = 0; i < MOST_CPUS; i++)
         for (int j = 0; j < COUNTERS; j++)
             sums[j] += cpus[i].counts[j];
+    for (size_t j = 0; board && j < COUNTERS; j++)
+        sums[j] += qemu_plugin_u64_sum(word_of(j));
     flockfile(out);
     fprintf(out, "%s %" PRIx64 " cpu=%u ns=%" PRId64, what, value, cpu,
             (int64_t)(now.tv_sec - start.tv_sec) * 1000000000 + now.tv_nsec -
@@ -136,6 +142,12 @@ static void on_count(unsigned cpu, void *context)
     cpus[cpu % MOST_CPUS].counts[(uintptr_t)context]++;
 }
 
+static void on_site(unsigned cpu, void *context)
+{
+    (void)cpu;
+    ((struct site *)context)->count++;
+}
+
 static void on_access(unsigned cpu, qemu_plugin_meminfo_t info,
                       uint64_t address, void *context)
 {
@@ -150,7 +162,10 @@ static void on_access(unsigned cpu, qemu_plugin_meminfo_t info,
 
 static void count(struct qemu_plugin_insn *insn, uintptr_t counter)
 {
-    if (several)
+    if (board)
+        qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(
+            insn, QEMU_PLUGIN_INLINE_ADD_U64, word_of(counter), 1);
+    else if (several)
         qemu_plugin_register_vcpu_insn_exec_cb(
             insn, on_count, QEMU_PLUGIN_CB_NO_REGS, (void *)counter);
     else
@@ -163,6 +178,15 @@ static void call(struct qemu_plugin_insn *insn, plugin_execute *callback,
 {
     qemu_plugin_register_vcpu_insn_exec_cb(
         insn, callback, QEMU_PLUGIN_CB_NO_REGS, (void *)(uintptr_t)value);
+}
+
+static void count_site(struct qemu_plugin_insn *insn, struct site *site)
+{
+    if (board)
+        call(insn, on_site, (uintptr_t)site);
+    else
+        qemu_plugin_register_vcpu_insn_exec_inline(
+            insn, QEMU_PLUGIN_INLINE_ADD_U64, &site->count, 1);
 }
 
 static struct site *site_of(uint64_t address)
@@ -179,6 +203,14 @@ static struct site *site_of(uint64_t address)
     abort();
 }
 
+// The instruction's bytes, in place or copied into room.
+static const uint8_t *code_of(const struct qemu_plugin_insn *insn,
+                              uint8_t room[PLUGIN_INSTRUCTION_SIZE])
+{
+    uintptr_t data = qemu_plugin_insn_data(insn, room, PLUGIN_INSTRUCTION_SIZE);
+    return data <= PLUGIN_INSTRUCTION_SIZE ? room : (const uint8_t *)data;
+}
+
 static bool is_pause(const uint8_t *code, size_t size)
 {
     return size == 2 && code[0] == 0xF3 && code[1] == 0x90;
@@ -188,7 +220,8 @@ static bool spins(const struct qemu_plugin_tb *tb)
 {
     for (size_t i = 0; i < qemu_plugin_tb_n_insns(tb); i++) {
         struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
-        if (is_pause(qemu_plugin_insn_data(insn), qemu_plugin_insn_size(insn)))
+        uint8_t room[PLUGIN_INSTRUCTION_SIZE];
+        if (is_pause(code_of(insn, room), qemu_plugin_insn_size(insn)))
             return true;
     }
     return false;
@@ -209,12 +242,12 @@ static bool is_port(uint8_t opcode)      // IN, OUT, INS and OUTS
 }
 
 // Looks behind the prefixes at what kind of instruction this is.
-static void count_kind(struct qemu_plugin_insn *insn, uint64_t address)
+static void count_kind(struct qemu_plugin_insn *insn, const uint8_t *code,
+                       uint64_t address)
 {
     static const uint8_t prefixes[] = {
         0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0xF0, 0xF2, 0xF3
     };
-    const uint8_t *code = qemu_plugin_insn_data(insn);
     const uint8_t *end = code + qemu_plugin_insn_size(insn);
     bool repeated = false;
     for (; code < end && memchr(prefixes, *code, sizeof(prefixes)); code++)
@@ -239,7 +272,8 @@ static void count_kind(struct qemu_plugin_insn *insn, uint64_t address)
 
 static void on_instruction(struct qemu_plugin_insn *insn, bool spin)
 {
-    const uint8_t *code = qemu_plugin_insn_data(insn);
+    uint8_t room[PLUGIN_INSTRUCTION_SIZE];
+    const uint8_t *code = code_of(insn, room);
     uint64_t address = qemu_plugin_insn_vaddr(insn);
     bool kernel = address >> 63;
     if (qemu_plugin_insn_size(insn) == MARKER_SIZE &&
@@ -256,10 +290,9 @@ static void on_instruction(struct qemu_plugin_insn *insn, bool spin)
     count(insn, kernel ? KERNEL : USER);
     if (spin)
         count(insn, SPIN);
-    count_kind(insn, address);
+    count_kind(insn, code, address);
     if (sites)
-        qemu_plugin_register_vcpu_insn_exec_inline(
-            insn, QEMU_PLUGIN_INLINE_ADD_U64, &site_of(address)->count, 1);
+        count_site(insn, site_of(address));
     if (mmio)
         qemu_plugin_register_vcpu_mem_cb(insn, on_access,
                                          QEMU_PLUGIN_CB_NO_REGS,
@@ -309,6 +342,8 @@ PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id,
         fprintf(stderr, "count: log=FILE is missing\n");
         return -1;
     }
+    if (qemu_plugin_scoreboard_new)
+        board = qemu_plugin_scoreboard_new(sizeof(cpus[0].counts));
     qemu_plugin_register_vcpu_tb_trans_cb(id, on_translation);
     qemu_plugin_register_atexit_cb(id, on_end, NULL);
     return 0;

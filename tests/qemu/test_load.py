@@ -66,11 +66,11 @@ def test_the_model_is_no_yes_man(scratch, run):
 EVENTS = {
     'nvme': ['pci_nvme_write', 'pci_nvme_enqueue_req_completion',
              'pci_nvme_mmio_doorbell_cq', 'pci_nvme_irq_msix'],
-    'ide': ['ide_exec_cmd'],
+    'ide': ['ide_*exec_cmd'],           # ide_bus_exec_cmd from QEMU 8 on
 }
 ADMIN = 'cqid 0'                # of the driver's own start
 DISKS = range(0x50, 0x60)       # vectors of their IRQL
-COMMAND = re.compile(r'ide_exec_cmd .* cmd 0x(?:ca|35)')      # WRITE DMA (EXT)
+COMMAND = re.compile(r'ide_\w*exec_cmd .* cmd 0x(?:ca|35)')   # WRITE DMA (EXT)
 SERVED = re.compile(r'Servicing hardware INT=0x([0-9a-f]+)')
 
 

@@ -28,7 +28,7 @@ def make_initrd(tree, out, secret):
 def commands(log):
     """The DMA writes that the disk was given."""
     with open(log, errors='replace') as lines:
-        return sum('ide_exec_cmd' in line
+        return sum('exec_cmd' in line
                    and int(line.split('cmd 0x')[1].split()[0], 16) in WRITE_DMA
                    for line in lines if 'cmd 0x' in line)
 
@@ -46,7 +46,7 @@ def run(tree, draw, name, folder):
     with qemu.Machine(name, kernel=tree.kernel, initrd=initrd,
                       program=['nothread', 'B:\\files\\secret.bin', '--offset',
                                str(offset)],
-                      disks=[qemu.Disk(image)], trace=['ide_exec_cmd']) as m:
+                      disks=[qemu.Disk(image)], trace=['ide_*exec_cmd']) as m:
         try:
             witness.wait_for_end(m, BOUND)
         except witness.Ended as end:

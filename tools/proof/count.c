@@ -17,7 +17,6 @@
 #include <stdio.h>
 #include <time.h>
 
-PLUGIN_EXPORT int qemu_plugin_version = PLUGIN_VERSION;
 PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id,
                                       const qemu_info_t *info, int argc,
                                       char **argv);

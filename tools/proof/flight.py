@@ -20,7 +20,8 @@ import re
 
 DEBUG = ['plugin']                  # from the start on; the first witness later
 WITNESS = 'exec,nochain,plugin'
-EVENTS = ['ide_exec_cmd', 'ioapic_set_irq', 'apic_mem_writel', 'pci_nvme_write',
+# The first and the third have other names from QEMU 8 and 9 on.
+EVENTS = ['ide_*exec_cmd', 'ioapic_set_irq', 'apic_*_write*', 'pci_nvme_write',
           'pci_nvme_enqueue_req_completion', 'pci_nvme_irq_msix']
 IDE_WRITES = {0xCA, 0x35, 0x30, 0x34}       # DMA and PIO, LBA28 and LBA48
 IDE_PINS = {14, 15}
@@ -28,9 +29,10 @@ IDE_PINS = {14, 15}
 BLOCK = re.compile(r'Trace (\d+): \S+ \[[0-9a-f]+/([0-9a-f]+)/')
 COUNT = re.compile(r'count: (idle|resume) (\d+) (\d+) (\d+\.\d+)')
 EVENT = re.compile(
-    r'@(?P<time>\d+\.\d+):(?:ide_exec_cmd .* cmd 0x(?P<ide>[0-9a-f]+)'
+    r'@(?P<time>\d+\.\d+):(?:ide_(?:bus_)?exec_cmd .* cmd 0x(?P<ide>[0-9a-f]+)'
     r'|ioapic_set_irq vector: (?P<pin>\d+) level: 1'
-    r'|apic_mem_writel 0x[0-9a-f]*310 = 0x(?P<called>[0-9a-f]{2})'
+    r'|apic_(?:mem_writel 0x[0-9a-f]*310|register_write register 0x31)'
+    r' = 0x(?P<called>[0-9a-f]+)'
     r'|(?P<nvme>pci_nvme_write) '
     r'|pci_nvme_enqueue_req_completion cid \d+ cqid (?P<done>[1-9])'
     r'|pci_nvme_irq_msix .* vector (?P<vector>[1-9]))')
@@ -156,7 +158,7 @@ class Log:
 
     def event(self, match, time):
         if match['called']:
-            number = int(match['called'], 16)
+            number = int(match['called'], 16) >> 24
             if number in self.cpus and self.cpus[number].halted:
                 self.cpus[number].called = True
         elif match['ide'] and int(match['ide'], 16) in IDE_WRITES:
