@@ -48,7 +48,9 @@ class Nt(gdb.Command):
             super().__init__(f'nt {name}', gdb.COMMAND_DATA, completion)
 
     def complete_words(self, text, word):
-        return [choice for choice in self.words if choice.startswith(word)]
+        """word: None when gdb only asks which characters end one."""
+        return [choice for choice in self.words
+                if choice.startswith(word or '')]
 
     def invoke(self, argument, from_tty):
         if self.once:

@@ -20,6 +20,7 @@ MASK = (1 << 64) - 1
 CR0_PAGING = 1 << 31
 LOWEST_KERNEL = 0xFFFF800000000000
 LONGEST_LIST = 1 << 20          # entries; a longer one is taken for damaged
+CHUNK = 1 << 15                 # bytes; gdb's max-value-size is 1 << 16
 
 
 class Garbage(Exception):
@@ -88,10 +89,19 @@ def hexa(value):
 # ---- Memory ------------------------------------------------------------------
 
 def memory(where, length):
-    """Bytes of the guest, as the selected processor sees them."""
+    """Bytes of the guest, as the selected processor sees them. (gdb's
+    Inferior.read_memory may ask any processor, which matters below the kernel's
+    addresses; a value larger than CHUNK may be refused.)"""
     where &= MASK
+    byte = gdb.lookup_type('unsigned char')
+    text = ''
     try:
-        return bytes(gdb.selected_inferior().read_memory(where, length))
+        while len(text) < length:
+            part = min(length - len(text), CHUNK)
+            value = gdb.Value(where + len(text)).cast(
+                byte.array(part - 1).pointer()).dereference()
+            text += value.string('latin-1', length=part)
+        return text.encode('latin-1')
     except (gdb.error, OverflowError):
         raise Garbage(f'cannot read memory at {where:#x}') from None
 

@@ -169,10 +169,12 @@ class Walk:
         try:
             with silence():
                 gdb.execute('continue', to_string=True)
-        except gdb.error:               # QEMU ended, and with it the connection
+        except gdb.error:       # QEMU ended, and before version 8 says nothing
+            pass
+        if not gdb.selected_inferior().threads():
             raise Garbage(
                 f'TINT ended before stage {stage.number}' +
-                '; with port=direct there is no APC' * (stage.number == 10)) from None
+                '; with port=direct there is no APC' * (stage.number == 10))
 
     def wait_for_halt(self):
         """Lets the guest run until all processors are halted, says QEMU."""
