@@ -106,7 +106,7 @@ struct qemu_plugin_hwaddr *qemu_plugin_get_hwaddr(qemu_plugin_meminfo_t info,
 bool qemu_plugin_hwaddr_is_io(const struct qemu_plugin_hwaddr *address);
 bool qemu_plugin_mem_is_store(qemu_plugin_meminfo_t info);
 
-// QEMU looks at it when the plugin is loaded; plugin_choose_version runs before.
+// QEMU looks at it when it has loaded the plugin, and the function has run.
 PLUGIN_EXPORT int qemu_plugin_version = 1;
 
 __attribute__((constructor)) static void plugin_choose_version(void)

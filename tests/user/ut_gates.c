@@ -129,8 +129,8 @@ static const struct gate umip[] = {
 };
 
 // The frame is ss, rsp, flags, cs, rip; rbx is behind the code. With SMAP all
-// may end with STATUS_ACCESS_VIOLATION: up to 9.0 QEMU reads the frame as ring 0
-// would.
+// may end with STATUS_ACCESS_VIOLATION: QEMU up to 9.0 reads the frame as ring
+// 0 would.
 static const struct gate irets[] = {
     { "iretq", "4889E06A23506A026A2B5348CF", 0, SURVIVED },
     { "iretq, ring 0", "4889E06A10506A026A085348CF", 0, AV },
