@@ -11,6 +11,14 @@ static NTSTATUS sleep_for_ever(void *argument)
     return NtDelayExecution(false, MS(3600000));
 }
 
+// Reads a stream of its own, and never gets anything.
+static NTSTATUS read_stream(void *argument)
+{
+    (void)argument;
+    FILE *file = fopen("CON", "r");
+    return file ? fgetc(file) : 0;
+}
+
 static void read_disk(void)
 {
     static uint8_t buffer[65536] __attribute__((aligned(4096)));
@@ -148,6 +156,10 @@ int main(int argc, char **argv)
         for (int i = 0; i < 8; i++)
             new_thread(sleep_for_ever, NULL, 0);
         return 5;
+    }
+    if (strcmp(what, "stream") == 0) {  // main ends, one waits for input
+        until_waiting(new_thread(read_stream, NULL, 0), Executive);
+        return ktap_failures ? 1 : 5;
     }
     if (strcmp(what, "last") == 0) {    // the other thread's end is the end
         new_thread((NTSTATUS(*)(void *))(void *)sleep_for_ever, NULL, 0);

@@ -549,9 +549,38 @@ static void where_no_table_is(void)
     NtClose(disk);
 }
 
+// The library's own calls, with requests of others in flight on the handle.
+static void waiting_among_others(void)
+{
+    HANDLE disk = open_disk(0);
+    IO_STATUS_BLOCK iosb;
+    FILE_IO_COMPLETION_NOTIFICATION_INFORMATION quiet = {
+        .Flags = FILE_SKIP_SET_EVENT_ON_HANDLE
+    };
+    uint32_t done = 0;
+    rule("nt_read waits for its own request, not for the first that ends");
+    for (uint32_t i = 0; i < REQUESTS; i++) {    // long ones: some are left
+        reset_iosb(i);
+        CHECK_STATUS(NtWriteFile(disk, NULL, NULL, NULL, &iosbs[i], out,
+                                 sizeof(out), 0), STATUS_PENDING);
+    }
+    CHECK_OK(nt_read(disk, in, sizeof(in), DISK_SIZE / 2, &done));
+    CHECK_EQ(done, sizeof(in));
+    for (uint32_t i = 0; i < REQUESTS; i++)
+        while (*(volatile NTSTATUS *)&iosbs[i].Status == STATUS_PENDING)
+            NtDelayExecution(false, MS(1));
+    rule("nt_write, where the file is not signalled at all");
+    CHECK_OK(NtSetInformationFile(disk, &iosb, &quiet, sizeof(quiet),
+                                  FileIoCompletionNotificationInformation));
+    CHECK_OK(nt_write(disk, out, BLOCK, 0, &done));
+    CHECK_EQ(done, BLOCK);
+    NtClose(disk);
+}
+
 int main(void)
 {
     where_no_table_is();
+    waiting_among_others();
     by_array();
     by_event();
     by_apc();

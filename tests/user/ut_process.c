@@ -85,6 +85,8 @@ static void status(void)
     rule("THR-03: main's end ends the process, other threads or not");
     char *threads[] = { "child", "threads" };
     CHECK_STATUS(run(2, threads), 5);
+    char *stream[] = { "child", "stream" };
+    CHECK_STATUS(run(2, stream), 5);
     rule("CAN-11: its I/O in flight comes first");
     char *reads[] = { "child", "reads" };
     for (int i = 0; i < 5; i++)

@@ -5,15 +5,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define CHUNK 65536u    // bytes of one read
+#define CHUNK       65536u              // bytes of one read
+#define MILLISECOND (-(int64_t)10000)    // in 100 ns, relative
 
-static NTSTATUS finish(HANDLE file, NTSTATUS status, IO_STATUS_BLOCK *iosb,
+// The IOSB lies in the caller's frame, so it must be filled in before that
+// goes. The file cannot tell: it is signalled by whatever request ends on it,
+// un-signalled by whatever begins, and not at all in one of its modes. So this
+// sleeps and looks, which needs no handle and cannot fail.
+static NTSTATUS finish(NTSTATUS status, volatile IO_STATUS_BLOCK *iosb,
                        uint32_t *done)
 {
-    if (status == STATUS_PENDING) {
-        NtWaitForSingleObject(file, false, NULL);
-        status = iosb->Status;
-    }
+    int64_t pause = MILLISECOND;
+    while (status == STATUS_PENDING &&
+           (status = iosb->Status) == STATUS_PENDING)
+        NtDelayExecution(false, &pause);
     *done = NT_SUCCESS(status) ? (uint32_t)iosb->Information : 0;
     return status;
 }
@@ -22,20 +27,20 @@ static NTSTATUS finish(HANDLE file, NTSTATUS status, IO_STATUS_BLOCK *iosb,
 NTSTATUS nt_read(HANDLE file, void *buffer, uint32_t length, uint64_t offset,
                  uint32_t *done)
 {
-    IO_STATUS_BLOCK iosb = { 0 };
+    IO_STATUS_BLOCK iosb = { .Status = STATUS_PENDING };
     NTSTATUS status = NtReadFile(file, NULL, NULL, NULL, &iosb, buffer, length,
                                  offset);
-    return finish(file, status, &iosb, done);
+    return finish(status, &iosb, done);
 }
 
 // Returns: what NtWriteFile says, or what the driver reported; never pending
 NTSTATUS nt_write(HANDLE file, const void *buffer, uint32_t length,
                   uint64_t offset, uint32_t *done)
 {
-    IO_STATUS_BLOCK iosb = { 0 };
+    IO_STATUS_BLOCK iosb = { .Status = STATUS_PENDING };
     NTSTATUS status = NtWriteFile(file, NULL, NULL, NULL, &iosb,
                                   (void *)buffer, length, offset);
-    return finish(file, status, &iosb, done);
+    return finish(status, &iosb, done);
 }
 
 // ---- Whole files, disks ---------------------------------------------------

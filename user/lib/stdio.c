@@ -150,7 +150,7 @@ size_t fwrite(const void *buffer, size_t size, size_t count, FILE *file)
     rtl_acquire(&file->lock);
     to_file(file, buffer, size * count);
     end_output(file);
-    return file->failed ? 0 : count;
+    return file->failed || size == 0 ? 0 : count;
 }
 
 int fputc(int c, FILE *file)
@@ -212,14 +212,19 @@ int getchar(void)
     return fgetc(stdin);
 }
 
-// One character can be put back after it was read.
+// One character can always be put back, also at the end or behind a seek.
 int ungetc(int c, FILE *file)
 {
-    if (c == EOF || file->writing || file->start == 0)
-        return EOF;
-    file->buffer[--file->start] = (char)c;
-    file->ended = false;
-    return c;
+    rtl_acquire(&file->lock);
+    if (file->start == 0 && file->end == 0 && !file->writing)
+        file->start = file->end = 1;
+    bool room = c != EOF && file->readable && !file->writing && file->start > 0;
+    if (room) {
+        file->buffer[--file->start] = (char)c;
+        file->ended = false;
+    }
+    rtl_release(&file->lock);
+    return room ? (unsigned char)c : EOF;
 }
 
 char *fgets(char *line, int size, FILE *file)
@@ -257,6 +262,8 @@ int fseek(FILE *file, long offset, int origin)
     FILE_POSITION_INFORMATION position = { 0 };
     NTSTATUS status = STATUS_SUCCESS;
 
+    if (origin != SEEK_SET && origin != SEEK_CUR && origin != SEEK_END)
+        return -1;
     if (origin == SEEK_CUR)
         offset += ftell(file);
     rtl_acquire(&file->lock);
@@ -327,7 +334,7 @@ FILE *fopen(const char *name, const char *mode)
     uint32_t disposition = *mode == 'r' ? FILE_OPEN
                          : *mode == 'w' ? FILE_OVERWRITE_IF : FILE_OPEN_IF;
     FILE *file = calloc(1, sizeof(*file));
-    if (!file || !strchr("rwa", *mode))
+    if (!file || !*mode || !strchr("rwa", *mode))
         goto failed;
 
     NTSTATUS status = nt_open_file(name,
@@ -374,13 +381,21 @@ int fclose(FILE *file)
     return result;
 }
 
+// A stream that holds no output is left alone: a thread may wait for input in
+// it, with its lock, for ever, and that keeps no process from ending (THR-03).
+static void flush_output(FILE *file)
+{
+    if (__atomic_load_n(&file->writing, __ATOMIC_RELAXED))
+        fflush(file);
+}
+
 void rtl_flush_all(void)
 {
-    fflush(stdout);
-    fflush(stderr);
+    flush_output(stdout);
+    flush_output(stderr);
     rtl_acquire(&list_lock);
     for (FILE *file = open_files; file; file = file->next)
-        fflush(file);
+        flush_output(file);
     rtl_release(&list_lock);
 }
 

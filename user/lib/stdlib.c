@@ -16,9 +16,9 @@ static int digit_value(char c)
 }
 
 // Reads the number at text; its sign goes to *negative. What does not fit
-// becomes ULLONG_MAX. *end is text itself if there is no number.
+// becomes ULLONG_MAX, and *overflow. *end is text itself if there is no number.
 static unsigned long long parse(const char *text, char **end, int base,
-                                bool *negative)
+                                bool *negative, bool *overflow)
 {
     const char *at = text;
     while (isspace(*at))
@@ -36,27 +36,27 @@ static unsigned long long parse(const char *text, char **end, int base,
 
     const char *first = at;
     unsigned long long value = 0;
-    bool overflow = false;
+    *overflow = false;
     for (; digit_value(*at) < base; at++) {
-        overflow |= __builtin_mul_overflow(value, base, &value);
-        overflow |= __builtin_add_overflow(value, digit_value(*at), &value);
+        *overflow |= __builtin_mul_overflow(value, base, &value);
+        *overflow |= __builtin_add_overflow(value, digit_value(*at), &value);
     }
     if (end)
         *end = (char *)(at > first ? at : text);
-    return overflow ? ULLONG_MAX : value;
+    return *overflow ? ULLONG_MAX : value;
 }
 
 unsigned long long strtoull(const char *text, char **end, int base)
 {
-    bool negative;
-    unsigned long long value = parse(text, end, base, &negative);
-    return negative && value != ULLONG_MAX ? -value : value;
+    bool negative, overflow;
+    unsigned long long value = parse(text, end, base, &negative, &overflow);
+    return negative && !overflow ? -value : value;
 }
 
 long long strtoll(const char *text, char **end, int base)
 {
-    bool negative;
-    unsigned long long value = parse(text, end, base, &negative);
+    bool negative, overflow;
+    unsigned long long value = parse(text, end, base, &negative, &overflow);
     if (negative)
         return value > LLONG_MAX ? LLONG_MIN : -(long long)value;
     return value > LLONG_MAX ? LLONG_MAX : (long long)value;
