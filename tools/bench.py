@@ -14,6 +14,7 @@ time is measured. Prints the table and writes build/bench.json.
   RECORD=1      writes what was measured to tests/bench/record.json
 """
 import argparse
+import fcntl
 import json
 import os
 import re
@@ -351,6 +352,19 @@ def count_boots():
     return int(text)
 
 
+def keep_out_others():
+    """Two runs in one folder would write to the same disk, and the second
+    would throw away the logs that the first is about to read. The kernel lets
+    the lock go, however this run ends."""
+    counting.IMAGE.parent.mkdir(parents=True, exist_ok=True)
+    lock = open(counting.IMAGE.parent / 'lock', 'w')
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        sys.exit('bench: another one runs in this folder')
+    return lock
+
+
 def measure(samples, wanted, boots, peer):
     """All of it. What Linux does beside it, it does in turns with TINT."""
     for i in range(boots):
@@ -375,7 +389,9 @@ def main():
     setting = os.environ.get
     wanted = choose(setting('ROWS') or '')
     boots = count_boots()
-    if is_on('CHECK'):
+    checks, shows, records = map(is_on, ('CHECK', 'WHERE', 'RECORD'))
+    lock = keep_out_others()        # noqa: F841, held as long as it is known
+    if checks:
         return check()
     peer = None
     if setting('PEER'):
@@ -383,7 +399,7 @@ def main():
             sys.exit(f'bench: PEER is linux, not {setting("PEER")}')
         import peer as linux_peer
         peer = linux_peer.Peer()
-    if is_on('WHERE'):
+    if shows:
         tables = where.page_tables(peer)
         for name, lines in tables.items():
             print(f'\n{name}:\n' + '\n'.join(lines))
@@ -395,7 +411,7 @@ def main():
     linux = peer.rows() if peer else {}
     print_table(samples, wanted, linux)
     write_json(samples, wanted, linux, peer.version if peer else None)
-    if is_on('RECORD'):
+    if records:
         write_record(samples)
     return 0
 

@@ -69,7 +69,7 @@ static NTSTATUS prepare_queue(nvme_controller *c, uint32_t index,
     uint64_t cq_pages = BYTES_TO_PAGES(depth * sizeof(*q->cq));
     q->controller = c;
     q->last = depth - 1;
-    q->sq = allocate_contiguous(sq_pages + cq_pages);
+    q->sq = allocate_contiguous(2 * sq_pages + cq_pages);
     q->slots = mm_allocate_system_pages(
         (uint32_t)BYTES_TO_PAGES(depth * sizeof(*q->slots)));
     uint8_t vector = 0;
@@ -79,7 +79,7 @@ static NTSTATUS prepare_queue(nvme_controller *c, uint32_t index,
         return STATUS_INSUFFICIENT_RESOURCES;
     for (uint32_t i = 0; i < depth; i++)
         q->sq[i].namespace = NVME_NAMESPACE;    // in all commands
-    q->cq = (nvme_completion *)((char *)q->sq + sq_pages * PAGE_SIZE);
+    q->cq = (nvme_completion *)((char *)q->sq + 2 * sq_pages * PAGE_SIZE);
     q->sq_doorbell = c->doorbells + 2 * (index + 1) * c->stride;
     q->cq_doorbell = q->sq_doorbell + c->stride;
     q->phase = NVME_PHASE;

@@ -43,7 +43,7 @@ static void end_cancelled(IRP *irp)
 // first of these frames on: up to two pages by their addresses, more by those
 // of the first and of a list of the others. What the device does not look at is
 // not written.
-static FORCEINLINE void write_prps(nvme_command *command,
+static FORCEINLINE void write_prps(const nvme_queue *q, nvme_command *command,
                                    const PFN_NUMBER *frame, uint32_t offset,
                                    const nvme_request *request)
 {
@@ -54,9 +54,11 @@ static FORCEINLINE void write_prps(nvme_command *command,
     command->prp2 = (uint64_t)frame[1] << PAGE_SHIFT;
     if (end <= 2 * PAGE_SIZE)
         return;
-    command->prp2 = (uint64_t)request->list << PAGE_SHIFT;
-    uint64_t *list = mm_frame_to_virt(request->list);
     uint64_t count = BYTES_TO_PAGES(end) - 1;
+    uint64_t *list = count <= NVME_SHORT_LIST
+                         ? (uint64_t *)(command + q->last + 1)
+                         : mm_frame_to_virt(request->list);
+    command->prp2 = nvme_physical(list);
     for (uint64_t i = 0; i < count; i++)
         list[i] = (uint64_t)frame[i + 1] << PAGE_SHIFT;
 }
@@ -97,10 +99,10 @@ static FORCEINLINE void put(nvme_queue *q, IRP *irp, const nvme_disk *disk,
         const MDL *mdl = irp->MdlAddress;
         uint64_t at = (uint64_t)mdl->ByteOffset + done;
         if (done)
-            write_prps(command, &mdl->frames[at >> PAGE_SHIFT],
+            write_prps(q, command, &mdl->frames[at >> PAGE_SHIFT],
                        BYTE_OFFSET(at), request);
         else
-            write_prps(command, mdl->frames, mdl->ByteOffset, request);
+            write_prps(q, command, mdl->frames, mdl->ByteOffset, request);
     } else {
         request->bytes = 0;
         command->opcode = NVME_FLUSH;
@@ -191,7 +193,7 @@ static FORCEINLINE void start_waiting(nvme_queue *q)
 //
 // IRQL:    <= DISPATCH_LEVEL
 // Returns: STATUS_PENDING
-//          STATUS_INSUFFICIENT_RESOURCES  no page for a list
+//          STATUS_INSUFFICIENT_RESOURCES  no page for a long list
 NTSTATUS nvme_send(DEVICE_OBJECT *device, IRP *irp)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
@@ -204,7 +206,8 @@ NTSTATUS nvme_send(DEVICE_OBJECT *device, IRP *irp)
     request->length = length;
     request->done = request->list = 0;
     if (__builtin_expect(length > PAGE_SIZE, 0) &&
-        irp->MdlAddress->ByteOffset + (uint64_t)length > 2 * PAGE_SIZE &&
+        irp->MdlAddress->ByteOffset + (uint64_t)length >
+            (1 + NVME_SHORT_LIST) * PAGE_SIZE &&
         !(request->list = ex_allocate_io_frame()))
         return io_complete(irp, STATUS_INSUFFICIENT_RESOURCES, 0);
 

@@ -57,12 +57,16 @@ typedef struct nvme_completion {
 
 #define NVME_PHASE 0x01u
 
+// So many pages behind the first need no memory of their own for their list: it
+// lies as far behind the command as the ring is long.
+#define NVME_SHORT_LIST (sizeof(nvme_command) / sizeof(uint64_t))
+
 // What the driver knows about a request: IRP.Tail.DriverContext.
 typedef struct nvme_request {
     uint32_t length;     // bytes in all; 0: a flush
     uint32_t bytes;      // of the present command
     uint32_t done;       // of all, moved by earlier commands
-    PFN_NUMBER list;     // the page for its PRP list, or 0
+    PFN_NUMBER list;     // the page for a long PRP list, or 0
     uint64_t started;    // TSC, of the present command
     union {
         struct nvme_queue *queue;    // while it waits for its ring
@@ -74,7 +78,7 @@ typedef struct nvme_queue {
     // Set at initialisation.
     struct nvme_controller *controller;
     uint32_t last;           // place in the rings, whose depth is a power of 2
-    nvme_command *sq;
+    nvme_command *sq;        // and as much again, for short lists of PRPs
     nvme_completion *cq;
     volatile uint32_t *sq_doorbell, *cq_doorbell;
     KINTERRUPT interrupt;

@@ -3,7 +3,7 @@
 
 #include "kernel/ke/kep.h"
 
-enum { LOOKS = 1000000 };
+enum { LOOKS = 40000 };
 
 void __real_ki_halt(void);
 void __wrap_ki_halt(void);

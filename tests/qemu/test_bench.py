@@ -6,7 +6,10 @@ with another only the `must` of each row holds. `make bench ROWS=5,6,7,8
 RECORD=1` writes it anew. These rows wait for no device, so they come out the
 same on every host.
 """
+import fcntl
 import json
+import os
+import subprocess
 import sys
 
 import pytest
@@ -59,6 +62,30 @@ def test_a_step_back_is_seen():
     assert 'must be' in against(row, row.must + 1, None)
     assert 'must be' in against(row, row.must + 1, row.must + 1)
     assert not against(row, row.must, None)
+
+
+# ---- Before anything is measured --------------------------------------------
+
+def bench(**settings):
+    """What tools/bench.py says, within the time that one boot would take."""
+    done = subprocess.run(
+        [sys.executable, str(boot.ROOT / 'tools' / 'bench.py')], text=True,
+        env={**os.environ, 'ROWS': '5', **settings}, capture_output=True)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize('name', ['CHECK', 'WHERE', 'RECORD'])
+def test_a_bad_setting_is_told_at_once(name):
+    assert bench(**{name: 'yes'}) == (
+        1, f'bench: {name}=yes is neither 0 nor 1\n')
+
+
+def test_one_at_a_time():
+    """A second one would take away the disk and the logs of the first."""
+    counting.IMAGE.parent.mkdir(parents=True, exist_ok=True)
+    with open(counting.IMAGE.parent / 'lock', 'w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert bench() == (1, 'bench: another one runs in this folder\n')
 
 
 # ---- The counter itself -----------------------------------------------------

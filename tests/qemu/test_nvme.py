@@ -114,8 +114,8 @@ def test_a_dying_program_waits_for_what_is_at_the_device(started):
 
 @pytest.mark.parametrize('device', ['', 'mdts=1', 'mdts=0',
                                     'max_ioqpairs=1'])
-@pytest.mark.parametrize('size', [12288, 524288, 524288 + 4096,
-                                  2 * MIB + 512, 3 * MIB])
+@pytest.mark.parametrize('size', [12288, 9 * 4096, 10 * 4096, 524288,
+                                  524288 + 4096, 2 * MIB + 512, 3 * MIB])
 def test_long_transfers(run, fixtures, scratch, device, size):
     """One request is as many commands as the device wants."""
     if not takes(device):
@@ -201,6 +201,36 @@ def test_a_reset_sends_the_others_again(started):
     assert disk.read_bytes()[:40 * SECTOR] == sectors(40)
 
 
+def test_a_reset_sends_other_queues_again(machine, fixtures, scratch):
+    """What is late is processor 0's; nothing of processor 1's is lost, or said
+    to be done before the disk has taken it a second time."""
+    disk = scratch(8 * MIB)
+    m = machine(kernel=fixtures.checked, initrd=fixtures.initrd, cpus=2,
+                options=['iotimeout=5'], disks=[nvme(disk, DEAF)],
+                trace=['pci_nvme_write', 'pci_nvme_mmio_start_success'])
+    shell = Shell(m)
+    shell.type('flood 0 2 move 2 & waiter 2000; flood 0 40 move 0\r')
+    m.expect('sent 40')
+    assert ended(m) == {'success': 1, 'cancelled': 0, 'timeout': 1, 'other': 0}
+    hear(m)
+    assert ended(m) == {'success': 40, 'cancelled': 0, 'timeout': 0,
+                        'other': 0}
+    log = (m.logs / 'qemu.log').read_text(errors='replace')
+    after = log[log.rindex('pci_nvme_mmio_start_success'):]
+    assert after.count('pci_nvme_write ') == 40
+    assert disk.read_bytes()[:40 * SECTOR] == sectors(40)
+
+
+def test_a_time_out_gives_back_the_list_of_its_pages(started):
+    """A write of many pages has one, whatever becomes of it."""
+    shell, m, _ = started('iotimeout=1')
+    shell.run('rawio 0 w 0 512')    # the one that a deaf disk does take
+    before = shell.steady()
+    said = shell.run('rawio' + ' 0 w 0 65536' * 8)
+    assert said.count('STATUS_IO_TIMEOUT') == 8, said
+    shell.comes_back(before)
+
+
 def test_a_queue_that_waits_for_another_is_not_late(run, scratch, fixtures):
     """Of three writes, 1.4 s each, the third one waits in a queue of its own,
     where it is the oldest all the time."""
@@ -249,10 +279,37 @@ def test_a_machine_that_stood_still_blames_no_disk(started, hears):
 # ---- As QEMU sees it --------------------------------------------------------
 
 def test_shutdown_is_said(run, scratch):
-    m = run('true', disks=[nvme(scratch(MIB))],
+    """To each controller."""
+    m = run('true', disks=[nvme(scratch(MIB)), nvme(scratch(MIB))],
             trace=['pci_nvme_mmio_shutdown_set',
                    'pci_nvme_mmio_shutdown_cleared'])
-    assert 'pci_nvme_mmio_shutdown_set' in (m.logs / 'qemu.log').read_text()
+    log = (m.logs / 'qemu.log').read_text()
+    assert log.count('pci_nvme_mmio_shutdown_set') == 2
+
+
+def test_who_sends_is_interrupted(run, scratch):
+    """Queue n's message goes to processor n - 1, which alone sends there."""
+    m = run('flood', '0', '40', 'move', '20', cpus=2,
+            disks=[nvme(scratch(MIB))],
+            trace=['pci_nvme_irq_msix', 'apic_deliver_irq', 'pci_nvme_write'])
+    log = (m.logs / 'qemu.log').read_text(errors='replace')
+    said = re.findall(r'pci_nvme_irq_msix .*vector ([1-9]).*\n'
+                      r'(?:.*\n)??.*apic_deliver_irq dest (\d+)', log)
+    assert {(int(queue) - 1, int(processor)) for queue, processor in said} == {
+        (0, 0), (1, 1)}, said
+
+
+@pytest.mark.parametrize('count, bells', [(1, 1), (64, 1), (65, 2), (200, 4)])
+def test_an_array_rings_once(run, fixtures, scratch, count, bells):
+    """For up to 64 writes, which are all sent in one stay (SL_MORE_FOLLOWS)."""
+    disk = scratch(MIB)
+    m = run('volley', '0', str(count), disks=[nvme(disk)],
+            trace=['pci_nvme_mmio_doorbell_sq', 'pci_nvme_write'])
+    log = (m.logs / 'qemu.log').read_text(errors='replace')
+    assert log.count('pci_nvme_write ') == count
+    rung = re.findall(r'pci_nvme_mmio_doorbell_sq sqid [1-9]', log)
+    assert len(rung) == bells, rung
+    assert disk.read_bytes()[:count * SECTOR] == sectors(count)
 
 
 def test_disks_of_both_kinds(run, fixtures, scratch):

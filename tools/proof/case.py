@@ -35,7 +35,8 @@ BOOT, ANSWER = 120, 60  # seconds; bounds that only something broken reaches
 # to the halt of all, where each further write may take some: more is polling,
 # or a program that has something else to do.
 BEFORE, PATIENCE, PATIENCE_WRITE = 200 << 20, 12 << 20, 2 << 20
-BUSY, BUSY_WRITE = 100000, 20000    # blocks before the halt, the same
+# Blocks before the halt, the same; of nothread, which has one thread, the last.
+BUSY, BUSY_WRITE, BUSY_KNOWN = 20000, 20000, 1000
 SLACK = 1e-3            # seconds of the host's time that are no work
 MANY = 100              # writes from which on switches say something
 FEW = 10                # switches: more than one thread that goes to wait needs
@@ -321,7 +322,8 @@ class Case:
         if out.timer is not None and out.timer < FORESEEN:
             fault(f'a timer was armed, due in {out.timer:.1f} s: it would have '
                   'interrupted a longer flight')
-        if blocks > BUSY + BUSY_WRITE * self.writes:
+        known = self.exact and '--threads' not in self.program
+        if blocks > BUSY + (BUSY_KNOWN if known else BUSY_WRITE) * self.writes:
             fault(f'{blocks:,} blocks ran before the halt, most often '
                   f'{out.busiest}: somebody polled first')
         for clock in out.clocks:
