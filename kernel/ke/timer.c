@@ -281,11 +281,16 @@ static void expire_timer(KTIMER *timer, uint64_t now)
     }
     if (timer->Dpc)
         KeInsertQueueDpc(timer->Dpc, NULL, NULL);
+    if (timer->apc) {    // its routine gets the time in two halves
+        uint64_t time = (uint64_t)ke_query_system_time();
+        ki_insert_apc(timer->apc, (void *)(time & UINT32_MAX),
+                      (void *)(time >> 32), EVENT_INCREMENT, DISPATCH_LEVEL);
+    }
 }
 
 // Signals all timers of this processor that are due, waiters first, then each
-// one's DPC (TMR-02); part of the drain, most of which have none: so that is
-// spared the registers.
+// one's DPC and APC (TMR-02); part of the drain, most of which have none: so
+// that is spared the registers.
 //
 // IRQL:    == DISPATCH_LEVEL
 DECLSPEC_NOINLINE void ki_expire_timers(KPRCB *prcb)

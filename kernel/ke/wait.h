@@ -60,6 +60,7 @@ struct KTIMER {
     DISPATCHER_HEADER Header;
     rtl_heap_node node;          // key: due time in 100 ns since boot
     KDPC *Dpc;
+    KAPC *apc;                   // or NULL; changes while the timer is not set
     uint32_t Period;             // milliseconds; 0: once
     uint8_t processor;           // whose heap
 };

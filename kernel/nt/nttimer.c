@@ -1,49 +1,30 @@
 // nttimer.c - timers as ring 3 has them, with a routine to call when one
 // expires.
 //
-// A timer without a routine is its KTIMER. With one, the KTIMER's DPC queues
-// the timer's own user APC to the thread that set it. The lock makes setting,
-// cancelling and expiring one step each; it lies outside the dispatcher lock.
-// The last handle's close disarms for good, so a timer is never freed armed.
+// With a routine, the KTIMER queues the timer's own user APC to the thread that
+// set it when it expires; one that is still queued from the last time is not
+// queued again. The lock makes setting and cancelling one step each; it lies
+// outside the dispatcher lock, under which all of expiry happens: so behind
+// KeCancelTimer none is under way. The last handle's close disarms for good, so
+// a timer is never freed armed.
 
 #include "kernel/nt/ntp.h"
 
 struct nt_timer {
     KTIMER timer;                // first: what a wait looks at
-    KDPC dpc;
-    KSPIN_LOCK lock;             // guards all below
-    KAPC apc;                    // its thread is referenced; NULL: none is set
-    uint64_t due;                // 100 ns since boot: no APC before that
-};
-
-// The timer expired: its routine gets the time in two halves. An APC that is
-// still queued from the last time is not queued again. A DPC that waited for
-// the lock while the timer was set anew comes too early, or twice.
-static void expire(KDPC *, void *context, void *, void *)
-{
-    enum { UNITS_PER_MS = 10000 };
-    nt_timer *timer = context;
-    uint64_t now = (uint64_t)ke_query_system_time();
-    KeAcquireSpinLockAtDpcLevel(&timer->lock);
-    if (timer->apc.Thread && KeQueryInterruptTime() >= timer->due) {
-        KeInsertQueueApc(&timer->apc, (void *)(now & UINT32_MAX),
-                         (void *)(now >> 32), EVENT_INCREMENT);
-        uint64_t period = timer->timer.Period;
-        timer->due = period ? timer->due + period * UNITS_PER_MS : UINT64_MAX;
-    }
-    KeReleaseSpinLockFromDpcLevel(&timer->lock);
-}
+    KSPIN_LOCK lock;             // for who sets or cancels
+    KAPC apc;                    // its thread is referenced while timer.apc is
+};                               // not NULL
 
 // Takes back all that setting did; lock held.
 static void disarm(nt_timer *timer)
 {
     KeCancelTimer(&timer->timer);
-    KeRemoveQueueDpc(&timer->dpc);
-    if (!timer->apc.Thread)
+    if (!timer->timer.apc)
         return;
     KeRemoveQueueApc(&timer->apc);
     ObDereferenceObject(timer->apc.Thread);
-    timer->apc.Thread = NULL;
+    timer->timer.apc = NULL;
 }
 
 static void close_timer(EPROCESS *, void *object, uint32_t handles)
@@ -54,7 +35,6 @@ static void close_timer(EPROCESS *, void *object, uint32_t handles)
     KIRQL old = KeAcquireSpinLockRaiseToDpc(&timer->lock);
     disarm(timer);
     KeReleaseSpinLock(&timer->lock, old);
-    KeFlushQueuedDpcs();    // one that runs already waits for the lock
 }
 
 OBJECT_TYPE nt_timer_type = {
@@ -78,7 +58,6 @@ NTSTATUS NtCreateTimer(HANDLE *handle, ACCESS_MASK access,
         return STATUS_INVALID_PARAMETER;
     NT_CREATE(nt_timer, timer, attributes);
     KeInitializeTimerEx(&timer->timer, type);
-    KeInitializeDpc(&timer->dpc, expire, timer);
     return ob_insert_for_user(timer, access, handle);
 }
 
@@ -114,11 +93,10 @@ NTSTATUS NtSetTimer(HANDLE handle, const int64_t *due, TIMER_APC_ROUTINE *apc,
                         ke_keep_apc, (KNORMAL_ROUTINE *)(void *)apc, UserMode,
                         apc_context);
         ObReferenceObject(timer->apc.Thread);
+        timer->timer.apc = &timer->apc;
     }
-    if (!closed) {    // expires on this processor: not before the lock is free
-        KeSetTimerEx(&timer->timer, time, (uint32_t)period_ms, &timer->dpc);
-        timer->due = timer->timer.node.key;
-    }
+    if (!closed)
+        KeSetTimerEx(&timer->timer, time, (uint32_t)period_ms, NULL);
     KeReleaseSpinLock(&timer->lock, old);
     return closed ? STATUS_INVALID_HANDLE : NT_PUT_OPTIONAL(previous, &was_set);
 }
