@@ -249,7 +249,8 @@ enum {
     NT_ENTRY_APC,        // rsi = CONTEXT *, rdx = routine,
 };                       // rcx, r8, r9 = its three arguments
 
-// What a process is told about itself; lies in its own memory.
+// What a process is told about itself; lies in its own memory. At its start the
+// two strings are empty: their texts, each with a final zero, follow the PEB.
 typedef struct RTL_USER_PROCESS_PARAMETERS {
     STRING ImagePathName, CommandLine;
     HANDLE StandardInput, StandardOutput, StandardError;

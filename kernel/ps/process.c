@@ -159,31 +159,23 @@ static NTSTATUS create_object(const char *name, EPROCESS **result)
     return STATUS_SUCCESS;
 }
 
-// Puts the PEB, with its two strings behind it, into the new process.
-static NTSTATUS write_peb(EPROCESS *process, const ps_start *start, PEB *peb)
+// Puts the PEB, with the texts of its two strings behind it, into the new
+// process, which lets the strings name them.
+static NTSTATUS write_peb(EPROCESS *process, const ps_start *start,
+                          const PEB *peb)
 {
-    RTL_USER_PROCESS_PARAMETERS *parameters = &peb->ProcessParameters;
-    STRING *strings[] = { &parameters->ImagePathName,
-                          &parameters->CommandLine };
-    const char *texts[] = { start->image, start->command_line };
-    uint64_t size = sizeof(*peb) + rtl_strlen(texts[0]) +
-                    rtl_strlen(texts[1]) + 2;
+    uint32_t image = (uint32_t)rtl_strlen(start->image) + 1;
+    uint32_t line = (uint32_t)rtl_strlen(start->command_line) + 1;
+    uint64_t size = sizeof(*peb) + image + line;
     NT_TRY(mm_allocate(&process->space, &process->peb, &size, PAGE_READWRITE));
     _Alignas(MDL) uint8_t room[sizeof(MDL) +
                                PEB_PAGES * sizeof(PFN_NUMBER)] = { 0 };
     MDL *mdl = (MDL *)room;
     ASSERT(size <= PEB_PAGES * PAGE_SIZE);
     NT_TRY(mm_lock_space(mdl, &process->space, process->peb, (uint32_t)size));
-    uint32_t at = sizeof(*peb);
-    for (uint32_t i = 0; i < ARRAY_SIZE(texts); i++) {
-        uint16_t length = (uint16_t)rtl_strlen(texts[i]);
-        strings[i]->Length = length;
-        strings[i]->MaximumLength = (uint16_t)(length + 1);
-        strings[i]->Buffer = (const char *)process->peb + at;
-        mm_copy_to_mdl(mdl, at, texts[i], length + 1);
-        at += length + 1;
-    }
     mm_copy_to_mdl(mdl, 0, peb, sizeof(*peb));
+    mm_copy_to_mdl(mdl, sizeof(*peb), start->image, image);
+    mm_copy_to_mdl(mdl, sizeof(*peb) + image, start->command_line, line);
     MmUnlockPages(mdl);
     return STATUS_SUCCESS;
 }

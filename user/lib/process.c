@@ -12,12 +12,17 @@
 
 PEB *rtl_peb;
 
-// Adds what the kernel leaves to the process itself: who its first thread is
-// and, for the program that the kernel started, the console, opened once for
-// each stream, so that nobody who reads keeps another from writing.
+// Adds what the kernel leaves to the process itself: its two strings, of which
+// the texts lie behind the PEB, who its first thread is and, for the program
+// that the kernel started, the console, opened once for each stream, so that
+// nobody who reads keeps another from writing.
 static void complete_peb(PEB *peb)
 {
+    const char *image = (const char *)(peb + 1);
     HANDLE *handles = &peb->ProcessParameters.StandardInput;
+    RtlInitString(&peb->ProcessParameters.ImagePathName, image);
+    RtlInitString(&peb->ProcessParameters.CommandLine,
+                  image + strlen(image) + 1);
     THREAD_BASIC_INFORMATION self = { 0 };
     NTSTATUS status = NtQueryInformationThread(
         NtCurrentThread(), ThreadBasicInformation, &self, sizeof(self), NULL);
@@ -32,12 +37,12 @@ static void complete_peb(PEB *peb)
 
 void rtl_start_process(PEB *peb)
 {
+    rtl_peb = peb;
+    complete_peb(peb);
     const STRING *command = &peb->ProcessParameters.CommandLine;
     const int maximum = command->Length / 2 + 1;    // a blank between each
     const size_t size = ((size_t)maximum + 1) * sizeof(char *);
 
-    rtl_peb = peb;
-    complete_peb(peb);
     rtl_start_streams(&peb->ProcessParameters);
     if (peb->FirstProgram)    // the others: whoever starts them says so
         nt_set_foreground(NtCurrentProcess());
