@@ -108,14 +108,6 @@ static NTSTATUS create_channel(DRIVER_OBJECT *driver,
     return STATUS_SUCCESS;
 }
 
-static bool is_controller(const hal_pci_function *pci, void *context)
-{
-    bool found = (pci->class >> 8 & PCI_IDE_MASK) == PCI_IDE_BUS_MASTER;
-    if (found)
-        *(hal_pci_function *)context = *pci;
-    return found;
-}
-
 // Entry routine: makes \Device\HarddiskN\DRN and \??\PhysicalDriveN. Polls for
 // as long as the disks take to answer.
 //
@@ -130,9 +122,10 @@ NTSTATUS ide_driver_entry(DRIVER_OBJECT *driver)
 
     hal_pci_function pci = { 0 };
     driver->DriverStartIo = ide_start_io;
-    hal_pci_scan(is_controller, &pci);
-    if (!pci.class)
-        return STATUS_NO_SUCH_DEVICE;
+    do {
+        if (!hal_pci_next(&pci))
+            return STATUS_NO_SUCH_DEVICE;
+    } while ((pci.class >> 8 & PCI_IDE_MASK) != PCI_IDE_BUS_MASTER);
     disk_set_bus_master(&pci, true);
     uint16_t bus_master = hal_pci_read(&pci, PCI_BAR4) & PCI_BAR_IO_MASK;
     for (uint16_t i = 0; i < IDE_CHANNELS; i++)

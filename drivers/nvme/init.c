@@ -42,7 +42,6 @@ enum {
 };
 
 static nvme_controller *controllers;    // for their shutdown
-static NTSTATUS failure;                // of the last that does not work
 
 // ---- Memory ---------------------------------------------------------------
 
@@ -226,16 +225,6 @@ static void shut_down(void)
     }
 }
 
-static bool try_function(const hal_pci_function *pci, void *context)
-{
-    NTSTATUS status = pci->class >> 8 == PCI_CLASS_NVME
-                          ? create_controller(context, pci)
-                          : STATUS_SUCCESS;
-    if (!NT_SUCCESS(status))
-        failure = status;
-    return false;
-}
-
 // Entry routine: makes \Device\HarddiskN\DRN and \??\PhysicalDriveN for each
 // controller. Polls for as long as they take to start.
 //
@@ -249,8 +238,13 @@ NTSTATUS nvme_driver_entry(DRIVER_OBJECT *driver)
 {
     ASSERT_IRQL(==, PASSIVE_LEVEL);
 
+    hal_pci_function pci = { 0 };
+    NTSTATUS status, failure = STATUS_SUCCESS;
     driver->ring = nvme_ring;
-    hal_pci_scan(try_function, driver);
+    while (hal_pci_next(&pci))
+        if (pci.class >> 8 == PCI_CLASS_NVME &&
+            !NT_SUCCESS(status = create_controller(driver, &pci)))
+            failure = status;
     hal_before_exit = shut_down;
-    return failure;
+    return failure;    // of the last that does not work
 }

@@ -117,13 +117,13 @@ typedef struct hal_pci_function {
     uint16_t vendor_id, device_id, command, status;
     uint32_t class;     // class, subclass, interface, revision: 8 bits each
     uint8_t cache_line, latency, header_type, self_test;
+    uint32_t next, last_bus;    // how hal_pci_next goes on
 } hal_pci_function;
 
 uint32_t hal_pci_read(const hal_pci_function *pci, uint8_t offset);
 void hal_pci_write(const hal_pci_function *pci, uint8_t offset, uint32_t value);
-// Calls each(function, context) for all functions until it returns true.
-void hal_pci_scan(bool (*each)(const hal_pci_function *pci, void *context),
-                  void *context);
+// Finds the function behind *pci, or, that zeroed, the first; false: no more.
+bool hal_pci_next(hal_pci_function *pci);
 
 // ---- COM1 by polling: boot and bugcheck only -------------------------------
 

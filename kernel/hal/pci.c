@@ -37,28 +37,30 @@ void hal_pci_write(const hal_pci_function *pci, uint8_t offset, uint32_t value)
     hal_out32(CONFIG_DATA, value);
 }
 
-// Calls each for all functions of all buses, which the firmware has numbered
-// from 0 on, until it returns true. The last bus lies behind some bridge, or
-// is the first. Callers take turns.
+// Finds the function behind *pci, or the first if that is zeroed, of all buses,
+// which the firmware has numbered from 0 on: the last one lies behind some
+// bridge, or is the first. Callers take turns.
 //
-// IRQL:    any level, if each says so too
-void hal_pci_scan(bool (*each)(const hal_pci_function *pci, void *context),
-                  void *context)
+// IRQL:    any level
+// Returns: false if there are no more
+bool hal_pci_next(hal_pci_function *pci)
 {
-    uint32_t step, last_bus = 0;
-    for (uint32_t at = 0; at / FUNCTIONS_OF_BUS <= last_bus; at += step) {
-        hal_pci_function pci = { .number = at };
-        uint32_t *header = (uint32_t *)&pci.vendor_id;
+    do {
+        uint32_t at = pci->next, last_bus = pci->last_bus;
+        if (at / FUNCTIONS_OF_BUS > last_bus)
+            return false;
+        *pci = (hal_pci_function){ .number = at };
+        uint32_t *header = (uint32_t *)&pci->vendor_id;
         for (uint8_t offset = 0;
-             offset < HEADER_SIZE && pci.vendor_id != VENDOR_NONE; offset += 4)
-            *header++ = hal_pci_read(&pci, offset);
-        if (pci.vendor_id != VENDOR_NONE && each(&pci, context))
-            return;
-        if ((pci.header_type & HEADER_TYPE_MASK) == HEADER_BRIDGE) {
-            uint32_t buses = hal_pci_read(&pci, BRIDGE_BUSES);
+             offset < HEADER_SIZE && pci->vendor_id != VENDOR_NONE; offset += 4)
+            *header++ = hal_pci_read(pci, offset);
+        if ((pci->header_type & HEADER_TYPE_MASK) == HEADER_BRIDGE) {
+            uint32_t buses = hal_pci_read(pci, BRIDGE_BUSES);
             last_bus = MAX(last_bus, (uint8_t)(buses >> BRIDGE_LAST_BUS_SHIFT));
         }
-        bool more = at % FUNCTIONS || pci.header_type & HEADER_MULTI_FUNCTION;
-        step = more ? 1 : FUNCTIONS;
-    }
+        bool more = at % FUNCTIONS || pci->header_type & HEADER_MULTI_FUNCTION;
+        pci->next = at + (more ? 1 : FUNCTIONS);
+        pci->last_bus = last_bus;
+    } while (pci->vendor_id == VENDOR_NONE);
+    return true;
 }

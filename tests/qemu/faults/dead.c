@@ -9,14 +9,6 @@
 
 enum { PCI_COMMAND = 4, COMMAND_MASTER = 4, CLASS_NVM = 0x0108 };
 
-static bool find(const hal_pci_function *pci, void *found)
-{
-    bool is_nvme = pci->class >> 16 == CLASS_NVM;
-    if (is_nvme)
-        memcpy(found, pci, sizeof(*pci));
-    return is_nvme;
-}
-
 static bool is_master(const hal_pci_function *pci)
 {
     return hal_pci_read(pci, PCI_COMMAND) & COMMAND_MASTER;
@@ -27,7 +19,8 @@ KTEST(dead_controller_is_cut_off, "")
     static uint32_t registers[NVME_CSTS + 1];
     static nvme_controller controller;
     hal_pci_function *pci = &controller.pci;
-    hal_pci_scan(find, pci);
+    while (hal_pci_next(pci) && pci->class >> 16 != CLASS_NVM)
+        continue;
     EXPECT(is_master(pci));
     registers[NVME_CSTS] = NVME_CSTS_READY;
     controller.registers = registers;
