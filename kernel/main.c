@@ -271,7 +271,6 @@ _Noreturn void kernel_main(uint32_t magic, uint32_t info)
     if (!mm_init(&loader))
         refuse("less than 32 MiB of memory");
     KeGetCurrentThread()->Process->DirectoryTableBase = mm_kernel_cr3;
-    ke_is_readable = mm_is_kernel_address_valid;
     ex_init_pool();
     KeGetCurrentPrcb()->dpc_stack = new_stack();    // no interrupt came yet
     if (!KeGetCurrentPrcb()->dpc_stack || !init_trace(0))

@@ -26,9 +26,6 @@ static void stop_others(KPRCB *self)
             hal_send_ipi(ki_processor[i]->apic_id, HAL_IPI_NMI);
 }
 
-// True if a frame pointer may be followed without a fault.
-bool (*ke_is_readable)(const void *address);
-
 const char *ke_bugcheck_note;
 
 #define BUGCHECK_ROW(name, code, rule) { code, #name, rule },
@@ -53,15 +50,19 @@ static void print_registers(const KTRAP_FRAME *frame)
     hal_print("  cr2 0x%016llx\n", (unsigned long long)KI_READ_CR(2));
 }
 
+// A frame pointer may be anything: what it leads to is copied like ring 3's
+// memory, where a fault is a status.
 static void print_backtrace(const uint64_t *frame)
 {
+    uint64_t saved[2];    // the frame above, and where it goes on
     for (int i = 0; i < BACKTRACE_DEPTH; i++) {
-        if (!frame || (uintptr_t)frame % sizeof(*frame) || !ke_is_readable ||
-            !ke_is_readable(frame) || !ke_is_readable(frame + 1) ||
-            frame[1] < MM_DIRECT_MAP)
+        if ((uintptr_t)frame < MM_DIRECT_MAP ||
+            (uintptr_t)frame % sizeof(*frame) ||
+            !NT_SUCCESS(ki_copy_user(saved, frame, sizeof(saved))) ||
+            saved[1] < MM_DIRECT_MAP)
             return;
-        hal_print("  at 0x%016llx\n", (unsigned long long)frame[1]);
-        frame = (const uint64_t *)frame[0];
+        hal_print("  at 0x%016llx\n", (unsigned long long)saved[1]);
+        frame = (const uint64_t *)saved[0];
     }
 }
 

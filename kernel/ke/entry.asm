@@ -304,8 +304,9 @@ ki_load_context:
 
 ; NTSTATUS ki_copy_user(void *to, const void *from, size_t length)
 ; One of the two is ring 3's; ke_copy_from_user and ke_copy_to_user checked
-; its range. Whole words first: what ring 3 shows us is mostly small.
-; IRQL:    <= APC_LEVEL
+; its range; a bugcheck's backtrace looks for the kernel's frames by it, too.
+; Whole words first: what ring 3 shows us is mostly small.
+; IRQL:    any level
 ki_copy_user:
         STAC
         mov     rcx, rdx

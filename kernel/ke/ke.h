@@ -157,9 +157,6 @@ typedef struct ke_service {
 // back only with a status that says what is wrong with them.
 NTSTATUS ke_continue(const CONTEXT *context, bool test_alert);
 
-// Tells whether an address may be read without a fault; mm's, for backtraces.
-extern bool (*ke_is_readable)(const void *address);
-
 // ---- Other processors -----------------------------------------------------
 
 // Drops the TLB entries of pages pages from address on, on this processor and

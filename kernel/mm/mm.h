@@ -58,7 +58,6 @@ void mm_free_system_pages(void *address, uint32_t pages);
 void *MmMapIoSpace(uint64_t physical, size_t length);
 
 #define MM_STACK_PAGES 3                   // of a kernel stack
-bool mm_is_kernel_address_valid(const void *address);    // for bugchecks
 
 // ---- Address spaces --------------------------------------------------------
 typedef struct mm_space {

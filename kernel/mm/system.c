@@ -73,15 +73,3 @@ void *MmMapIoSpace(uint64_t physical, size_t length)
     uint64_t base = take(range.end - range.start, &range);
     return base ? (char *)base + BYTE_OFFSET(physical) : NULL;
 }
-
-// Can address be read without a fault? For bugchecks: takes no lock.
-//
-// IRQL:    any level
-bool mm_is_kernel_address_valid(const void *address)
-{
-    uint64_t at = (uintptr_t)address;
-    // Used: so its tables are there, and stay.
-    return at >= MM_DIRECT_MAP &&
-           mm_next_used(mm_kernel_cr3, at, at + 1) == at &&
-           *mm_page_entry(mm_kernel_cr3, at) & MM_PTE_PRESENT;
-}

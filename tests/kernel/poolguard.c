@@ -145,8 +145,8 @@ static void check_freed(const guard *g)
 // NULL.
 static const LIST_ENTRY *find_unlinked(const LIST_ENTRY *entry)
 {
-    if (!mm_is_kernel_address_valid(entry->Flink) ||
-        !mm_is_kernel_address_valid(entry->Blink))
+    if (!poolguard_can_read(entry->Flink) ||
+        !poolguard_can_read(entry->Blink))
         return entry;
     return entry->Flink->Blink != entry   ? entry->Flink
            : entry->Blink->Flink != entry ? entry->Blink
@@ -215,8 +215,8 @@ static guard *check_free(void *body, uint32_t tag)
 {
     guard *g = CONTAINING_RECORD(body, guard, body);
     uintptr_t state = 0;
-    if ((uintptr_t)body % 16 == 0 && mm_is_kernel_address_valid(g) &&
-        mm_is_kernel_address_valid(body))
+    if ((uintptr_t)body % 16 == 0 && poolguard_can_read(g) &&
+        poolguard_can_read(body))
         state = g->state ^ (uintptr_t)g;
     if (state == FREED || state == RELEASED)
         stop(DOUBLE_FREE, body, g);

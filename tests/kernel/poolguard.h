@@ -4,6 +4,16 @@
 #define TINT_TESTS_KERNEL_POOLGUARD_H
 
 #include "kernel/ex/ex.h"
+#include "kernel/ke/ke.h"
+
+// Whether a byte of the kernel's half can be read.
+// IRQL: any level
+static inline bool poolguard_can_read(const void *address)
+{
+    char byte;
+    return (uintptr_t)address >= MM_DIRECT_MAP &&
+           NT_SUCCESS(ki_copy_user(&byte, address, 1));
+}
 
 // Stops if any block was written to beside its body, or after it was freed.
 // IRQL: <= DISPATCH_LEVEL
