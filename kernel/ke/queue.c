@@ -265,7 +265,9 @@ static NTSTATUS remove_once(KQUEUE *queue, uint64_t due, LIST_ENTRY **entries,
 LIST_ENTRY *ke_poll_queue(KQUEUE *queue)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    if (KeGetCurrentThread()->Queue != queue ||    // only we change that
+    // Others only take it from us, when the queue is run down: then the list is
+    // empty, or is before we have its lock.
+    if (KeGetCurrentThread()->Queue != queue ||
         IsListEmpty(&queue->EntryListHead))
         return NULL;
     LIST_ENTRY *entry = NULL;
