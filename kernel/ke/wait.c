@@ -205,11 +205,33 @@ void ki_wait_with_timer(KTHREAD *thread, uint64_t due)
     ki_insert_timer(&thread->Timer, due);
 }
 
-static DECLSPEC_NOINLINE KIRQL begin_again(KWAIT_REASON reason,
+// Whether an APC comes before a wait that begins at irql; lock held.
+static FORCEINLINE bool is_disturbed(const KTHREAD *thread, KIRQL irql)
+{
+    return irql == PASSIVE_LEVEL && thread->ApcState.KernelApcPending &&
+           thread->SpecialApcDisable == 0;
+}
+
+static FORCEINLINE KIRQL note_wait(KTHREAD *thread, KIRQL irql,
+                                   KWAIT_REASON reason, KPROCESSOR_MODE mode,
+                                   bool alertable)
+{
+    thread->WaitIrql = irql;
+    thread->WaitMode = mode;
+    thread->Alertable = alertable;
+    thread->WaitReason = (uint8_t)reason;
+    return irql;
+}
+
+// As often as one more has come meanwhile, which who sends them decides: so in
+// a loop, and not by a call of ki_begin_wait.
+static DECLSPEC_NOINLINE KIRQL begin_again(KTHREAD *thread, KWAIT_REASON reason,
                                            KPROCESSOR_MODE mode, bool alertable)
 {
-    ki_unlock_dispatcher(PASSIVE_LEVEL);    // delivers them
-    return ki_begin_wait(reason, mode, alertable);
+    do {
+        ki_unlock_dispatcher(PASSIVE_LEVEL);    // delivers them
+    } while (is_disturbed(thread, ki_lock_dispatcher()));
+    return note_wait(thread, PASSIVE_LEVEL, reason, mode, alertable);
 }
 
 // Begins a wait: delivers the APCs that wait for the thread, takes the
@@ -222,14 +244,9 @@ KIRQL ki_begin_wait(KWAIT_REASON reason, KPROCESSOR_MODE mode, bool alertable)
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
     KTHREAD *thread = KeGetCurrentThread();
     KIRQL old = ki_lock_dispatcher();
-    if (old == PASSIVE_LEVEL && thread->ApcState.KernelApcPending &&
-        thread->SpecialApcDisable == 0)
-        return begin_again(reason, mode, alertable);
-    thread->WaitIrql = old;
-    thread->WaitMode = mode;
-    thread->Alertable = alertable;
-    thread->WaitReason = (uint8_t)reason;
-    return old;
+    return is_disturbed(thread, old)
+               ? begin_again(thread, reason, mode, alertable)
+               : note_wait(thread, old, reason, mode, alertable);
 }
 
 // One round with the lock held: satisfied, refused, or blocked and released.
