@@ -5,6 +5,7 @@ library is needed: messages are JSON, each ended by a zero, on descriptors 3
 and 4.
 """
 import base64
+import functools
 import json
 import os
 import select
@@ -19,8 +20,14 @@ BOUND = 120             # seconds for one answer
 NAMES = ('chromium', 'chromium-browser', 'google-chrome')
 
 
+@functools.cache
 def find():
-    return next(filter(None, map(shutil.which, NAMES)), None)
+    """The first that starts: Ubuntu's package only names the snap to install,
+    where there is none."""
+    def starts(path):
+        return subprocess.run([path, '--version'], stdin=subprocess.DEVNULL,
+                              capture_output=True).returncode == 0
+    return next(filter(starts, filter(None, map(shutil.which, NAMES))), None)
 
 
 class Browser:

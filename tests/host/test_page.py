@@ -11,7 +11,8 @@ from timeline import model, page, stream
 LARGE = 100000              # events
 PIXELS = 20                 # rectangles for each pixel of width, at most
 pytestmark = pytest.mark.skipif(
-    not chromium.find(), reason='no Chromium (make setup installs it)')
+    not chromium.find(),
+    reason='no Chromium that starts (make setup installs it; Ubuntu: a snap)')
 
 
 def write_page(path, data):
