@@ -79,7 +79,7 @@ static void close_file(EPROCESS *process, void *object, uint32_t handles)
             io_cancel_of_threads(&filter);
         return;
     }
-    file->Flags |= FO_CLEANUP_DONE;
+    __atomic_or_fetch(&file->Flags, FO_CLEANUP_DONE, __ATOMIC_RELAXED);
     io_cancel(&file->io, &(io_filter){ 0 });
     if (ob_header(file)->PointerCount > 1)
         io_cancel_of_threads(&(io_filter){ .file = file });

@@ -116,8 +116,9 @@ static void memory(void)
     CHECK(before.AvailablePages - after.AvailablePages + 128 < 256);
     rule("what no memory can hold");
     volatile size_t most = SIZE_MAX;
-    CHECK(!malloc(most) && !malloc(most - 40) && !calloc(most / 2 + 2, 2) &&
-          !malloc(most / 2 + 1));
+    void *volatile none = malloc(most);         // volatile, as above
+    CHECK(!none && !(none = malloc(most - 40)) &&
+          !(none = malloc(most / 2 + 1)) && !(none = calloc(most / 2 + 2, 2)));
 }
 
 // ---- Numbers, order, bytes ------------------------------------------------
