@@ -232,10 +232,10 @@ class Machine:
                     data = self.com1.recv(65536)
                 except OSError:
                     data = b''
-                log.write(data)
                 with self.changed:
                     self.output += data
                     self.changed.notify_all()
+                log.write(data)
 
     def wait(self, bound=180):
         """Waits until QEMU has ended, and returns its status."""

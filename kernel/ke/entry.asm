@@ -321,7 +321,7 @@ ki_copy_user_end:
         ret
 
 ; Where a fault between ki_save_context and ki_copy_user_end goes on.
-; IRQL:    <= APC_LEVEL
+; IRQL:    any level
 ki_copy_user_fault:
         mov     eax, ACCESS_VIOLATION
         ret

@@ -57,12 +57,16 @@ static inline bool ke_may_touch(const void *address, size_t length)
     return ke_is_user_range(address, length);
 }
 
+// Copies any length; a fault is a status. Looks at no address: see below.
+//
+// IRQL:    any level
+// Returns: STATUS_SUCCESS, STATUS_ACCESS_VIOLATION
+NTSTATUS ki_copy_user(void *to, const void *from, size_t length);
 // Copy between ring 0 and ring 3, any length. Addresses outside ring 3, and
 // faults, are a status; to may be half written then.
 //
 // IRQL:    <= APC_LEVEL
 // Returns: STATUS_SUCCESS, STATUS_ACCESS_VIOLATION
-NTSTATUS ki_copy_user(void *to, const void *from, size_t length);
 static inline NTSTATUS ke_copy_from_user(void *to, const void *from,
                                          size_t length)
 {

@@ -265,8 +265,8 @@ static NTSTATUS remove_once(KQUEUE *queue, uint64_t due, LIST_ENTRY **entries,
 LIST_ENTRY *ke_poll_queue(KQUEUE *queue)
 {
     ASSERT_IRQL(<=, DISPATCH_LEVEL);
-    // Others only take it from us, when the queue is run down: then the list is
-    // empty, or is before we have its lock.
+    // Others only take it from us, when the queue is run down: of what is left
+    // then we may still take one, as whoever has the queue's lock first has it.
     if (KeGetCurrentThread()->Queue != queue ||
         IsListEmpty(&queue->EntryListHead))
         return NULL;

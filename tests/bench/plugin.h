@@ -106,13 +106,20 @@ struct qemu_plugin_hwaddr *qemu_plugin_get_hwaddr(qemu_plugin_meminfo_t info,
 bool qemu_plugin_hwaddr_is_io(const struct qemu_plugin_hwaddr *address);
 bool qemu_plugin_mem_is_store(qemu_plugin_meminfo_t info);
 
-// QEMU looks at it when it has loaded the plugin, and the function has run.
+// Not called: as old as version 3, QEMU 9.1, which says by no other symbol that
+// it is there.
+PLUGIN_WEAK void qemu_plugin_register_vcpu_tb_exec_cond_cb(void);
+
+// QEMU looks at it when it has loaded the plugin, and the function has run. One
+// that is newer than QEMU is refused: QEMU 9.0 has version 2.
 PLUGIN_EXPORT int qemu_plugin_version = 1;
 
 __attribute__((constructor)) static void plugin_choose_version(void)
 {
-    if (qemu_plugin_scoreboard_new)
+    if (qemu_plugin_register_vcpu_tb_exec_cond_cb)
         qemu_plugin_version = 3;
+    else if (qemu_plugin_scoreboard_new)
+        qemu_plugin_version = 2;
 }
 
 #endif

@@ -25,8 +25,12 @@ def find():
     """The first that starts: Ubuntu's package only names the snap to install,
     where there is none."""
     def starts(path):
-        return subprocess.run([path, '--version'], stdin=subprocess.DEVNULL,
-                              capture_output=True).returncode == 0
+        try:
+            return subprocess.run([path, '--version'], timeout=BOUND,
+                                  stdin=subprocess.DEVNULL,
+                                  capture_output=True).returncode == 0
+        except (OSError, subprocess.TimeoutExpired):
+            return False
     return next(filter(starts, filter(None, map(shutil.which, NAMES))), None)
 
 

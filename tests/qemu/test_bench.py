@@ -84,7 +84,10 @@ def test_one_at_a_time():
     """A second one would take away the disk and the logs of the first."""
     counting.IMAGE.parent.mkdir(parents=True, exist_ok=True)
     with open(counting.IMAGE.parent / 'lock', 'w') as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pass        # a real one runs: as good
         assert bench() == (1, 'bench: another one runs in this folder\n')
 
 

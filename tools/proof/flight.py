@@ -16,6 +16,7 @@ are halted, and none has been sent an interrupt that it has yet to wake for.
 """
 import collections
 import dataclasses
+import datetime
 import re
 
 DEBUG = ['plugin']                  # from the start on; the first witness later
@@ -29,13 +30,19 @@ IDE_PINS = {14, 15}
 BLOCK = re.compile(r'Trace (\d+): \S+ \[[0-9a-f]+/([0-9a-f]+)/')
 COUNT = re.compile(r'count: (idle|resume) (\d+) (\d+) (\d+\.\d+)')
 EVENT = re.compile(
-    r'@(?P<time>\d+\.\d+):(?:ide_(?:bus_)?exec_cmd .* cmd 0x(?P<ide>[0-9a-f]+)'
+    r'(?:@(?P<time>\d+\.\d+):|^(?P<stamp>\d{4}-\S+Z) )'     # from 10.2 on
+    r'(?:ide_(?:bus_)?exec_cmd .* cmd 0x(?P<ide>[0-9a-f]+)'
     r'|ioapic_set_irq vector: (?P<pin>\d+) level: 1'
     r'|apic_(?:mem_writel 0x[0-9a-f]*310|register_write register 0x31)'
     r' = 0x(?P<called>[0-9a-f]+)'
     r'|(?P<nvme>pci_nvme_write) '
     r'|pci_nvme_enqueue_req_completion cid \d+ cqid (?P<done>[1-9])'
     r'|pci_nvme_irq_msix .* vector (?P<vector>[1-9]))')
+
+
+def seconds(match):
+    return float(match['time'] or
+                 datetime.datetime.fromisoformat(match['stamp']).timestamp())
 
 
 @dataclasses.dataclass
@@ -107,7 +114,7 @@ class Log:
             return
         match = EVENT.search(line)
         if match:
-            self.event(match, float(match['time']))
+            self.event(match, seconds(match))
 
     # ---- The witnesses
 

@@ -9,13 +9,16 @@
 #define MILLISECOND (-(int64_t)10000)    // in 100 ns, relative
 
 // The IOSB lies in the caller's frame, so it must be filled in before that
-// goes. The file cannot tell: it is signalled by whatever request ends on it,
-// un-signalled by whatever begins, and not at all in one of its modes. So this
-// sleeps and looks, which needs no handle and cannot fail.
-static NTSTATUS finish(NTSTATUS status, volatile IO_STATUS_BLOCK *iosb,
-                       uint32_t *done)
+// goes. The file only hints at it: it is signalled by whatever request ends on
+// it, un-signalled by whatever begins, and not at all in one of its modes. So
+// this waits for it once and for a moment only, which is enough where nobody
+// else uses the file; then sleeps and looks, which cannot fail.
+static NTSTATUS finish(HANDLE file, NTSTATUS status,
+                       volatile IO_STATUS_BLOCK *iosb, uint32_t *done)
 {
     int64_t pause = MILLISECOND;
+    if (status == STATUS_PENDING)
+        NtWaitForSingleObject(file, false, &pause);
     while (status == STATUS_PENDING &&
            (status = iosb->Status) == STATUS_PENDING)
         NtDelayExecution(false, &pause);
@@ -30,7 +33,7 @@ NTSTATUS nt_read(HANDLE file, void *buffer, uint32_t length, uint64_t offset,
     IO_STATUS_BLOCK iosb = { .Status = STATUS_PENDING };
     NTSTATUS status = NtReadFile(file, NULL, NULL, NULL, &iosb, buffer, length,
                                  offset);
-    return finish(status, &iosb, done);
+    return finish(file, status, &iosb, done);
 }
 
 // Returns: what NtWriteFile says, or what the driver reported; never pending
@@ -40,7 +43,7 @@ NTSTATUS nt_write(HANDLE file, const void *buffer, uint32_t length,
     IO_STATUS_BLOCK iosb = { .Status = STATUS_PENDING };
     NTSTATUS status = NtWriteFile(file, NULL, NULL, NULL, &iosb,
                                   (void *)buffer, length, offset);
-    return finish(status, &iosb, done);
+    return finish(file, status, &iosb, done);
 }
 
 // ---- Whole files, disks ---------------------------------------------------

@@ -111,6 +111,11 @@ def owner(timer):
     if number(timer['Dpc']):
         dpc = guest.at('KDPC', timer['Dpc'])
         return 'DPC ' + guest.name_of(number(dpc['DeferredRoutine']))
+    if number(timer['apc']):
+        apc = guest.at('KAPC', timer['apc'])
+        thread = guest.at('KTHREAD', apc['Thread'])
+        return (f'APC {number(apc["NormalRoutine"]):#x} '
+                f'to thread {int(thread["id"])}')
     return 'an object'
 
 

@@ -166,11 +166,14 @@ class Walk:
 
     @staticmethod
     def run(stage):
+        failed = None
         try:
             with silence():
                 gdb.execute('continue', to_string=True)
-        except gdb.error:       # QEMU ended, and before version 8 says nothing
-            pass
+        except gdb.error as error:  # QEMU ended, and before version 8 said
+            failed = error          # nothing of it
+        if failed and gdb.selected_inferior().threads():
+            raise Garbage(str(failed))
         if not gdb.selected_inferior().threads():
             raise Garbage(
                 f'TINT ended before stage {stage.number}' +
