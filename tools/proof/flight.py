@@ -27,22 +27,17 @@ EVENTS = ['ide_*exec_cmd', 'ioapic_set_irq', 'apic_*_write*', 'pci_nvme_write',
 IDE_WRITES = {0xCA, 0x35, 0x30, 0x34}       # DMA and PIO, LBA28 and LBA48
 IDE_PINS = {14, 15}
 
+STAMP = re.compile(r'(\d{4}-[-\d]+T[\d:.]+Z) ')   # of all lines, from 10.2 on
 BLOCK = re.compile(r'Trace (\d+): \S+ \[[0-9a-f]+/([0-9a-f]+)/')
 COUNT = re.compile(r'count: (idle|resume) (\d+) (\d+) (\d+\.\d+)')
 EVENT = re.compile(
-    r'(?:@(?P<time>\d+\.\d+):|^(?P<stamp>\d{4}-\S+Z) )'     # from 10.2 on
-    r'(?:ide_(?:bus_)?exec_cmd .* cmd 0x(?P<ide>[0-9a-f]+)'
+    r'(?:@(?P<time>\d+\.\d+):|^)(?:ide_(?:bus_)?exec_cmd .* cmd 0x(?P<ide>[0-9a-f]+)'
     r'|ioapic_set_irq vector: (?P<pin>\d+) level: 1'
     r'|apic_(?:mem_writel 0x[0-9a-f]*310|register_write register 0x31)'
     r' = 0x(?P<called>[0-9a-f]+)'
     r'|(?P<nvme>pci_nvme_write) '
     r'|pci_nvme_enqueue_req_completion cid \d+ cqid (?P<done>[1-9])'
     r'|pci_nvme_irq_msix .* vector (?P<vector>[1-9]))')
-
-
-def seconds(match):
-    return float(match['time'] or
-                 datetime.datetime.fromisoformat(match['stamp']).timestamp())
 
 
 @dataclasses.dataclass
@@ -101,6 +96,8 @@ class Log:
         return len(text)
 
     def line(self, line):
+        stamp = STAMP.match(line)
+        line = line[stamp.end():] if stamp else line
         if line.startswith('Trace '):
             match = BLOCK.match(line)
             if match:
@@ -113,8 +110,9 @@ class Log:
                           float(match[4]))
             return
         match = EVENT.search(line)
-        if match:
-            self.event(match, seconds(match))
+        if match and (stamp or match['time']):
+            self.event(match, float(match['time'] or datetime.datetime
+                                    .fromisoformat(stamp[1]).timestamp()))
 
     # ---- The witnesses
 
