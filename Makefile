@@ -321,6 +321,7 @@ $(BUILD)/disk.img:
 	$(call say,DISK,$@)mkdir -p $(@D); truncate -s 64M $@
 
 -include $(patsubst %.o,%.d,$(FREE_OBJ) $(CHK_OBJ) $(LIB_OBJ) $(PROG_OBJ)) \
+         $(CHEATS:%=$(BUILD)/free/tests/proof/%.d) \
          $(BUILD)/free/offsets.d $(BUILD)/chk/offsets.d
 
 .PHONY: iso
