@@ -16,7 +16,8 @@ struct nt_timer {
     KAPC apc;                    // its thread is referenced while timer.apc is
 };                               // not NULL
 
-// Takes back all that setting did; lock held.
+// Takes back all that setting did; lock held. In this order: only behind the
+// cancel does nobody queue the APC any more.
 static void disarm(nt_timer *timer)
 {
     KeCancelTimer(&timer->timer);

@@ -189,16 +189,20 @@ def test_many_time_outs(started, port):
     assert 'bytes are as they should be' in shell.run('nothread --writes 64')
 
 
-def test_a_reset_sends_the_others_again(started):
-    """The first program's write is late, those of the second are not."""
-    shell, m, disk = started('iotimeout=5')
-    shell.type('flood 0 2 & waiter 2000; flood 0 40\r')
+def others_are_sent_again(shell, m, disk, late='', others=''):
+    """The first program's write is late, those of the second are not; both by
+    words for flood that say from where they are sent."""
+    shell.type(f'flood 0 2 {late} & waiter 2000; flood 0 40 {others}\r')
     m.expect('sent 40')
     assert ended(m) == {'success': 1, 'cancelled': 0, 'timeout': 1, 'other': 0}
     hear(m)
     assert ended(m) == {'success': 40, 'cancelled': 0, 'timeout': 0,
                         'other': 0}
     assert disk.read_bytes()[:40 * SECTOR] == sectors(40)
+
+
+def test_a_reset_sends_the_others_again(started):
+    others_are_sent_again(*started('iotimeout=5'))
 
 
 def test_a_reset_sends_other_queues_again(machine, fixtures, scratch):
@@ -208,17 +212,10 @@ def test_a_reset_sends_other_queues_again(machine, fixtures, scratch):
     m = machine(kernel=fixtures.checked, initrd=fixtures.initrd, cpus=2,
                 options=['iotimeout=5'], disks=[nvme(disk, DEAF)],
                 trace=['pci_nvme_write', 'pci_nvme_mmio_start_success'])
-    shell = Shell(m)
-    shell.type('flood 0 2 move 2 & waiter 2000; flood 0 40 move 0\r')
-    m.expect('sent 40')
-    assert ended(m) == {'success': 1, 'cancelled': 0, 'timeout': 1, 'other': 0}
-    hear(m)
-    assert ended(m) == {'success': 40, 'cancelled': 0, 'timeout': 0,
-                        'other': 0}
+    others_are_sent_again(Shell(m), m, disk, 'move 2', 'move 0')
     log = (m.logs / 'qemu.log').read_text(errors='replace')
     after = log[log.rindex('pci_nvme_mmio_start_success'):]
     assert after.count('pci_nvme_write ') == 40
-    assert disk.read_bytes()[:40 * SECTOR] == sectors(40)
 
 
 def test_a_time_out_gives_back_the_list_of_its_pages(started):

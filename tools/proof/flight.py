@@ -31,7 +31,8 @@ STAMP = re.compile(r'(\d{4}-[-\d]+T[\d:.]+Z) ')   # of all lines, from 10.2 on
 BLOCK = re.compile(r'Trace (\d+): \S+ \[[0-9a-f]+/([0-9a-f]+)/')
 COUNT = re.compile(r'count: (idle|resume) (\d+) (\d+) (\d+\.\d+)')
 EVENT = re.compile(
-    r'(?:@(?P<time>\d+\.\d+):|^)(?:ide_(?:bus_)?exec_cmd .* cmd 0x(?P<ide>[0-9a-f]+)'
+    r'(?:@(?P<time>\d+\.\d+):|^)'
+    r'(?:ide_(?:bus_)?exec_cmd .* cmd 0x(?P<ide>[0-9a-f]+)'
     r'|ioapic_set_irq vector: (?P<pin>\d+) level: 1'
     r'|apic_(?:mem_writel 0x[0-9a-f]*310|register_write register 0x31)'
     r' = 0x(?P<called>[0-9a-f]+)'
